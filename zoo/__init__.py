@@ -1,0 +1,1 @@
+"""perception-zoo: perception models that carry measured numbers per weather and light condition."""

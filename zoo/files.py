@@ -1,0 +1,159 @@
+"""Writing without leaving anything half-written, hashing, and reading images with checks."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from PIL import Image
+
+from zoo.errors import InputError
+
+__all__ = [
+    "MAX_PIXELS",
+    "atomic_directory",
+    "atomic_file",
+    "read_image",
+    "read_index_png",
+    "sha256_of",
+    "write_bytes",
+    "write_json",
+]
+
+MAX_PIXELS = 128 * 1024 * 1024
+"""Largest image that is decoded (134 million pixels); a header that claims more is refused unread."""
+
+
+@contextlib.contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG):
+            raise InputError(f"cannot write {path}: {error.strerror}; free some space or choose another folder") from error
+        raise
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path | str, mode: str = "wb") -> Iterator[IO[Any]]:
+    """A file handle whose content appears at `path` only when the block ends without an error.
+
+    Raises:
+        InputError: If the disk is full or the folder cannot be written.
+    """
+    path = Path(path)
+    with _disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        try:
+            os.fchmod(descriptor, 0o644)
+            with os.fdopen(descriptor, mode, encoding=None if "b" in mode else "utf-8") as handle:
+                yield handle
+                handle.flush()
+                os.fsync(handle.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+
+
+def write_bytes(path: Path | str, content: bytes) -> None:
+    """Writes `content` to `path` in one step."""
+    with atomic_file(path) as handle:
+        handle.write(content)
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Writes `value` as indented JSON to `path` in one step."""
+    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+@contextlib.contextmanager
+def atomic_directory(path: Path | str) -> Iterator[Path]:
+    """An empty temporary folder that becomes `path` when the block ends without an error.
+
+    Raises:
+        InputError: If `path` exists, the disk is full or the folder cannot be written.
+    """
+    path = Path(path)
+    if path.exists():
+        raise InputError(f"{path} exists already; choose another folder or remove it first")
+    with _disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+        try:
+            temporary.chmod(0o755)
+            yield temporary
+            os.rename(temporary, path)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+
+def sha256_of(path: Path | str) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _open(path: Path | str, read: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise InputError(f"{path} is {width} x {height} pixels; at most {MAX_PIXELS:,} pixels are decoded")
+            return read(image)
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{path} is a folder; an image file was expected") from error
+    except PermissionError as error:
+        raise InputError(f"{path} cannot be read: permission denied") from error
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{path} is too large: {error}") from error
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow raises any of them for a damaged file
+        raise InputError(f"{path} is not a readable image: {error}") from error
+
+
+def read_image(path: Path | str) -> np.ndarray:
+    """`(H, W, 3)` uint8 RGB of an image file; 16-bit greyscale keeps its upper 8 bits, transparency is dropped.
+
+    Raises:
+        InputError: If the file is missing, no image, damaged, or larger than `MAX_PIXELS`.
+    """
+
+    def to_rgb(image: Image.Image) -> np.ndarray:
+        if image.mode.startswith("I"):
+            grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+            return np.repeat(grey[:, :, None], 3, axis=2)
+        return np.asarray(image.convert("RGB"))
+
+    return _open(path, to_rgb)
+
+
+def read_index_png(path: Path | str) -> np.ndarray:
+    """`(H, W)` integer ids of a label image: the raw indices of a palette, never its colours.
+
+    Raises:
+        InputError: If the file is missing, no image, damaged, or has more than one channel.
+    """
+
+    def to_ids(image: Image.Image) -> np.ndarray:
+        if image.mode not in ("L", "P", "I", "I;16", "I;16B", "1"):
+            raise InputError(f"{path} has mode {image.mode}; a label map has one channel of ids")
+        ids = np.asarray(image)
+        return ids.astype(np.uint8) if ids.dtype == bool else ids
+
+    return _open(path, to_ids)
