@@ -1,1 +1,8 @@
-"""."""
+"""Readers of the official data set layouts: every one gives a `Dataset` of lazily decoded `Frame`s.
+
+A new data set is one file with a `read` function and one line in `READERS`.
+"""
+
+from zoo.data.dataset import READERS, Dataset, Reader, open_dataset
+
+__all__ = ["READERS", "Dataset", "Reader", "open_dataset"]

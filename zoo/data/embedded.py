@@ -1,0 +1,26 @@
+"""The synthetic frames that lie in the package: clear, night, fog, rain and snow, with nothing to download."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from zoo.classes import CITYSCAPES
+from zoo.data.dataset import Dataset
+
+__all__ = ["read"]
+
+
+def read(root: Path | None, split: str) -> Dataset:
+    """The embedded frames, whose classes are those of Cityscapes; group `clear` is the source of rPD."""
+    from zoo.synthetic.embedded import embedded_frames
+
+    assert root is None
+    return Dataset(
+        kind="synthetic",
+        root=None,
+        split=split,
+        classes=CITYSCAPES,
+        frames=tuple(embedded_frames()),
+        source_group="clear",
+        caveats=("The frames are rendered: they compare models and conditions, and say nothing absolute about roads.",),
+    )
