@@ -1,0 +1,137 @@
+"""Vision transformer encoder: timm's blocks and weights, our own forward for any input size.
+
+The position embedding is resized linearly, without antialiasing, so that the eager model and every exported file are the
+same function at every size.
+
+Source: Dosovitskiy et al., "An image is worth 16x16 words" (architecture); timm (Apache-2.0) gives blocks and weights;
+nothing is ported.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zoo._torchvision import import_timm
+from zoo.encoders._timm import create_timm_model
+from zoo.errors import InputError
+
+__all__ = ["ViT"]
+
+
+class ViT(nn.Module):
+    """Patch features of a timm vision transformer.
+
+    Args:
+        model: timm's name of a plain vision transformer, for example `vit_small_patch16_224`.
+        in_channels: Channels of the input image.
+        drop_path_rate: Stochastic depth while training.
+        pretrained: Load timm's own weights; they come from its hub.
+        options: Further keyword arguments of the timm model.
+
+    Attributes:
+        patch_size: Pixels along one side of a patch.
+        out_channels: One entry, the embedding size.
+        strides: One entry, the patch size.
+
+    Raises:
+        InputError: If timm has no such model, it is no plain vision transformer, or its weights cannot be had.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str = "vit_small_patch16_224",
+        in_channels: int = 3,
+        drop_path_rate: float = 0.0,
+        pretrained: bool = False,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        timm = import_timm()
+        body = create_timm_model(
+            timm,
+            model,
+            pretrained=pretrained,
+            num_classes=0,
+            in_chans=in_channels,
+            drop_path_rate=drop_path_rate,
+            **(options or {}),
+        )
+        if not isinstance(body, timm.models.vision_transformer.VisionTransformer) or body.pos_embed is None:
+            raise InputError(f"timm's {model} is no plain vision transformer; use zoo.encoders.convnet:ConvNet")
+        self.patch_size: int = body.patch_embed.patch_size[0]
+        self.embed_dim: int = body.embed_dim
+        self.out_channels: tuple[int, ...] = (self.embed_dim,)
+        self.strides: tuple[int, ...] = (self.patch_size,)
+        self._grid: tuple[int, int] = tuple(body.patch_embed.grid_size)
+        # Learned tokens before the patches: the class token and, in some families, registers.
+        self._prefix_has_position: int = 0 if body.no_embed_class else body.num_prefix_tokens
+
+        self.projection = body.patch_embed.proj
+        self.patch_norm = body.patch_embed.norm
+        self.class_token = body.cls_token
+        self.register_tokens = body.reg_token
+        self.position_embedding = body.pos_embed  # (1, prefix + grid, D)
+        self.pre_norm = body.norm_pre
+        self.blocks = body.blocks
+        self.norm = body.norm
+
+    def positions(self, rows: int, columns: int) -> Float[Tensor, "1 N D"]:
+        """The position embedding, prefix tokens included, for a grid of `rows` by `columns` patches."""
+        prefix, grid = self.position_embedding.split(
+            [self._prefix_has_position, self.position_embedding.shape[1] - self._prefix_has_position], dim=1
+        )
+        height, width = self._grid
+        grid = grid.reshape(1, height, width, self.embed_dim).permute(0, 3, 1, 2)  # (1, D, h, w)
+        grid = F.interpolate(grid, size=(rows, columns), mode="bilinear", align_corners=False, antialias=False)
+        return torch.cat([prefix, grid.flatten(2).transpose(1, 2)], dim=1)  # (1, prefix + rows * columns, D)
+
+    def forward_intermediates(
+        self, image: Float[Tensor, "B 3 H W"], indices: tuple[int, ...] | None = None
+    ) -> list[Float[Tensor, "B D h w"]]:
+        """Normalised patch features after the blocks `indices` (the last one by default).
+
+        Raises:
+            InputError: If the image is no multiple of the patch, or a block does not exist.
+        """
+        height, width = image.shape[-2:]
+        if not torch.compiler.is_compiling() and (height % self.patch_size or width % self.patch_size):
+            raise InputError(f"image of {height} x {width} is no multiple of the patch of {self.patch_size}; pad it")
+        depth = len(self.blocks)
+        wanted = [depth - 1] if indices is None else [i % depth if -depth <= i < depth else i for i in indices]
+        if any(not 0 <= i < depth for i in wanted):
+            raise InputError(f"blocks {indices} were asked for, but the encoder has {depth}")
+        patches = self.projection(image)  # (B, D, h, w)
+        rows, columns = patches.shape[-2:]
+        tokens = self.patch_norm(patches.flatten(2).transpose(1, 2))  # (B, h * w, D)
+        prefix = [token.expand(tokens.shape[0], -1, -1) for token in self._prefix_tokens()]
+        count = sum(token.shape[1] for token in prefix)
+        positions = self.positions(rows, columns)
+        if self._prefix_has_position:
+            tokens = torch.cat([*prefix, tokens], dim=1) + positions
+        else:
+            tokens = torch.cat([*prefix, tokens + positions], dim=1)
+        tokens = self.pre_norm(tokens)
+        levels: dict[int, Tensor] = {}
+        for i, block in enumerate(self.blocks[: max(wanted) + 1]):
+            tokens = block(tokens)  # (B, prefix + h * w, D)
+            if i in wanted:
+                features = self.norm(tokens)[:, count:].transpose(1, 2)
+                levels[i] = features.reshape(-1, self.embed_dim, rows, columns)
+        return [levels[i] for i in wanted]
+
+    def forward_features(self, image: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B D h w"]]:
+        """One level: normalised patch features of the last block."""
+        return self.forward_intermediates(image)
+
+    def forward(self, image: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B D h w"]]:
+        """Same as `forward_features`."""
+        return self.forward_features(image)
+
+    def _prefix_tokens(self) -> list[Tensor]:
+        return [token for token in (self.class_token, self.register_tokens) if token is not None]

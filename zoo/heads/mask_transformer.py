@@ -1,0 +1,101 @@
+"""Segmenter's mask transformer.
+
+Class embeddings are processed together with the patch features by transformer layers; the mask of a class is the scalar
+product of its embedding with every patch, both L2-normalised, then normalised over the classes.
+
+Source: paper 000, section 4.1.1 and 4.2.2 (2 layers, 6 heads for ViT-S); Segmenter (Strudel et al., 2021), section 3.2.
+The layers are timm's transformer blocks; nothing is ported.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zoo._torchvision import import_timm
+from zoo.errors import InputError
+
+__all__ = ["MaskTransformer"]
+
+
+class MaskTransformer(nn.Module):
+    """Class logits as scalar products of class embeddings and patch features.
+
+    Args:
+        in_channels: Channels of the encoder's levels, finest first; the coarsest is used.
+        strides: Strides of the encoder's levels.
+        num_classes: Number of classes, one embedding each.
+        embed_dim: Width of the layers; the encoder's by default.
+        depth: Number of transformer layers.
+        num_heads: Attention heads per layer.
+        dropout: Dropout in the layers while training.
+        drop_path_rate: Stochastic depth of the last layer while training, rising linearly from zero.
+
+    Attributes:
+        stride: Input size over logits size.
+
+    Raises:
+        InputError: If `num_heads` does not divide `embed_dim`.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: tuple[int, ...],
+        strides: tuple[int, ...],
+        num_classes: int,
+        embed_dim: int | None = None,
+        depth: int = 2,
+        num_heads: int = 6,
+        dropout: float = 0.0,
+        drop_path_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        import_timm()
+        from timm.models.vision_transformer import Block
+
+        embed_dim = embed_dim or in_channels[-1]
+        if embed_dim % num_heads:
+            raise InputError(f"embed_dim {embed_dim} is no multiple of num_heads {num_heads}")
+        self.stride = strides[-1]
+        self.num_classes = num_classes
+        self.input = nn.Linear(in_channels[-1], embed_dim)
+        self.class_embedding = nn.Parameter(torch.empty(1, num_classes, embed_dim))
+        rates = [drop_path_rate * i / max(depth - 1, 1) for i in range(depth)]
+        self.blocks = nn.ModuleList(
+            Block(embed_dim, num_heads, qkv_bias=True, proj_drop=dropout, drop_path=rate) for rate in rates
+        )
+        self.norm = nn.LayerNorm(embed_dim)
+        self.patch_projection = nn.Parameter(torch.empty(embed_dim, embed_dim))
+        self.class_projection = nn.Parameter(torch.empty(embed_dim, embed_dim))
+        self.mask_norm = nn.LayerNorm(num_classes)
+        self._initialise(embed_dim)
+
+    def _initialise(self, embed_dim: int) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        nn.init.trunc_normal_(self.class_embedding, std=0.02)
+        for projection in (self.patch_projection, self.class_projection):
+            nn.init.normal_(projection, std=embed_dim**-0.5)
+
+    def forward(self, levels: list[Tensor]) -> Float[Tensor, "B C h w"]:
+        """Logits at `stride`."""
+        features = levels[-1]  # (B, D, h, w)
+        rows, columns = features.shape[-2:]
+        patches = self.input(features.flatten(2).transpose(1, 2))  # (B, N, D)
+        classes = self.class_embedding.expand(patches.shape[0], -1, -1)
+        tokens = torch.cat([patches, classes], dim=1)
+        for block in self.blocks:
+            tokens = block(tokens)
+        tokens = self.norm(tokens)
+        # Sliced from the end, so that the number of patches stays free in an exported graph.
+        patches = tokens[:, : -self.num_classes] @ self.patch_projection  # (B, N, D)
+        classes = tokens[:, -self.num_classes :] @ self.class_projection  # (B, C, D)
+        masks = F.normalize(patches, dim=-1) @ F.normalize(classes, dim=-1).transpose(1, 2)  # (B, N, C)
+        masks = self.mask_norm(masks)
+        return masks.transpose(1, 2).reshape(-1, self.num_classes, rows, columns)

@@ -1,0 +1,121 @@
+"""Image preprocessing in NumPy and Pillow: the reference that every engine is fed with.
+
+A configuration's `preprocessing` section is one `Preprocessing`, written out as JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from zoo.errors import InputError
+
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Prepared", "Preprocessing"]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+_MAX_ASPECT = 8  # a strip of 10 x 5000 pixels must not become 360 x 180,000
+_MIN_STD = 0.02  # of a nearly even image, whose noise must not be blown up to contrast
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One image, ready for an engine.
+
+    Attributes:
+        array: `(3, H, W)` float32, normalised, padded at the right and the bottom.
+        size: (height, width) of the part of `array` that shows the image.
+        original_size: (height, width) of the image as it came.
+    """
+
+    array: np.ndarray
+    size: tuple[int, int]
+    original_size: tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """What happens to an image before an engine sees it: resize, scale to [0, 1], normalise, pad.
+
+    Attributes:
+        normalisation: `constant` subtracts `mean` and divides by `std`; `image` does so with each image's own mean and
+            standard deviation per channel, which cancels exposure, contrast and colour cast.
+        mean: Per channel, RGB in [0, 1]; for `constant`.
+        std: Per channel; for `constant`.
+        short_side: The image is resized (bilinear, antialiased when it shrinks) so that its short side has this many
+            pixels; `None` keeps its size.
+        size_multiple: Height and width are padded to multiples of this by repeating the edge.
+    """
+
+    normalisation: str = "constant"
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    short_side: int | None = None
+    size_multiple: int = 1
+
+    def __post_init__(self) -> None:
+        if self.normalisation not in ("constant", "image"):
+            raise InputError(f"preprocessing: normalisation {self.normalisation!r} is neither 'constant' nor 'image'")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise InputError(f"preprocessing: mean {self.mean} and std {self.std} must be three numbers, std above 0")
+        if (self.short_side is not None and self.short_side < 1) or self.size_multiple < 1:
+            raise InputError("preprocessing: short_side and size_multiple must be at least 1")
+
+    @classmethod
+    def from_json(cls, section: Mapping[str, Any]) -> Preprocessing:
+        """The preprocessing that a configuration describes.
+
+        Raises:
+            InputError: If a key is unknown or a value is out of range.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(section) - known)
+        if unknown:
+            raise InputError(f"preprocessing: unknown {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+        try:
+            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in section.items()})
+        except TypeError as error:
+            raise InputError(f"preprocessing: {error}") from error
+
+    def to_json(self) -> dict[str, Any]:
+        """The section of a configuration."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+    def resized_size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) after the resize, before the padding."""
+        if self.short_side is None:
+            return height, width
+        longest = self.short_side * _MAX_ASPECT
+        scale = self.short_side / min(height, width)
+        return tuple(max(1, min(longest, round(side * scale))) for side in (height, width))  # type: ignore[return-value]
+
+    def normalise(self, image: np.ndarray) -> np.ndarray:
+        """`(3, H, W)` float32 from `(H, W, 3)` uint8 RGB: scaled to [0, 1], then normalised."""
+        scaled = image.transpose(2, 0, 1).astype(np.float32) * np.float32(1 / 255)
+        if self.normalisation == "image":
+            mean = scaled.mean(axis=(1, 2), keepdims=True, dtype=np.float64)
+            std = np.maximum(scaled.std(axis=(1, 2), keepdims=True, dtype=np.float64), _MIN_STD)
+        else:
+            mean = np.array(self.mean)[:, None, None]
+            std = np.array(self.std)[:, None, None]
+        scaled -= mean.astype(np.float32)
+        scaled *= (1 / std).astype(np.float32)
+        return scaled
+
+    def __call__(self, image: np.ndarray) -> Prepared:
+        """Prepares `image`, `(H, W, 3)` uint8 RGB of any size."""
+        height, width = image.shape[:2]
+        size = self.resized_size(height, width)
+        if size != (height, width):
+            resized = Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+            image = np.asarray(resized)
+        array = self.normalise(image)
+        padding = [-side % self.size_multiple for side in size]
+        if any(padding):
+            array = np.pad(array, ((0, 0), (0, padding[0]), (0, padding[1])), mode="edge")
+        return Prepared(np.ascontiguousarray(array), size, (height, width))
