@@ -1,0 +1,160 @@
+"""Per-frame records on disk, so that an evaluation continues where it stopped and several processes share one.
+
+One JSON line per frame, appended as soon as the frame is counted. The name of the file carries a hash of the protocol
+(data fingerprint, model file, settings): results of another protocol are never mixed in. Each process of a `torchrun`
+writes a file of its own; what any of them holds counts, so a run may continue with another number of processes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Collection
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from zoo.evaluate.metrics import ECE_BINS, Tally
+
+from zoo.errors import InputError
+
+__all__ = ["FrameStore", "protocol_hash"]
+
+_POLL_SECONDS = 0.2
+_PATIENCE_SECONDS = 1800.0
+
+
+def protocol_hash(protocol: dict[str, Any]) -> str:
+    """SHA-256 of the protocol's canonical JSON."""
+    return hashlib.sha256(json.dumps(protocol, sort_keys=True, default=str).encode()).hexdigest()
+
+
+class FrameStore:
+    """The records of one model on one data set under one protocol.
+
+    Args:
+        folder: Where the files lie.
+        name: Model and data set, for the file names.
+        protocol: What the records depend on, JSON-able.
+        rank: Number of this process.
+        world: Number of processes.
+    """
+
+    def __init__(self, folder: Path, name: str, protocol: dict[str, Any], rank: int = 0, world: int = 1) -> None:
+        self._folder = folder
+        self._stem = re.sub(r"[^A-Za-z0-9._-]+", "_", name)
+        self._hash = protocol_hash(protocol)[:16]
+        self._suffix = f".rank{rank}of{world}.jsonl" if world > 1 else ".jsonl"
+        self._handle: IO[bytes] | None = None
+
+    @property
+    def path(self) -> Path:
+        """The file that this process appends to."""
+        return self._folder / f"{self._stem}.{self._hash}{self._suffix}"
+
+    def others(self) -> list[Path]:
+        """Files of the same model and data set under another protocol."""
+        mine = f"{self._stem}.{self._hash}."
+        pattern = re.compile(re.escape(self._stem) + r"\.[0-9a-f]{16}\..*jsonl")
+        files = self._folder.glob("*.jsonl") if self._folder.is_dir() else ()
+        return sorted(path for path in files if pattern.fullmatch(path.name) and not path.name.startswith(mine))
+
+    def clear(self) -> None:
+        """Removes the records of this protocol."""
+        for path in self._files():
+            path.unlink(missing_ok=True)
+
+    def load(self) -> dict[str, Tally]:
+        """Records by frame id, from the files of all processes."""
+        return {id: record for path in self._files() for id, record in _read(path).items()}
+
+    def append(self, id: str, record: Tally) -> None:
+        """Adds one record; it is in the file when this returns.
+
+        Raises:
+            InputError: If the disk is full or the folder cannot be written.
+        """
+        try:
+            if self._handle is None:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                if self.path.exists():
+                    os.truncate(self.path, len(_whole_lines(self.path)))
+                self._handle = open(self.path, "ab", buffering=0)  # noqa: SIM115 - closed by close()
+            line = (json.dumps(_encode(id, record)) + "\n").encode()
+            if self._handle.write(line) != len(line):
+                raise OSError(28, "No space left on device")
+        except OSError as error:
+            raise InputError(
+                f"cannot write {self.path}: {error.strerror}; free some space or choose another folder"
+            ) from error
+
+    def close(self) -> None:
+        """Closes the file."""
+        if self._handle is not None:
+            self._handle.close()
+            self._handle = None
+
+    def wait_for(self, ids: Collection[str], patience: float = _PATIENCE_SECONDS) -> dict[str, Tally]:
+        """Records of all `ids`, once the other processes have written theirs.
+
+        Raises:
+            InputError: If nothing new arrives for `patience` seconds.
+        """
+        count, since = -1, time.monotonic()
+        while True:
+            records = self.load()
+            missing = [id for id in ids if id not in records]
+            if not missing:
+                return records
+            if len(missing) != count:
+                count, since = len(missing), time.monotonic()
+            elif time.monotonic() - since > patience:
+                raise InputError(
+                    f"{len(missing)} frames of the other processes did not arrive within {patience:.0f} s; "
+                    "--out must be a folder that all processes share"
+                )
+            time.sleep(_POLL_SECONDS)
+
+    def _files(self) -> list[Path]:
+        return sorted(self._folder.glob(f"{self._stem}.{self._hash}.*jsonl")) if self._folder.is_dir() else []
+
+
+def _whole_lines(path: Path) -> bytes:
+    """The file up to its last complete line: a killed process may leave half a line."""
+    content = path.read_bytes()
+    return content[: content.rfind(b"\n") + 1]
+
+
+def _read(path: Path) -> dict[str, Tally]:
+    records = {}
+    for number, line in enumerate(_whole_lines(path).splitlines(), 1):
+        try:
+            row = json.loads(line)
+            records[row["frame"]] = _decode(row)
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path} line {number} is damaged; --fresh starts again") from error
+    return records
+
+
+def _encode(id: str, record: Tally) -> dict[str, Any]:
+    return {
+        "frame": id,
+        "classes": record.matrix.shape[0],
+        "matrix": record.matrix.ravel().tolist(),
+        "calibration": record.calibration.ravel().tolist(),
+        "instances": None if record.instances is None else record.instances.ravel().tolist(),
+        "valid_matrix": None if record.valid_matrix is None else record.valid_matrix.ravel().tolist(),
+    }
+
+
+def _decode(row: dict[str, Any]) -> Tally:
+    shape = (row["classes"], row["classes"] + 1)
+    return Tally(
+        matrix=np.array(row["matrix"], np.int64).reshape(shape),
+        calibration=np.array(row["calibration"], np.float64).reshape(ECE_BINS, 3),
+        instances=None if row["instances"] is None else np.array(row["instances"], np.float64).reshape(-1, 2),
+        valid_matrix=None if row["valid_matrix"] is None else np.array(row["valid_matrix"], np.int64).reshape(shape),
+    )
