@@ -1,1 +1,1 @@
-"""."""
+"""Training recipes, one per file; `zoo train RECIPE` runs one."""

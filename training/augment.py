@@ -1,0 +1,162 @@
+"""Image augmentation for segmentation: geometry, photometric distortion, and a plain model of a camera at night.
+
+Everything draws from the generator it is given, so a sample depends on (seed, epoch, index) alone.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+__all__ = ["Augmentation", "distort", "low_light", "photometric", "resize_crop_flip", "sample_generator"]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How samples are varied.
+
+    Attributes:
+        scale: Range of the random resize, relative to the image; drawn log-uniformly.
+        flip: Probability of a left-right flip.
+        photometric: Strength of brightness, contrast, saturation, gamma and colour cast; 0 leaves them alone, 1 is
+            the usual strength.
+        low_light: Probability of the night-camera model, which darkens, tints, adds sensor noise and blur.
+        degrade: Probability each of blur, JPEG artefacts and added haze.
+    """
+
+    scale: tuple[float, float] = (0.5, 2.0)
+    flip: float = 0.5
+    photometric: float = 1.0
+    low_light: float = 0.0
+    degrade: float = 0.0
+
+
+def sample_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
+    """The generator of one sample, the same on every machine and for any number of workers."""
+    return np.random.default_rng(np.random.SeedSequence([seed, epoch, index]))
+
+
+def resize_crop_flip(
+    image: np.ndarray,
+    labels: np.ndarray,
+    crop: tuple[int, int],
+    settings: Augmentation,
+    generator: np.random.Generator,
+    ignore_index: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """A random part of a randomly resized image with its labels.
+
+    Args:
+        image: `(H, W, C)`, uint8.
+        labels: `(H, W)` uint8.
+        crop: (height, width) of what comes out; padded with the mean colour and `ignore_index` where the image is smaller.
+        settings: Scale range and flip probability.
+        generator: Source of randomness.
+        ignore_index: Label of the padding.
+
+    Returns:
+        `(*crop, C)` uint8 and `(*crop,)` uint8.
+    """
+    height, width = labels.shape
+    scale = float(np.exp(generator.uniform(*np.log(settings.scale))))
+    stretch = float(np.exp(generator.uniform(-0.08, 0.08)))
+    view = [crop[0] / scale * stretch, crop[1] / scale / stretch]  # part of the image that is shown, in its pixels
+    top, left = (
+        generator.uniform(min(0.0, side - part), max(0.0, side - part))
+        for side, part in zip((height, width), view, strict=True)
+    )
+    # Where the view leaves the image it is padded: the visible part lands in a rectangle of the crop.
+    y0, x0 = max(0.0, top), max(0.0, left)
+    y1, x1 = min(height, top + view[0]), min(width, left + view[1])
+    rows = round((y0 - top) / view[0] * crop[0]), round((y1 - top) / view[0] * crop[0])
+    columns = round((x0 - left) / view[1] * crop[1]), round((x1 - left) / view[1] * crop[1])
+    target = (max(1, columns[1] - columns[0]), max(1, rows[1] - rows[0]))
+    box = (x0, y0, x1, y1)
+    out_image = np.empty((*crop, image.shape[2]), np.uint8)
+    out_image[:] = image.mean(axis=(0, 1)).astype(np.uint8)
+    out_labels = np.full(crop, ignore_index, np.uint8)
+    place = (slice(rows[0], rows[0] + target[1]), slice(columns[0], columns[0] + target[0]))
+    out_image[place] = np.asarray(Image.fromarray(image).resize(target, Image.Resampling.BILINEAR, box=box))
+    out_labels[place] = np.asarray(Image.fromarray(labels).resize(target, Image.Resampling.NEAREST, box=box))
+    if generator.random() < settings.flip:
+        out_image, out_labels = out_image[:, ::-1], out_labels[:, ::-1]
+    return out_image, out_labels
+
+
+def photometric(image: np.ndarray, strength: float, generator: np.random.Generator) -> np.ndarray:
+    """Brightness, contrast, saturation, gamma and colour cast, each drawn at random.
+
+    Args:
+        image: `(H, W, 3)` float32 RGB in [0, 1].
+        strength: 0 leaves the image alone, 1 is the usual strength.
+        generator: Source of randomness.
+    """
+    gamma, gain, contrast, saturation = np.exp(generator.uniform(-1, 1, 4) * strength * np.array([0.45, 0.3, 0.3, 0.5]))
+    cast = np.exp(generator.normal(0, 0.08 * strength, 3)).astype(np.float32)
+    image = np.power(np.clip(image, 0, 1), np.float32(gamma)) * cast
+    mean = image.mean()
+    image = (image - mean) * np.float32(contrast) + mean * np.float32(gain)
+    grey = image.mean(axis=2, keepdims=True)
+    return np.clip(grey + (image - grey) * np.float32(saturation), 0, 1)
+
+
+def low_light(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """A plain model of a camera at dusk or night: less light, another illuminant, a few lamps, shot and read noise.
+
+    Args:
+        image: `(H, W, 3)` float32 RGB in [0, 1], taken as display-referred with gamma 2.2.
+        generator: Source of randomness.
+    """
+    height, width = image.shape[:2]
+    linear = np.power(np.clip(image, 0, 1), np.float32(2.2))
+    exposure = np.exp(generator.uniform(np.log(0.06), np.log(0.7)))
+    tint = np.exp(generator.normal(0, 0.15, 3)) * np.array([1.05, 1.0, 0.95])
+    # The sky keeps more of the light than the street: darkness grows towards the bottom by a random amount.
+    fall = np.exp(-generator.uniform(0, 2.0) * np.linspace(0, 1, height) ** generator.uniform(0.5, 2))
+    linear = linear * (exposure * tint).astype(np.float32) * fall[:, None, None].astype(np.float32)
+    if generator.random() < 0.5:
+        y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+        for _ in range(generator.integers(1, 6)):
+            cy, cx = generator.uniform(0.1, 0.8) * height, generator.uniform(0, 1) * width
+            radius = np.exp(generator.uniform(np.log(0.01), np.log(0.12))) * width
+            glow = np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / (2 * radius**2))
+            warm = np.array([1.0, generator.uniform(0.7, 1), generator.uniform(0.3, 1)], np.float32)
+            linear = linear + glow[..., None] * warm * np.float32(generator.uniform(0.02, 0.5))
+    full_well = np.exp(generator.uniform(np.log(500), np.log(20000)))  # electrons at white
+    noise = np.sqrt(np.maximum(linear, 0) / full_well + np.exp(generator.uniform(np.log(1e-8), np.log(1e-5))))
+    linear = linear + noise.astype(np.float32) * generator.standard_normal(image.shape, np.float32)
+    # The camera's own gain brings back part of the brightness, noise included.
+    gain = min(1 / max(float(linear.mean()), 1e-3) * generator.uniform(0.02, 0.15), 8.0)
+    return np.power(np.clip(linear * np.float32(max(gain, 1.0)), 0, 1), np.float32(1 / 2.2))
+
+
+def _degrade(image: np.ndarray, probability: float, generator: np.random.Generator) -> np.ndarray:
+    if generator.random() < probability:  # blur by a smaller copy
+        factor = generator.uniform(1.2, 2.5)
+        height, width = image.shape[:2]
+        small = Image.fromarray(image).resize((int(width / factor), int(height / factor)), Image.Resampling.BILINEAR)
+        image = np.asarray(small.resize((width, height), Image.Resampling.BILINEAR))
+    if generator.random() < probability:
+        amount = generator.uniform(0.1, 0.6)
+        ramp = np.linspace(1, generator.uniform(0, 1), image.shape[0])[:, None, None]
+        haze = generator.uniform(120, 255) + generator.normal(0, 8, 3)
+        image = (image + (haze - image) * amount * ramp).clip(0, 255).astype(np.uint8)
+    if generator.random() < probability:
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "JPEG", quality=int(generator.integers(25, 90)))
+        image = np.asarray(Image.open(buffer))
+    return image
+
+
+def distort(image: np.ndarray, settings: Augmentation, generator: np.random.Generator) -> np.ndarray:
+    """All distortions of the pixel values that `settings` asks for; `(H, W, 3)` uint8 to the same."""
+    values = image.astype(np.float32) / 255
+    if generator.random() < settings.low_light:
+        values = low_light(values, generator)
+    if settings.photometric > 0:
+        values = photometric(values, settings.photometric, generator)
+    image = np.rint(values * 255).astype(np.uint8)
+    return _degrade(image, settings.degrade, generator)

@@ -1,0 +1,165 @@
+"""The stream of training samples: which frame comes at which position, decided by the seed alone.
+
+Position `p` of the stream gets the same frame and the same augmentation whatever the number of workers, the number of
+processes or the step at which a run was resumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from zoo.errors import InputError
+from zoo.frame import Frame
+from zoo.preprocessing import Preprocessing
+from zoo.training.augment import Augmentation, distort, resize_crop_flip, sample_generator
+
+__all__ = ["SampleStream", "Source", "loader", "stream_order"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Frames of one data set with its share of the samples.
+
+    Attributes:
+        frames: To train on.
+        label_map: `(256,)` uint8: the data set's labels to the model's, the rest to the model's ignore index.
+        weight: Share of the samples, relative to the other sources.
+    """
+
+    frames: Sequence[Frame]
+    label_map: np.ndarray
+    weight: float = 1.0
+
+
+def stream_order(lengths: Sequence[int], weights: Sequence[float], total: int, seed: int) -> np.ndarray:
+    """`(total, 3)` int64: source, epoch within the source, and frame of every position.
+
+    Each source runs through its frames in a new random order every epoch.
+    """
+    share = np.array(weights, np.float64) / sum(weights)
+    chosen = np.random.default_rng([seed, 1]).choice(len(lengths), size=total, p=share)
+    order = np.empty((total, 3), np.int64)
+    order[:, 0] = chosen
+    for source, length in enumerate(lengths):
+        positions = np.flatnonzero(chosen == source)
+        rank = np.arange(len(positions))
+        order[positions, 1] = rank // length
+        epochs = -(-len(positions) // length)
+        permutations = [np.random.default_rng([seed, 2, source, epoch]).permutation(length) for epoch in range(epochs)]
+        order[positions, 2] = np.concatenate(permutations)[rank] if epochs else 0
+    return order
+
+
+class SampleStream(Dataset):
+    """Augmented, normalised samples by position.
+
+    Args:
+        sources: What to draw from.
+        total: Number of positions.
+        crop: (height, width) of a sample.
+        augmentation: How samples vary.
+        preprocessing: Its normalisation is applied to each sample.
+        ignore_index: The model's label for pixels that do not count.
+        seed: Decides everything random.
+        cache: Keep decoded frames in memory.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        *,
+        total: int,
+        crop: tuple[int, int],
+        augmentation: Augmentation,
+        preprocessing: Preprocessing,
+        ignore_index: int,
+        seed: int,
+        cache: bool = True,
+    ) -> None:
+        if not sources or any(not source.frames for source in sources):
+            raise InputError("no frames to train on")
+        self.sources = sources
+        self.order = stream_order([len(s.frames) for s in sources], [s.weight for s in sources], total, seed)
+        self.crop = crop
+        self.augmentation = augmentation
+        self.preprocessing = preprocessing
+        self.ignore_index = ignore_index
+        self.seed = seed
+        self._cache: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] | None = {} if cache else None
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def decoded(self, source: int, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Image at the size that inference would use, and labels in the model's classes."""
+        key = (source, index)
+        if self._cache is not None and key in self._cache:
+            return self._cache[key]
+        frame = self.sources[source].frames[index]
+        image, labels = frame.camera.image, frame.camera.labels
+        if labels is None:
+            raise InputError(f"frame {frame.id} has no labels to train on")
+        if image.shape[:2] != labels.shape:
+            raise InputError(f"frame {frame.id}: image {image.shape[:2]} and labels {labels.shape} differ in size")
+        labels = self.sources[source].label_map[labels]
+        if self._cache is not None:
+            self._cache[key] = (image, labels)
+        return image, labels
+
+    def fill_cache(self) -> None:
+        """Decodes every frame once, so that worker processes share the pixels."""
+        for source, entry in enumerate(self.sources):
+            for index in range(len(entry.frames)):
+                self.decoded(source, index)
+
+    def __getitem__(self, position: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """`(3, h, w)` float32 image and `(h, w)` int64 labels."""
+        source, _, index = (int(value) for value in self.order[position])
+        image, labels = self.decoded(source, index)
+        height, _ = self.preprocessing.resized_size(*labels.shape)
+        # Scales are relative to the size at which the model will see such an image.
+        factor = height / labels.shape[0]
+        augmentation = Augmentation(
+            **{
+                **self.augmentation.__dict__,
+                "scale": tuple(factor * bound for bound in self.augmentation.scale),
+            }
+        )
+        generator = sample_generator(self.seed, 0, position)
+        image, labels = resize_crop_flip(image, labels, self.crop, augmentation, generator, self.ignore_index)
+        array = self.preprocessing.normalise(distort(image, augmentation, generator))
+        return torch.from_numpy(array), torch.from_numpy(labels.astype(np.int64))
+
+
+class _Positions(Sampler[int]):
+    """Positions of one process, from `first` on."""
+
+    def __init__(self, first: int, total: int, rank: int, world_size: int) -> None:
+        self._range = range(first + rank, total, world_size)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._range)
+
+    def __len__(self) -> int:
+        return len(self._range)
+
+
+def loader(
+    stream: SampleStream, *, batch: int, first_step: int, workers: int, rank: int = 0, world_size: int = 1
+) -> DataLoader:
+    """Batches of this process from `first_step` on; `batch` is the size over all processes."""
+    if batch % world_size:
+        raise InputError(f"batch {batch} cannot be split evenly over {world_size} processes")
+    return DataLoader(
+        stream,
+        batch_size=batch // world_size,
+        sampler=_Positions(first_step * batch, len(stream), rank, world_size),
+        num_workers=workers,
+        drop_last=True,
+        persistent_workers=False,
+    )

@@ -1,0 +1,481 @@
+"""Recipe: a segmenter, trained by pixel cross entropy.
+
+Presets:
+    `thesis`: paper 000, section 4.2.2: SGD with momentum 0.9, no weight decay, learning rate 1e-2 with polynomial decay
+        to 1e-4, batch 8, 80,000 iterations, crops of 224 x 224, random resize, crop, flip and photometric distortion.
+        Needs a GPU for a day; not run by us.
+    `cpu`: what 2 cores do in at most an hour: AdamW, crops of 240 x 320, averaged weights, night-camera augmentation.
+
+Commands, hardware, hours and scores of the bundled models stand in `training/README.md`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from zoo.errors import InputError, require
+from zoo.files import write_json
+from zoo.frame import Frame
+from zoo.inference import InferenceMode, labels_and_scores, predict_logits
+from zoo.preprocessing import Preprocessing
+from zoo.training.augment import Augmentation
+from zoo.training.loop import (
+    Log,
+    WeightAverage,
+    keep_freed_memory,
+    load_checkpoint,
+    poly_factor,
+    save_checkpoint,
+)
+from zoo.training.samples import SampleStream, Source, loader
+
+__all__ = ["PRESETS", "Settings", "train"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Every setting of the recipe; the values land as `settings.json` in the output folder."""
+
+    model: str
+    """Catalogue name of the model to make; gives architecture and preprocessing."""
+    data: tuple[str, ...]
+    """Training data as KIND=DIR, several times for a mixture; the first one's classes are the model's."""
+    out: Path
+    """Folder for checkpoints, log and the finished model folder."""
+    mixture: tuple[float, ...] = ()
+    """Share of the samples of each data set; equal by default."""
+    init: str = "imagenet"
+    """Start of the encoder: imagenet, random, or a model folder or name (head included where its shapes fit)."""
+    frozen_encoder: bool = False
+    """Train the head alone; the encoder stays in evaluation mode."""
+    steps: int = 80_000
+    """Optimiser steps."""
+    batch: int = 8
+    """Samples per step, over all processes."""
+    crop: tuple[int, int] = (224, 224)
+    """Height and width of a training sample in pixels."""
+    optimiser: Literal["sgd", "adamw"] = "sgd"
+    """SGD with momentum 0.9, or AdamW with betas 0.9 and 0.999."""
+    learning_rate: float = 1e-2
+    """Base learning rate."""
+    minimum_learning_rate: float = 1e-4
+    """Where the polynomial decay ends."""
+    power: float = 0.9
+    """Exponent of the polynomial decay."""
+    warmup: int = 0
+    """Steps of linear warm-up."""
+    weight_decay: float = 0.0
+    """Weight decay, on weight matrices and kernels only."""
+    clip_norm: float = 0.0
+    """Largest norm of the gradient; 0 for none."""
+    class_weights: Literal["none", "sqrt-median"] = "none"
+    """Weights of the cross entropy: none, or the square root of median frequency over frequency."""
+    average_decay: float = 0.0
+    """Decay of the moving average of the weights that is evaluated and saved; 0 for none."""
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    """How samples are varied."""
+    holdout: float = 0.0
+    """Share of each training sequence (its end) that is held back to decide which step is kept; 0 keeps the last."""
+    evaluate_every: int = 2000
+    """Steps between evaluations on the held-back frames."""
+    checkpoint_every: int = 1000
+    """Steps between checkpoints."""
+    seed: int = 0
+    """Decides order, augmentation, initial weights and dropout."""
+    workers: int = 2
+    """Processes that prepare samples."""
+    cache: bool = False
+    """Keep decoded training frames in memory."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    devices: int = 1
+    """Number of processes or GPUs."""
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    """Arithmetic of forward and backward."""
+    resume: bool = False
+    """Go on from the last checkpoint in the output folder."""
+    max_minutes: float = 0.0
+    """Stop after so many minutes with a checkpoint (go on with --resume); 0 for no limit."""
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "thesis": {},
+    "cpu": {
+        "steps": 3000,
+        "crop": (240, 320),
+        "optimiser": "adamw",
+        "learning_rate": 1e-3,
+        "minimum_learning_rate": 1e-6,
+        "warmup": 150,
+        "weight_decay": 0.05,
+        "clip_norm": 5.0,
+        "class_weights": "sqrt-median",
+        "average_decay": 0.998,
+        "augmentation": Augmentation(scale=(0.6, 1.9), photometric=1.0, low_light=0.35, degrade=0.12),
+        "holdout": 0.15,
+        "evaluate_every": 250,
+        "checkpoint_every": 100,
+        "workers": 1,
+        "cache": True,
+        "init": "random",
+    },
+}
+
+
+def train(settings: Settings) -> Path:
+    """Runs the recipe and returns the finished model folder, `out/model`.
+
+    Raises:
+        InputError: If a setting, the data or the initial weights cannot be used, or `out` holds another run.
+    """
+    try:
+        from lightning_fabric import Fabric
+    except ImportError as error:
+        raise require("lightning-fabric", "train", "training") from error
+    from zoo.training.segmenter_parts import initial_model, publish
+
+    keep_freed_memory()
+    _check(settings)
+    _claim(settings)
+    fabric = Fabric(accelerator=settings.device, devices=settings.devices, precision=settings.precision)
+    fabric.launch()
+    recipe = _Data.read(settings)
+    torch.manual_seed(settings.seed)
+    model, entry = initial_model(settings, recipe.classes)
+    preprocessing = Preprocessing.from_json(entry.preprocessing)
+    if settings.frozen_encoder:
+        model.encoder.requires_grad_(False)
+    optimiser = _optimiser(model, settings)
+    weights = _class_weights(recipe, settings)
+    stream = SampleStream(
+        recipe.sources,
+        total=settings.steps * settings.batch,
+        crop=settings.crop,
+        augmentation=settings.augmentation,
+        preprocessing=preprocessing,
+        ignore_index=recipe.classes.ignore_index,
+        seed=settings.seed,
+        cache=settings.cache,
+    )
+    average = WeightAverage(model, settings.average_decay) if settings.average_decay else None
+    state = _State(settings, model, optimiser, average)
+    if settings.resume:
+        state.restore()
+    if settings.cache:
+        stream.fill_cache()
+    log = Log(settings.out / "log.jsonl")
+    if fabric.device.type == "cpu":
+        model.to(memory_format=torch.channels_last)
+    wrapped, optimiser = fabric.setup(model, optimiser)
+    if average:
+        average.values = {name: value.to(fabric.device) for name, value in average.values.items()}
+    batches = loader(
+        stream,
+        batch=settings.batch,
+        first_step=state.step,
+        workers=settings.workers,
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+    )
+    started = time.monotonic()
+    progress = _Progress(settings, state, enabled=fabric.is_global_zero)
+    with progress:
+        for image, labels in batches:
+            factor = poly_factor(
+                state.step,
+                settings.steps,
+                power=settings.power,
+                warmup=settings.warmup,
+                minimum=settings.minimum_learning_rate / settings.learning_rate,
+            )
+            for group in optimiser.param_groups:
+                group["lr"] = settings.learning_rate * factor
+            # Dropout and the like draw from the step's own seed, so a resumed run draws the same.
+            torch.manual_seed(hash((settings.seed, state.step, fabric.global_rank)) % 2**31)
+            wrapped.train()
+            if settings.frozen_encoder:
+                model.encoder.eval()
+            image = image.to(fabric.device, memory_format=torch.channels_last)
+            logits = wrapped(image)
+            loss = _loss(logits, labels.to(fabric.device), recipe.classes.ignore_index, weights)
+            if not torch.isfinite(loss):
+                raise InputError(f"the loss became {loss.item()} at step {state.step}; lower the learning rate")
+            fabric.backward(loss)
+            if settings.clip_norm:
+                fabric.clip_gradients(wrapped, optimiser, max_norm=settings.clip_norm)
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+            if average:
+                average.update(model, state.step)
+            state.step += 1
+            state.seconds += time.monotonic() - started
+            started = time.monotonic()
+            progress.advance(float(loss.detach()))
+            last = state.step == settings.steps
+            if recipe.holdout and (state.step % settings.evaluate_every == 0 or last):
+                score = _holdout_score(model, average, recipe, preprocessing, fabric)
+                state.note_score(score)
+                progress.note_score(score)
+                if fabric.is_global_zero:
+                    log.write(step=state.step, loss=progress.mean_loss, holdout_miou=score, seconds=state.seconds)
+            out_of_time = settings.max_minutes and progress.minutes >= settings.max_minutes
+            if fabric.is_global_zero and (state.step % settings.checkpoint_every == 0 or last or out_of_time):
+                state.save()
+                log.write(step=state.step, loss=progress.mean_loss, learning_rate=settings.learning_rate * factor)
+            if out_of_time:
+                break
+    if state.step < settings.steps:
+        raise InputError(f"stopped at step {state.step} of {settings.steps}; go on with --resume")
+    folder = settings.out / "model"
+    if fabric.is_global_zero:
+        model.load_state_dict(state.final_weights())
+        publish(folder, model, entry, recipe.classes, settings, state.record(recipe))
+    fabric.barrier()
+    return folder
+
+
+def _check(settings: Settings) -> None:
+    positive = {"steps": settings.steps, "batch": settings.batch, "learning rate": settings.learning_rate}
+    for name, value in positive.items():
+        if value <= 0:
+            raise InputError(f"{name} {value} must be above 0")
+    if min(settings.crop) < 32:
+        raise InputError(f"crop {settings.crop}: at least 32 x 32 pixels are needed")
+    if settings.mixture and len(settings.mixture) != len(settings.data):
+        raise InputError(f"mixture has {len(settings.mixture)} shares, but there are {len(settings.data)} data sets")
+
+
+def _claim(settings: Settings) -> None:
+    """Refuses a folder that holds another run; writes the settings."""
+    path = settings.out / "settings.json"
+    values = plain(settings)
+    if path.exists():
+        if not settings.resume:
+            raise InputError(f"{settings.out} holds a run already; go on with --resume or choose another folder")
+        former = json.loads(path.read_text())
+        free = {"resume", "max_minutes", "workers", "cache", "checkpoint_every", "out"}
+        changed = [key for key in values if key not in free and values[key] != former.get(key)]
+        if changed:
+            raise InputError(f"{settings.out} holds a run with another {', '.join(changed)}; give the same settings")
+    elif settings.resume and (settings.out / "last.pt").exists():
+        raise InputError(f"{settings.out} holds a checkpoint, but no settings.json")
+    write_json(path, values)
+
+
+def plain(settings: Settings) -> dict[str, Any]:
+    """The settings as JSON values."""
+    return json.loads(json.dumps(dataclasses.asdict(settings), default=str))
+
+
+@dataclass(frozen=True)
+class _Data:
+    classes: Any
+    sources: list[Source]
+    holdout: list[tuple[Frame, np.ndarray]]
+    names: list[str]
+
+    @classmethod
+    def read(cls, settings: Settings) -> _Data:
+        from zoo.training.segmenter_parts import read_training_data
+
+        return cls(*read_training_data(settings))
+
+
+def _optimiser(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": settings.weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    if settings.optimiser == "sgd":
+        return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=0.9)
+    return torch.optim.AdamW(groups, lr=settings.learning_rate)
+
+
+def _class_weights(data: _Data, settings: Settings) -> torch.Tensor | None:
+    """`(num_classes,)` weights with a mean of 1 over the pixels, from at most 200 frames of each source."""
+    if settings.class_weights == "none":
+        return None
+    counts = np.zeros(256)
+    for source in data.sources:
+        chosen = source.frames[:: max(1, len(source.frames) // 200)]
+        of_source = np.zeros(256)
+        for frame in chosen:
+            labels = frame.camera.labels
+            if labels is not None:
+                of_source += np.bincount(source.label_map[labels].ravel(), minlength=256)
+        counts += of_source / max(1.0, of_source.sum()) * source.weight
+    counts = counts[: len(data.classes)]
+    present = counts > 0
+    weights = np.zeros(len(counts))
+    weights[present] = np.sqrt(np.median(counts[present]) / counts[present])
+    weights[present] = np.minimum(weights[present], 4.0)
+    weights *= counts.sum() / (weights * counts).sum()
+    return torch.tensor(weights, dtype=torch.float32)
+
+
+def _loss(logits: torch.Tensor, labels: torch.Tensor, ignore_index: int, weights: torch.Tensor | None) -> torch.Tensor:
+    """Pixel cross entropy at the labels' size, mean over the pixels that count."""
+    logits = F.interpolate(logits.float(), size=labels.shape[-2:], mode="bilinear", align_corners=False)
+    if weights is None:
+        return F.cross_entropy(logits, labels, ignore_index=ignore_index)
+    return F.cross_entropy(logits, labels, weight=weights.to(logits.device), ignore_index=ignore_index)
+
+
+def _holdout_score(
+    model: nn.Module, average: WeightAverage | None, data: _Data, preprocessing: Preprocessing, fabric: Any
+) -> float:
+    """mIoU on the held-back frames (whole images), with the averaged weights if there are any."""
+    from zoo.evaluate.metrics import count_pairs, mean_iou
+
+    own = {name: value.detach().clone() for name, value in model.state_dict().items()} if average else None
+    if average:
+        model.load_state_dict(average.values)
+    model.eval()
+
+    @torch.inference_mode()
+    def run(image: np.ndarray) -> np.ndarray:
+        return model(torch.from_numpy(image).to(fabric.device)).float().cpu().numpy()
+
+    total: np.ndarray | None = None
+    mode = InferenceMode()
+    for frame, label_map in data.holdout[fabric.global_rank :: fabric.world_size]:
+        prepared = preprocessing(frame.camera.image)
+        logits = predict_logits(prepared.array, run, model.stride, mode)
+        labels, _ = labels_and_scores(logits, model.stride, prepared)
+        truth = frame.camera.labels
+        assert truth is not None
+        matrix = count_pairs(label_map[truth], labels, len(data.classes), data.classes.ignore_index)
+        total = matrix if total is None else total + matrix
+    summed = fabric.all_reduce(torch.from_numpy(np.asarray(total, np.float64)), reduce_op="sum").cpu().numpy()
+    if own:
+        model.load_state_dict(own)
+    return float(mean_iou(summed, "skip"))
+
+
+class _State:
+    """All that a resumed run needs."""
+
+    def __init__(
+        self, settings: Settings, model: nn.Module, optimiser: torch.optim.Optimizer, average: WeightAverage | None
+    ) -> None:
+        self.path = settings.out / "last.pt"
+        self.settings = settings
+        self.model = model
+        self.optimiser = optimiser
+        self.average = average
+        self.step = 0
+        self.seconds = 0.0
+        self.best_score = -1.0
+        self.best_step = 0
+        self.best: dict[str, torch.Tensor] | None = None
+        self.scores: list[list[float]] = []
+
+    def current_weights(self) -> dict[str, torch.Tensor]:
+        return self.average.values if self.average else self.model.state_dict()
+
+    def note_score(self, score: float) -> None:
+        self.scores.append([self.step, score])
+        if score > self.best_score:
+            self.best_score, self.best_step = score, self.step
+            self.best = {name: value.detach().cpu().clone() for name, value in self.current_weights().items()}
+
+    def final_weights(self) -> dict[str, torch.Tensor]:
+        return self.best or self.current_weights()
+
+    def save(self) -> None:
+        save_checkpoint(
+            self.path,
+            {
+                "step": self.step,
+                "seconds": self.seconds,
+                "model": self.model.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "average": self.average.values if self.average else None,
+                "best": self.best,
+                "best_score": self.best_score,
+                "best_step": self.best_step,
+                "scores": self.scores,
+            },
+        )
+
+    def restore(self) -> None:
+        if not self.path.exists():
+            return
+        stored = load_checkpoint(self.path)
+        self.model.load_state_dict(stored["model"])
+        self.optimiser.load_state_dict(stored["optimiser"])
+        if self.average:
+            self.average.values = stored["average"]
+        self.step, self.seconds = stored["step"], stored["seconds"]
+        self.best, self.best_score, self.best_step = stored["best"], stored["best_score"], stored["best_step"]
+        self.scores = stored["scores"]
+
+    def record(self, data: _Data) -> dict[str, Any]:
+        """What the model folder tells about its training."""
+        import platform
+
+        return {
+            "recipe": "zoo train segmenter",
+            "command": shlex.join(["zoo", *sys.argv[1:]]),
+            "settings": plain(self.settings),
+            "data": data.names,
+            "training_frames": [len(source.frames) for source in data.sources],
+            "holdout_frames": len(data.holdout),
+            "seconds": round(self.seconds, 1),
+            "kept_step": self.best_step if self.best else self.step,
+            "holdout_miou": self.scores,
+            "torch": torch.__version__,
+            "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        }
+
+
+class _Progress:
+    """A progress bar with the smoothed loss and the last score; silent on processes other than the first."""
+
+    def __init__(self, settings: Settings, state: _State, *, enabled: bool) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.mean_loss = float("nan")
+        self._score = ""
+        self._started = time.monotonic()
+        self._bar = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            disable=not enabled,
+        )
+        self._task = self._bar.add_task("training", total=settings.steps, completed=state.step, note="")
+
+    @property
+    def minutes(self) -> float:
+        return (time.monotonic() - self._started) / 60
+
+    def __enter__(self) -> _Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def advance(self, loss: float) -> None:
+        self.mean_loss = loss if np.isnan(self.mean_loss) else 0.98 * self.mean_loss + 0.02 * loss
+        self._bar.update(self._task, advance=1, note=f"loss {self.mean_loss:.3f} {self._score}")
+
+    def note_score(self, score: float) -> None:
+        self._score = f"held-back mIoU {100 * score:.1f}"
+

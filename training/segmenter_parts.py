@@ -1,0 +1,170 @@
+"""What the segmenter recipe reads and writes: training data, initial weights, the finished model folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from zoo.architecture import build
+from zoo.catalogue import Entry, entry
+from zoo.class_maps import class_map
+from zoo.classes import ClassTable
+from zoo.data import open_dataset
+from zoo.data.dataset import Dataset
+from zoo.errors import InputError
+from zoo.files import atomic_directory, write_json
+from zoo.frame import Frame
+from zoo.licences import licence_text
+from zoo.model_folder import CONFIG, FORMAT, METRICS, ModelFolder, write_manifest
+from zoo.training.samples import Source
+from zoo.weights import assign, parse, serialise
+
+__all__ = ["initial_model", "publish", "read_training_data"]
+
+
+def read_training_data(settings: Any) -> tuple[ClassTable, list[Source], list[tuple[Frame, np.ndarray]], list[str]]:
+    """The model's classes, training sources, held-back frames with their label maps, and the data sets' names."""
+    datasets = [_open(value) for value in settings.data]
+    classes = entry(settings.model).classes
+    if classes is None:
+        raise InputError(f"{settings.model} has no head; the segmenter recipe needs a model with one")
+    shares = settings.mixture or (1.0,) * len(datasets)
+    sources, holdout, names = [], [], []
+    for dataset, share in zip(datasets, shares, strict=True):
+        label_map = _label_map(dataset.classes, classes)
+        frames, held = _split(dataset, settings.holdout)
+        sources.append(Source(frames, label_map, share))
+        holdout += [(frame, label_map) for frame in held]
+        names.append(f"{dataset.kind} {dataset.split}, fingerprint {dataset.fingerprint()}")
+    return classes, sources, holdout, names
+
+
+def _open(value: str) -> Dataset:
+    kind, separator, root = value.partition("=")
+    if not separator or not root:
+        raise InputError(f"--data {value}: expected KIND=DIR, for example camvid=/data/CamVid")
+    return open_dataset(kind, Path(root), "train")
+
+
+def _label_map(source: ClassTable, target: ClassTable) -> np.ndarray:
+    """`(256,)` uint8: labels of a data set to labels of the model; what has no counterpart is ignored."""
+    table = class_map(source, target).copy()
+    table[len(source) :] = target.ignore_index
+    table[table >= len(target)] = target.ignore_index
+    return table
+
+
+def _split(dataset: Dataset, holdout: float) -> tuple[tuple[Frame, ...], tuple[Frame, ...]]:
+    """Frames to train on and frames to decide with: the end of each scene; never CamVid's dusk sequence."""
+    if dataset.kind == "camvid":
+        from zoo.data.camvid import training_split
+
+        return training_split(dataset, holdout)
+    scenes: dict[str, list[Frame]] = {}
+    for frame in dataset.frames:
+        scenes.setdefault(frame.scene, []).append(frame)
+    training: list[Frame] = []
+    held: list[Frame] = []
+    for frames in scenes.values():
+        count = round(len(frames) * holdout)
+        training += frames[: len(frames) - count]
+        held += frames[len(frames) - count :]
+    return tuple(training), tuple(held)
+
+
+def initial_model(settings: Any, classes: ClassTable) -> tuple[nn.Module, Entry]:
+    """The model with its initial weights, and its catalogue entry.
+
+    Raises:
+        InputError: If the weights cannot be had; random ones are never taken instead.
+    """
+    chosen = entry(settings.model)
+    model = build(chosen.architecture, len(classes), pretrained=settings.init == "imagenet")
+    if settings.init not in ("imagenet", "random"):
+        from zoo.loading import find_folder
+
+        folder = ModelFolder.open(find_folder(settings.init))
+        file = folder.artefact("torch")["file"]
+        _start_from(model, parse(folder.read_bytes(file), str(folder.path / file)), folder, classes)
+    return model, chosen
+
+
+def _start_from(model: nn.Module, weights: dict[str, torch.Tensor], folder: ModelFolder, classes: ClassTable) -> None:
+    """Loads encoder and, where it has one, head; the classifier's rows follow the table from class to class."""
+    own = model.state_dict()
+    if not any(name.startswith("encoder.") for name in weights):
+        weights = {f"encoder.{name}": value for name, value in weights.items()}
+    source = folder.classes
+    if source is not None and source.names != classes.names:
+        weights = {
+            name: _map_rows(value, own[name], source, classes)
+            if name in own and value.shape != own[name].shape
+            else value
+            for name, value in weights.items()
+        }
+    taken = {name: value for name, value in weights.items() if name in own}
+    lacking = [name for name in own if name.startswith("encoder.") and name not in taken]
+    if lacking:
+        raise InputError(f"{folder.path} does not fit the encoder: it lacks {lacking[0]} and {len(lacking) - 1} more")
+    assign(model, {**own, **taken}, str(folder.path))
+
+
+def _map_rows(value: torch.Tensor, own: torch.Tensor, source: ClassTable, target: ClassTable) -> torch.Tensor:
+    """Rows of a classifier for other classes: the mean over the source classes that stand for each."""
+    if value.shape[0] != len(source) or own.shape[0] != len(target) or value.shape[1:] != own.shape[1:]:
+        return own
+    table = class_map(source, target)[: len(source)]
+    rows = [value[torch.from_numpy(table == label)] for label in range(len(target))]
+    return torch.stack([row.mean(0) if len(row) else own[i] for i, row in enumerate(rows)])
+
+
+def publish(
+    folder: Path, model: nn.Module, chosen: Entry, classes: ClassTable, settings: Any, record: dict[str, Any]
+) -> None:
+    """Writes the finished model folder; an old one at the same place is refused, like any other folder."""
+    weights = serialise(model.state_dict(), torch.float16)
+    with atomic_directory(folder) as temporary:
+        (temporary / "model.safetensors").write_bytes(weights)
+        (temporary / "LICENSE").write_text(licence_text(chosen), encoding="utf-8")
+        write_json(temporary / METRICS, {"format": FORMAT, "rows": []})
+        write_json(temporary / CONFIG, _config(chosen, classes, record, weights))
+        write_manifest(temporary)
+
+
+def _config(chosen: Entry, classes: ClassTable, record: dict[str, Any], weights: bytes) -> dict[str, Any]:
+    import hashlib
+
+    return {
+        "format": FORMAT,
+        "name": chosen.name,
+        "description": chosen.description,
+        "task": chosen.task,
+        "modality": chosen.modality,
+        "architecture": chosen.architecture,
+        "preprocessing": chosen.preprocessing,
+        "inference": chosen.inference,
+        "sensor": {"type": "camera", "channels": "RGB", "bits": 8},
+        "classes": {
+            "taxonomy": classes.taxonomy,
+            "names": list(classes.names),
+            "colors": [list(color) for color in classes.colors],
+            "ignore_index": classes.ignore_index,
+        },
+        "parameters": chosen.parameters,
+        "licence": {"weights": chosen.licence, **chosen.licences},
+        "training_data": list(chosen.training_data),
+        "provenance": record,
+        "artefacts": [
+            {
+                "file": "model.safetensors",
+                "engine": "torch",
+                "precision": "fp16",
+                "sha256": hashlib.sha256(weights).hexdigest(),
+                "input": {"name": "image", "dtype": "float32", "shape": [None, 3, None, None]},
+            }
+        ],
+    }

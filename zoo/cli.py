@@ -1,0 +1,85 @@
+"""The `zoo` command: a table of commands, of which only the one that runs is imported.
+
+Exit codes: 0 done, 2 wrong input or use, 1 our own fault.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from zoo.errors import InputError, closest
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS = {
+    "list": ("zoo.commands.list", "show the models that have a name"),
+    "info": ("zoo.commands.info", "show one model: what it is, its licences, its measured numbers"),
+    "copy": ("zoo.commands.copy", "copy a model folder to where measurements and exports can be added"),
+    "predict": ("zoo.commands.predict", "segment images"),
+    "evaluate": ("zoo.evaluate.command", "measure models per weather and light condition, and write a report"),
+    "synthetic": ("zoo.synthetic.command", "render frames of the synthetic street world in a data set's layout"),
+    "train": ("zoo.training.command", "run a training recipe"),
+}
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    rows = "\n".join(f"  {name:<{width}}  {summary}" for name, (_, summary) in COMMANDS.items())
+    return f"usage: zoo COMMAND ...\n\ncommands:\n{rows}\n\nzoo COMMAND --help tells more; zoo --version the version"
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return f"perception-zoo {version('perception-zoo')}"
+
+
+def _run(words: Sequence[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0 if words else 2
+    if words[0] == "--version":
+        print(_version())
+        return 0
+    name, *rest = words
+    if name not in COMMANDS:
+        raise InputError(f"unknown command {name!r}{closest(name, COMMANDS)}; zoo --help lists all")
+    module: Any = importlib.import_module(COMMANDS[name][0])
+    if hasattr(module, "parse"):
+        arguments = module.parse(rest)
+    else:
+        import tyro
+
+        arguments = tyro.cli(module.Arguments, prog=f"zoo {name}", args=rest, description=module.__doc__)
+    return module.run(arguments)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code."""
+    try:
+        return _run(sys.argv[1:] if words is None else words)
+    except InputError as error:
+        print("zoo: error: " + " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("zoo: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone (`zoo list | head`); there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except SystemExit as exit_:  # tyro's own answer to --help and to wrong use
+        return exit_.code if isinstance(exit_.code, int) else 2
+    except Exception:
+        traceback.print_exc()
+        print("zoo: this is a fault of perception-zoo, please report it with the lines above", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
