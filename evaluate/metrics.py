@@ -74,7 +74,7 @@ class Tally:
 def tally(
     truth: UInt8[np.ndarray, "H W"],
     prediction: UInt8[np.ndarray, "H W"],
-    scores: Float[np.ndarray, "H W"],
+    scores: Float[np.ndarray, "H W"] | None,
     num_classes: int,
     ignore_index: int,
     instances: Int[np.ndarray, "H W"] | None = None,
@@ -85,10 +85,10 @@ def tally(
     Args:
         truth: `(H, W)` uint8 labels.
         prediction: `(H, W)` uint8 labels in the same classes; 255 for no counterpart.
-        scores: `(H, W)` float32 confidence of the prediction, 0 to 1.
+        scores: `(H, W)` float32 confidence of the prediction, 0 to 1; without it there is no calibration to count.
         num_classes: C.
         ignore_index: Label of the truth that is not counted.
-        instances: `(H, W)` instance ids in the coding of Cityscapes, to weight instances.
+        instances: `(H, W)` instance ids in the coding of Cityscapes (below 65,536), to weight instances.
         invalid: `(H, W)` bool, pixels to leave out of a second count.
 
     Raises:
@@ -97,13 +97,23 @@ def tally(
     for name, array in (("prediction", prediction), ("scores", scores), ("instances", instances), ("invalid", invalid)):
         if array is not None and array.shape != truth.shape:
             raise InputError(f"{name} has shape {array.shape}, but the labels have {truth.shape}")
+    pairs = truth.astype(np.uint16) << 8 | prediction
+    if instances is None:
+        keys, lengths = _runs(pairs)
+        weighted = None
+    else:
+        keys, lengths = _runs(instances.astype(np.uint32) << 16 | pairs)
+        weighted = _weighted_instances(keys >> 16, keys & 255, lengths)
+    valid = None
+    if invalid is not None:
+        valid = count_pairs(np.where(invalid, np.uint8(ignore_index), truth), prediction, num_classes, ignore_index)
     return Tally(
-        matrix=count_pairs(truth, prediction, num_classes, ignore_index),
-        calibration=_calibration_bins(truth, prediction, scores, ignore_index),
-        instances=None if instances is None else _weighted_instances(instances, prediction),
-        valid_matrix=None
-        if invalid is None
-        else count_pairs(np.where(invalid, np.uint8(ignore_index), truth), prediction, num_classes, ignore_index),
+        matrix=_pair_matrix(keys & 0xFFFF, lengths, num_classes, ignore_index),
+        calibration=np.zeros((ECE_BINS, 3))
+        if scores is None
+        else _calibration_bins(truth, prediction, scores, ignore_index),
+        instances=weighted,
+        valid_matrix=valid,
     )
 
 
@@ -115,7 +125,18 @@ def count_pairs(
     Raises:
         InputError: If a label is neither a class nor, in the truth, the ignore index or, in the prediction, 255.
     """
-    keys, lengths = _runs((truth.astype(np.uint16) << 8 | prediction).ravel())
+    keys, lengths = _runs(truth.astype(np.uint16) << 8 | prediction)
+    return _pair_matrix(keys, lengths, num_classes, ignore_index)
+
+
+def _runs(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Values and lengths of the runs of equal neighbours: label maps are flat, so this leaves a fiftieth to count."""
+    values = image.ravel()
+    ends = np.append(np.flatnonzero(values[1:] != values[:-1]), values.size - 1)
+    return values[ends], np.diff(ends, prepend=-1)
+
+
+def _pair_matrix(keys: np.ndarray, lengths: np.ndarray, num_classes: int, ignore_index: int) -> Int[np.ndarray, "C C1"]:
     table = np.bincount(keys, weights=lengths, minlength=256 * 256).astype(np.int64).reshape(256, 256)
     present = np.flatnonzero(table.any(1))
     if outside := [int(i) for i in present if i >= num_classes and i != ignore_index]:
@@ -125,12 +146,6 @@ def count_pairs(
         outside = [num_classes + int(i) for i in np.flatnonzero(counted[:, num_classes:255].any(0))]
         raise InputError(f"the prediction holds labels {outside[:8]}, outside the classes 0 to {num_classes - 1}")
     return np.concatenate([counted[:, :num_classes], counted[:, 255:]], axis=1)
-
-
-def _runs(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Values and lengths of the runs of equal neighbours: label maps are flat, so this leaves a fiftieth to count."""
-    ends = np.append(np.flatnonzero(values[1:] != values[:-1]), values.size - 1)
-    return values[ends], np.diff(ends, prepend=-1)
 
 
 def _calibration_bins(
@@ -147,9 +162,7 @@ def _calibration_bins(
     return np.stack([counts.sum(1), sums.sum(1), counts[:, 1]], axis=1)[::-1].astype(np.float64)
 
 
-def _weighted_instances(instances: np.ndarray, prediction: np.ndarray) -> Float[np.ndarray, "8 2"]:
-    keys, lengths = _runs((instances.astype(np.uint32) << 8 | prediction).ravel())
-    ids, predicted = keys >> 8, (keys & 255).astype(np.uint8)
+def _weighted_instances(ids: np.ndarray, predicted: np.ndarray, lengths: np.ndarray) -> Float[np.ndarray, "8 2"]:
     labels = LABEL_FROM_ID[np.minimum(ids // 1000, 255)]  # plain class ids, and groups, give 255 here
     ids, lengths, right = ids[labels != 255], lengths[labels != 255], (predicted == labels)[labels != 255]
     sizes = np.bincount(ids, weights=lengths)

@@ -56,7 +56,9 @@ def read_label_ids(path: Path) -> UInt8[np.ndarray, "H W"]:
     """
     if path.name.endswith("_labelTrainIds.png"):
         return read_labels(path, len(CITYSCAPES_IDS), True, " in a labelTrainIds file; are these regular ids?")
-    return LABEL_FROM_ID[read_labels(path, _REGULAR_IDS, False, " in a labelIds file; are these training ids?")]
+    ids = read_labels(path, _REGULAR_IDS, False, " in a labelIds file; are these training ids?")
+    # bytes.translate is three times as fast as indexing the table with the image
+    return np.frombuffer(bytearray(ids).translate(LABEL_FROM_ID.tobytes()), np.uint8).reshape(ids.shape)
 
 
 def read_instances(path: Path) -> Int32[np.ndarray, "H W"]:
