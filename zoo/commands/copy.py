@@ -1,0 +1,31 @@
+"""Copies a model folder to where measurements and exports can be added."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from zoo.loading import find_folder
+from zoo.model_folder import ModelFolder
+
+__all__ = ["Arguments", "run"]
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Copies a model folder, checked file by file, to where measurements and exports can be added."""
+
+    model: Annotated[str, tyro.conf.Positional]
+    """Catalogue name, model folder, or hf-hub:org/name."""
+    to: Annotated[Path, tyro.conf.Positional]
+    """Folder to make."""
+
+
+def run(arguments: Arguments) -> int:
+    """Copies the folder."""
+    folder = ModelFolder.open(find_folder(arguments.model)).copy_to(arguments.to)
+    print(f"{folder.name}: {len(folder.manifest)} files in {folder.path}")
+    return 0

@@ -1,0 +1,92 @@
+"""Shows one model: what it is, its licences, its measured numbers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from zoo.catalogue import entries
+from zoo.errors import NotReleasedError
+from zoo.loading import find_folder
+from zoo.model_folder import ModelFolder
+
+__all__ = ["Arguments", "run"]
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Shows one model: what it is, its licences, its measured numbers."""
+
+    model: Annotated[str, tyro.conf.Positional]
+    """Catalogue name, model folder, or hf-hub:org/name."""
+    json: bool = False
+    """Print everything as one object."""
+
+
+def run(arguments: Arguments) -> int:
+    """Prints what the catalogue and, for released models, the verified folder say."""
+    known = entries().get(arguments.model)
+    values: dict[str, Any] = {}
+    if known:
+        values = {**known.summary(), "licences": dict(known.licences), "recipe": known.recipe}
+    try:
+        folder = ModelFolder.open(find_folder(arguments.model))
+    except NotReleasedError:
+        folder = None
+    if folder is not None:
+        folder.verify()
+        values = {**_of_folder(folder), **values, "folder": str(folder.path), "rows": folder.metrics()}
+    if arguments.json:
+        print(json.dumps(values, indent=2))
+        return 0
+    for key, value in values.items():
+        if key == "rows":
+            _print_rows(value)
+        elif key == "classes":
+            print(f"classes: {len(value)}: {', '.join(value)}" if value else "classes: none")
+        elif isinstance(value, dict):
+            print(f"{key}:")
+            for name, entry in value.items():
+                print(f"  {name}: {entry}")
+        elif isinstance(value, list):
+            print(f"{key}: {', '.join(map(str, value))}")
+        else:
+            print(f"{key}: {value}")
+    return 0
+
+
+def _of_folder(folder: ModelFolder) -> dict[str, Any]:
+    config = folder.config
+    classes = folder.classes
+    return {
+        "name": folder.name,
+        "task": config["task"],
+        "modality": config.get("modality", ""),
+        "released": True,
+        "classes": list(classes.names) if classes else [],
+        "parameters": config.get("parameters"),
+        "licence": config.get("licence", {}).get("weights", "not stated"),
+        "files": {
+            entry["file"]: f"{entry['engine']} {entry.get('precision', '')}, SHA-256 {entry['sha256']}, "
+            f"{Path(folder.path / entry['file']).stat().st_size:,} bytes"
+            for entry in config["artefacts"]
+        },
+    }
+
+
+def _print_rows(rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        print("measured: nothing yet; zoo evaluate MODEL --record adds rows")
+        return
+    print("measured:")
+    for row in rows:
+        interval = row.get("miou_interval")
+        spread = f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else ""
+        print(
+            f"  {row.get('data')} {row.get('split')} {row.get('group')}: mIoU {100 * row['miou']:.2f}{spread}, "
+            f"{row.get('frames')} frames, file {row['artefact_sha256'][:12]}"
+        )

@@ -1,0 +1,64 @@
+"""Shows the models that have a name."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from zoo.catalogue import matching
+from zoo.errors import InputError
+
+__all__ = ["Arguments", "run"]
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Shows the models that have a name."""
+
+    pattern: Annotated[str | None, tyro.conf.Positional] = None
+    """Part of a name, or a shell pattern such as '*camvid'."""
+    json: bool = False
+    """Print a list of objects instead of a table."""
+    task: str | None = None
+    """Only this task: segmentation or features."""
+    licence: str | None = None
+    """Only weights under this licence, for example Apache-2.0."""
+    released: bool = False
+    """Only models whose weights can be loaded."""
+
+
+def run(arguments: Arguments) -> int:
+    """Prints the table or the list; a pattern that matches nothing is an error."""
+    found = [
+        entry
+        for entry in matching(arguments.pattern)
+        if arguments.task in (None, entry.task)
+        and arguments.licence in (None, entry.licence)
+        and (entry.released or not arguments.released)
+    ]
+    if arguments.json:
+        print(json.dumps([entry.summary() for entry in found], indent=2))
+        return 0
+    if not found:
+        raise InputError("no model matches; `zoo list` shows all")
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("name", "task", "classes", "parameters", "licence", "released"):
+        table.add_column(heading, justify="right" if heading in ("classes", "parameters") else "left", no_wrap=True)
+    for entry in found:
+        table.add_row(
+            entry.name,
+            entry.task,
+            str(len(entry.classes)) if entry.classes else "",
+            f"{entry.parameters / 1e6:.1f} M",
+            entry.licence,
+            "yes" if entry.released else "no",
+        )
+    # Names are copied from here, so they are never cut to the width of the terminal.
+    Console(width=max(Console().width, 160)).print(table)
+    return 0

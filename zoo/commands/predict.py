@@ -1,0 +1,104 @@
+"""Segments images."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+from PIL import Image
+
+from zoo.errors import InputError
+from zoo.files import atomic_file, write_json
+from zoo.inference import InferenceMode
+from zoo.loading import load
+from zoo.prediction import Segmentation2D
+from zoo.predictor import Predictor
+
+__all__ = ["Arguments", "run"]
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Segments images. Per image: <stem>.png with class ids in one 8-bit channel, <stem>_overlay.jpg, <stem>.json."""
+
+    model: Annotated[str, tyro.conf.Positional]
+    """Catalogue name, model folder, or hf-hub:org/name."""
+    images: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Image files."""
+    out: Path
+    """Folder for the results; made if it does not exist, files of the same name are replaced."""
+    engine: str = "auto"
+    """Engine that runs the model."""
+    device: str = "cpu"
+    """Where the engine runs, for example cpu or cuda:0."""
+    alpha: float = 0.55
+    """Weight of the colours in the overlay, 0 to 1."""
+    whole: bool = False
+    """Run whole images, whatever the model's configuration says."""
+    window: tuple[int, int] | None = None
+    """Height and width of sliding windows, in pixels of the resized image."""
+    window_stride: tuple[int, int] | None = None
+    """Vertical and horizontal distance between windows; two thirds of the window by default."""
+
+
+def run(arguments: Arguments) -> int:
+    """Segments every image; a wrong one stops the run before anything of it is written."""
+    if not arguments.images:
+        raise InputError("no image was given")
+    stems: dict[str, Path] = {}
+    for path in arguments.images:
+        if path.stem in stems:
+            raise InputError(f"{stems[path.stem]} and {path} would both become {path.stem}.png; give them in two runs")
+        stems[path.stem] = path
+    if not 0.0 <= arguments.alpha <= 1.0:
+        raise InputError(f"alpha {arguments.alpha} is outside 0 to 1")
+    predictor = load(
+        arguments.model, engine=arguments.engine, device=arguments.device, inference=chosen_inference(arguments)
+    )
+    for path in arguments.images:
+        prediction = predictor(path)
+        _write(arguments.out, path, prediction, predictor, arguments.alpha)
+        shares = [f"{name} {100 * share:.0f} %" for name, share in list(prediction.fractions().items())[:4]]
+        print(f"{path}: {', '.join(shares)} -> {arguments.out / (path.stem + '_overlay.jpg')}")
+    return 0
+
+
+def chosen_inference(arguments: Arguments) -> InferenceMode | None:
+    """The inference that the command line asks for; `None` for the model's own."""
+    if arguments.whole and arguments.window:
+        raise InputError("--whole and --window exclude each other")
+    if arguments.window_stride and not arguments.window:
+        raise InputError("--window-stride needs --window")
+    if arguments.whole:
+        return InferenceMode()
+    if arguments.window is None:
+        return None
+    stride = arguments.window_stride or tuple(max(1, side * 2 // 3) for side in arguments.window)
+    return InferenceMode(mode="sliding", window=arguments.window, window_stride=(stride[0], stride[1]))
+
+
+def _write(out: Path, path: Path, prediction: Segmentation2D, predictor: Predictor, alpha: float) -> None:
+    height, width = prediction.labels.shape
+    with atomic_file(out / f"{path.stem}.png") as handle:
+        Image.fromarray(prediction.labels).save(handle, "PNG")
+    with atomic_file(out / f"{path.stem}_overlay.jpg") as handle:
+        prediction.overlay(alpha).save(handle, "JPEG", quality=92)
+    summary = {
+        "image": str(path),
+        "height": height,
+        "width": width,
+        "model": predictor.name,
+        "artefact": {key: predictor.artefact.get(key) for key in ("file", "engine", "precision", "sha256")},
+        "settings": predictor.settings,
+        "mean_score": float(np.mean(prediction.scores, dtype=np.float64)),
+        "fractions": prediction.fractions(),
+        "classes": [
+            {"id": i, "name": name, "color": list(color)}
+            for i, (name, color) in enumerate(zip(prediction.class_names, prediction.colors, strict=True))
+        ],
+    }
+    write_json(out / f"{path.stem}.json", json.loads(json.dumps(summary)))
