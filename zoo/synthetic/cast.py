@@ -1,0 +1,172 @@
+"""Rays against triangles: several meshes, each with its own Embree tree, seen as one."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from zoo.errors import require
+from zoo.synthetic.mesh import Mesh
+
+__all__ = ["Caster", "Hits"]
+
+FAR = 1e6
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Where `(P,)` rays end.
+
+    Attributes:
+        distance: `(P,)` float32 in lengths of the ray's direction vector, `FAR` where nothing is hit.
+        face: `(P,)` int64 triangle in the caster's joined arrays, -1 where nothing is hit.
+        u, v: `(P,)` float32 barycentric coordinates.
+        normal: `(P, 3)` float32 unit normal, interpolated on smooth surfaces, towards the ray's origin.
+    """
+
+    distance: np.ndarray
+    face: np.ndarray
+    u: np.ndarray
+    v: np.ndarray
+    normal: np.ndarray
+
+
+class Caster:
+    """Answers rays on the union of `meshes`; attributes of all faces are joined in that order.
+
+    Raises:
+        MissingExtraError: If embreex is not installed.
+    """
+
+    def __init__(self, meshes: Sequence[Mesh], scenes: Sequence[object] | None = None) -> None:
+        self._scenes = list(scenes) if scenes is not None else [embree_scene(mesh) for mesh in meshes]
+        self._starts = np.cumsum([0] + [len(mesh.faces) for mesh in meshes])
+        self._meshes = list(meshes)
+        for name in ("color", "material", "label", "instance"):
+            setattr(self, name, np.concatenate([getattr(mesh, name) for mesh in meshes]))
+
+    color: np.ndarray
+    material: np.ndarray
+    label: np.ndarray
+    instance: np.ndarray
+
+    def trace(self, origins: np.ndarray, directions: np.ndarray) -> Hits:
+        """First hits of `(P, 3)` rays."""
+        origins, directions = np.ascontiguousarray(origins, np.float32), np.ascontiguousarray(directions, np.float32)
+        count = len(origins)
+        distance = np.full(count, FAR, np.float32)
+        face = np.full(count, -1, np.int64)
+        u, v = np.zeros(count, np.float32), np.zeros(count, np.float32)
+        normal = np.zeros((count, 3), np.float32)
+        for k, scene in enumerate(self._scenes):
+            # Rays need not look farther than what an earlier mesh stopped.
+            found = scene.run(origins, directions, dists=distance.copy(), output=True)
+            hit = np.nonzero((found["primID"] >= 0) & (found["tfar"] < distance))[0]
+            if not len(hit):
+                continue
+            distance[hit], u[hit], v[hit] = found["tfar"][hit], found["u"][hit], found["v"][hit]
+            face[hit] = found["primID"][hit] + self._starts[k]
+            mesh = self._meshes[k]
+            corners = mesh.faces[found["primID"][hit]]
+            a, b = u[hit, None], v[hit, None]
+            smooth = mesh.normals[corners[:, 0]] * (1 - a - b) + mesh.normals[corners[:, 1]] * a + mesh.normals[corners[:, 2]] * b
+            flat = found["Ng"][hit]
+            length = np.linalg.norm(smooth, axis=1, keepdims=True)
+            normal[hit] = np.where(length > 0.2, smooth / np.maximum(length, 1e-6), flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12))
+        away = (normal * directions).sum(1) > 0
+        normal[away] = -normal[away]
+        return Hits(distance, face, u, v, normal)
+
+    def blocked(self, origins: np.ndarray, directions: np.ndarray, reach: float = FAR) -> np.ndarray:
+        """`(P,)` bool: whether anything stands within `reach` along the ray."""
+        origins, directions = np.ascontiguousarray(origins, np.float32), np.ascontiguousarray(directions, np.float32)
+        out = np.zeros(len(origins), bool)
+        for scene in self._scenes:
+            out |= scene.run(origins, directions, dists=np.full(len(origins), reach, np.float32), query="OCCLUDED") >= 0
+        return out
+
+    def uv(self, hits: Hits, chosen: np.ndarray) -> np.ndarray:
+        """`(Q, 2)` surface coordinates of the chosen hits."""
+        out = np.zeros((len(chosen), 2), np.float32)
+        face = hits.face[chosen]
+        for k, mesh in enumerate(self._meshes):
+            mine = (face >= self._starts[k]) & (face < self._starts[k + 1])
+            if not mine.any():
+                continue
+            corners = mesh.faces[face[mine] - self._starts[k]]
+            a, b = hits.u[chosen][mine, None], hits.v[chosen][mine, None]
+            out[mine] = mesh.uv[corners[:, 0]] * (1 - a - b) + mesh.uv[corners[:, 1]] * a + mesh.uv[corners[:, 2]] * b
+        return out
+
+
+@lru_cache(maxsize=1)
+def _library() -> ctypes.CDLL | None:
+    """The Embree library inside the embreex wheel, or None where it is laid out differently."""
+    import embreex
+
+    found = sorted((Path(embreex.__file__).parents[1] / "embreex.libs").glob("libembree4*.so*"))
+    if len(found) != 1 or sys.implementation.name != "cpython":
+        return None
+    library = ctypes.CDLL(str(found[0]))
+    pointer, size, number = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint
+    for name, result, arguments in (
+        ("rtcGetSceneDevice", pointer, [pointer]),
+        ("rtcNewGeometry", pointer, [pointer, number]),
+        ("rtcSetNewGeometryBuffer", pointer, [pointer, number, number, number, size, size]),
+        ("rtcCommitGeometry", None, [pointer]),
+        ("rtcAttachGeometry", number, [pointer, pointer]),
+        ("rtcReleaseGeometry", None, [pointer]),
+        ("rtcReleaseDevice", None, [pointer]),
+    ):
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
+def _upload(scene: object, vertices: np.ndarray, faces: np.ndarray) -> bool:
+    """Hands the triangles to Embree in one copy; false where that is not possible.
+
+    `embreex.mesh_construction.TriangleMesh` copies in a Python loop, 8 microseconds a triangle: more than everything
+    else together. The scene's handle is the first field of the extension class behind the object header.
+    """
+    library = _library()
+    header = object.__basicsize__
+    if library is None or type(scene).__basicsize__ < header + 16:
+        return False
+    handle = ctypes.c_void_p.from_address(id(scene) + header).value
+    if not handle:
+        return False
+    device = library.rtcGetSceneDevice(handle)
+    geometry = library.rtcNewGeometry(device, 0)  # RTC_GEOMETRY_TYPE_TRIANGLE
+    for slot, format_, data in ((1, 0x9003, vertices), (0, 0x5003, faces)):  # FLOAT3 vertices, UINT3 indices
+        target = library.rtcSetNewGeometryBuffer(geometry, slot, 0, format_, 12, len(data))
+        ctypes.memmove(target, data.ctypes.data, data.nbytes)
+    library.rtcCommitGeometry(geometry)
+    library.rtcAttachGeometry(handle, geometry)
+    library.rtcReleaseGeometry(geometry)
+    library.rtcReleaseDevice(device)
+    return True
+
+
+def embree_scene(mesh: Mesh) -> object:
+    """The search tree of one mesh.
+
+    Raises:
+        MissingExtraError: If embreex is not installed.
+    """
+    try:
+        from embreex.mesh_construction import TriangleMesh
+        from embreex.rtcore_scene import EmbreeScene
+    except ImportError as error:
+        raise require("embreex", "synthetic", "rendering the synthetic world") from error
+    scene = EmbreeScene()
+    vertices, faces = np.ascontiguousarray(mesh.vertices, np.float32), np.ascontiguousarray(mesh.faces, np.int32)
+    if not _upload(scene, vertices, faces):
+        TriangleMesh(scene, vertices, faces)
+    return scene

@@ -1,0 +1,269 @@
+"""Triangle meshes with what the shader needs, and the solids that everything in the world is put together from.
+
+Metres; x forward, y left, z up. A template is a mesh around its own origin, made once per process and placed many times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+__all__ = ["Builder", "Material", "Mesh", "concatenate", "place"]
+
+
+class Material(IntEnum):
+    """What a surface is made of: the shader picks texture and gloss by it."""
+
+    PLAIN = 0
+    ASPHALT = 1
+    GROUND = 2  # a block between streets: the shader decides per pixel between pavement, grass and yard
+    KERB = 3
+    PLASTER = 4
+    BRICK = 5
+    STONE = 6
+    CONCRETE = 7
+    WINDOW = 8  # a pane in a facade, with its frame
+    SHOP = 9  # a shop window
+    ROOF = 10
+    PAINT = 11
+    GLASS = 12  # a vehicle's window
+    RUBBER = 13
+    METAL = 14
+    FOLIAGE = 15
+    BARK = 16
+    CLOTH = 17
+    SIGN = 18
+    LAMP = 19  # shines at dusk and by night
+    SIGNAL = 20  # shines always: traffic lights, brake lights
+    HEADLIGHT = 21
+    TAILLIGHT = 22
+    FASCIA = 23  # a shop's sign board, with something like writing on it
+    HILL = 24
+    SKIN = 25
+    METAL_RAIL = 26
+    WOOD = 27
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Triangles.
+
+    Attributes:
+        vertices: `(N, 3)` float32 metres.
+        normals: `(N, 3)` float32; zero where the triangle's own normal counts.
+        uv: `(N, 2)` float32, mostly metres on the surface.
+        faces: `(M, 3)` int32.
+        color: `(M, 3)` float32 linear reflectance.
+        slot: `(M,)` int8: the place in the palette that replaces `color` when the mesh is placed, or -1.
+        material: `(M,)` uint8.
+        label: `(M,)` uint8 training id.
+        instance: `(M,)` int32: number of the thing in its scene, -1 for none.
+    """
+
+    vertices: np.ndarray
+    normals: np.ndarray
+    uv: np.ndarray
+    faces: np.ndarray
+    color: np.ndarray
+    slot: np.ndarray
+    material: np.ndarray
+    label: np.ndarray
+    instance: np.ndarray
+
+
+def concatenate(meshes: Sequence[Mesh]) -> Mesh:
+    """One mesh out of many."""
+    starts = np.cumsum([0] + [len(mesh.vertices) for mesh in meshes[:-1]])
+    faces = np.concatenate([mesh.faces + start for mesh, start in zip(meshes, starts)]).astype(np.int32)
+    rest = {
+        name: np.concatenate([getattr(mesh, name) for mesh in meshes])
+        for name in ("vertices", "normals", "uv", "color", "slot", "material", "label", "instance")
+    }
+    return Mesh(faces=faces, **rest)
+
+
+def place(
+    mesh: Mesh,
+    position: Sequence[float],
+    yaw: float = 0.0,
+    scale: float | Sequence[float] = 1.0,
+    palette: Sequence[Sequence[float]] = (),
+    instance: int = -1,
+    label: int | None = None,
+) -> Mesh:
+    """A copy of a template at `position` metres, turned by `yaw` radians about z, in the colours of `palette`."""
+    c, s = np.cos(yaw), np.sin(yaw)
+    turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]], np.float32)
+    size = np.broadcast_to(np.asarray(scale, np.float32), 3)
+    vertices = (mesh.vertices * size) @ turn.T + np.asarray(position, np.float32)
+    color = mesh.color
+    if len(palette):
+        table = np.asarray(palette, np.float32)
+        color = np.where((mesh.slot >= 0)[:, None], table[np.clip(mesh.slot, 0, len(table) - 1)], color)
+    count = len(mesh.faces)
+    return Mesh(
+        vertices=vertices.astype(np.float32),
+        normals=(mesh.normals / size) @ turn.T,
+        uv=mesh.uv,
+        faces=mesh.faces,
+        color=color,
+        slot=mesh.slot,
+        material=mesh.material,
+        label=mesh.label if label is None else np.full(count, label, np.uint8),
+        instance=np.full(count, instance, np.int32),
+    )
+
+
+class Builder:
+    """Collects solids into one mesh. Every method adds one kind of solid with one colour, material and label."""
+
+    def __init__(self, label: int) -> None:
+        self.label = label
+        self._parts: list[Mesh] = []
+
+    def add(
+        self,
+        vertices: np.ndarray,
+        faces: np.ndarray,
+        color: Sequence[float] | np.ndarray = (0.5, 0.5, 0.5),
+        material: int | np.ndarray = Material.PLAIN,
+        *,
+        smooth: bool = False,
+        uv: np.ndarray | None = None,
+        slot: int | np.ndarray = -1,
+        label: int | None = None,
+    ) -> None:
+        """Adds triangles; `color` and `material` for all or per triangle."""
+        vertices = np.ascontiguousarray(vertices, np.float32)
+        faces = np.ascontiguousarray(faces, np.int32)
+        normals = _smooth_normals(vertices, faces) if smooth else np.zeros_like(vertices)
+        count = len(faces)
+        self._parts.append(
+            Mesh(
+                vertices=vertices,
+                normals=normals,
+                uv=vertices[:, :2] if uv is None else np.ascontiguousarray(uv, np.float32),
+                faces=faces,
+                color=np.broadcast_to(np.asarray(color, np.float32), (count, 3)),
+                slot=np.broadcast_to(np.asarray(slot, np.int8), (count,)),
+                material=np.broadcast_to(np.asarray(material, np.uint8), (count,)),
+                label=np.full(count, self.label if label is None else label, np.uint8),
+                instance=np.full(count, -1, np.int32),
+            )
+        )
+
+    def mesh(self) -> Mesh:
+        """Everything added so far."""
+        return concatenate(self._parts)
+
+    def box(self, low: Sequence[float], high: Sequence[float], color=(0.5, 0.5, 0.5), material=0, **kwargs) -> None:
+        """An axis-aligned box between two corners; uv in metres on each side."""
+        a, b = np.asarray(low, np.float32), np.asarray(high, np.float32)
+        x0, y0, z0 = a
+        x1, y1, z1 = b
+        corners = np.array(
+            [
+                [[x0, y0, z0], [x1, y0, z0], [x1, y0, z1], [x0, y0, z1]],
+                [[x1, y1, z0], [x0, y1, z0], [x0, y1, z1], [x1, y1, z1]],
+                [[x1, y0, z0], [x1, y1, z0], [x1, y1, z1], [x1, y0, z1]],
+                [[x0, y1, z0], [x0, y0, z0], [x0, y0, z1], [x0, y1, z1]],
+                [[x0, y0, z1], [x1, y0, z1], [x1, y1, z1], [x0, y1, z1]],
+                [[x0, y1, z0], [x1, y1, z0], [x1, y0, z0], [x0, y0, z0]],
+            ],
+            np.float32,
+        )
+        self.quads(corners, color, material, **kwargs)
+
+    def quads(self, corners: np.ndarray, color=(0.5, 0.5, 0.5), material=0, *, uv=None, **kwargs) -> None:
+        """`(Q, 4, 3)` corners in order around each quad; `uv` `(Q, 4, 2)`, by default metres from the first corner."""
+        corners = np.asarray(corners, np.float32).reshape(-1, 4, 3)
+        count = len(corners)
+        if uv is None:
+            along = np.linalg.norm(corners[:, 1] - corners[:, 0], axis=1)
+            up = np.linalg.norm(corners[:, 3] - corners[:, 0], axis=1)
+            zero = np.zeros_like(along)
+            pairs = [(zero, zero), (along, zero), (along, up), (zero, up)]
+            uv = np.stack([np.stack(pair, -1) for pair in pairs], 1)
+        base = np.arange(count)[:, None, None] * 4
+        faces = (base + np.array([[0, 1, 2], [0, 2, 3]])).reshape(-1, 3)
+        if isinstance(color, np.ndarray) and color.ndim == 2:
+            color = np.repeat(color, 2, axis=0)
+        self.add(corners.reshape(-1, 3), faces, color, material, uv=np.asarray(uv).reshape(-1, 2), **kwargs)
+
+    def tubes(self, start, end, r0, r1, sides=6, color=(0.5, 0.5, 0.5), material=0, *, caps=False, **kwargs) -> None:
+        """`(K, 3)` start and end points, `(K,)` radii: tapered tubes."""
+        start, end = np.atleast_2d(np.asarray(start, float)), np.atleast_2d(np.asarray(end, float))
+        count = len(start)
+        r0, r1 = np.broadcast_to(r0, count), np.broadcast_to(r1, count)
+        axis = end - start
+        length = np.linalg.norm(axis, axis=1, keepdims=True)
+        axis = axis / np.maximum(length, 1e-9)
+        other = np.where(np.abs(axis[:, 2:]) < 0.9, [[0.0, 0.0, 1.0]], [[1.0, 0.0, 0.0]])
+        side = np.cross(axis, other)
+        side /= np.linalg.norm(side, axis=1, keepdims=True)
+        up = np.cross(axis, side)
+        angle = np.arange(sides) * (2 * np.pi / sides)
+        ring = np.cos(angle)[None, :, None] * side[:, None] + np.sin(angle)[None, :, None] * up[:, None]
+        vertices = np.stack(
+            [start[:, None] + ring * r0[:, None, None], end[:, None] + ring * r1[:, None, None]], 1
+        )  # (K, 2, sides, 3)
+        i = np.arange(sides)
+        j = (i + 1) % sides
+        one = np.concatenate([np.stack([i, i + sides, j], 1), np.stack([j, i + sides, j + sides], 1)])
+        if caps:
+            k = np.arange(1, sides - 1)
+            zero = np.zeros_like(k)
+            one = np.concatenate([one, np.stack([zero + sides, k + sides, k + 1 + sides], 1), np.stack([zero, k + 1, k], 1)])
+        faces = (np.arange(count)[:, None, None] * (2 * sides) + one).reshape(-1, 3)
+        around = np.broadcast_to(angle[None, None] * r0[:, None, None], (count, 2, sides))
+        along = np.broadcast_to(np.stack([np.zeros(count), length[:, 0]], 1)[:, :, None], (count, 2, sides))
+        uv = np.stack([around, along], -1).reshape(-1, 2)
+        self.add(vertices.reshape(-1, 3), faces, color, material, smooth=not caps and sides > 4, uv=uv, **kwargs)
+
+    def ellipsoid(self, centre, radii, color=(0.5, 0.5, 0.5), material=0, *, rings=5, sides=8, **kwargs) -> None:
+        """An ellipsoid of `rings` by `sides` patches."""
+        polar = np.linspace(0, np.pi, rings + 1)
+        angle = np.arange(sides) * (2 * np.pi / sides)
+        unit = np.stack(
+            [
+                np.sin(polar)[:, None] * np.cos(angle),
+                np.sin(polar)[:, None] * np.sin(angle),
+                np.cos(polar)[:, None] + 0 * angle,
+            ],
+            -1,
+        )
+        self.loft(unit * np.asarray(radii) + np.asarray(centre), color, material, closed=True, smooth=True, **kwargs)
+
+    def loft(self, rings: np.ndarray, color=(0.5, 0.5, 0.5), material=0, *, closed=False, smooth=True, **kwargs) -> None:
+        """`(K, R, 3)` rings of points joined to a skin; `color`, `material`, `slot` may be `(K - 1, R or R - 1)` grids."""
+        rings = np.asarray(rings, np.float32)
+        k, r = rings.shape[:2]
+        columns = r if closed else r - 1
+        i, j = np.meshgrid(np.arange(k - 1), np.arange(columns), indexing="ij")
+        a, b = i * r + j, i * r + (j + 1) % r
+        c, d = a + r, b + r
+        faces = np.stack([np.stack([a, c, b], -1), np.stack([b, c, d], -1)], 2).reshape(-1, 3)
+
+        def per_face(value, channels):
+            value = np.asarray(value)
+            if value.ndim == channels:
+                return value
+            return np.repeat(value.reshape(-1, *value.shape[2:]), 2, axis=0)
+
+        color, material = per_face(color, 1), per_face(material, 0)
+        if "slot" in kwargs:
+            kwargs["slot"] = per_face(kwargs["slot"], 0)
+        self.add(rings.reshape(-1, 3), faces, color, material, smooth=smooth, **kwargs)
+
+
+def _smooth_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    corners = vertices[faces]
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])  # length = twice the area
+    total = np.zeros_like(vertices)
+    for axis in range(3):
+        total[:, axis] = np.bincount(faces.ravel(), np.repeat(normal[:, axis], 3), minlength=len(vertices))
+    length = np.linalg.norm(total, axis=1, keepdims=True)
+    return (total / np.maximum(length, 1e-12)).astype(np.float32)

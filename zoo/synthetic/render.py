@@ -1,0 +1,213 @@
+"""Frames of the synthetic street world: the pipeline from a seed to images with exact labels.
+
+scene description (`scene`) -> triangles (`build`) -> rays (`cast`) -> radiance (`shade`, `light`, `texture`) -> falling
+rain or snow (`weather`) -> picture (`camera`).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from zoo.condition import Condition
+from zoo.errors import InputError
+from zoo.frame import CameraFrame, Frame
+from zoo.synthetic.build import LABELS_WITH_INSTANCES, build_moving, build_static
+from zoo.synthetic.camera import camera_from_pixels, ego_from_camera, intrinsics_of, take_picture
+from zoo.synthetic.cast import FAR, Caster, embree_scene
+from zoo.synthetic.light import light_of
+from zoo.synthetic.mesh import Material, Mesh
+from zoo.synthetic.scene import Scene, describe
+from zoo.synthetic.shade import shade
+from zoo.synthetic.weather import falling
+
+__all__ = ["MAX_SIDE", "iter_frames", "render_frame", "render_scene"]
+
+MAX_SIDE = 8192
+_IDS = np.array([7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33])  # training id -> Cityscapes id
+_US_PER_FRAME = 100_000
+
+
+class World:
+    """A scene's triangles and search trees, reused for all of its frames."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.static = build_static(scene)
+        self._tree = embree_scene(self.static)
+        self.lamps = _lamp_positions(self.static)
+        self._moving: tuple[float, Caster] | None = None
+
+    def caster(self, time_s: float) -> Caster:
+        """The caster with everything where it is at `time_s`."""
+        if self._moving is None or self._moving[0] != time_s:
+            moving = build_moving(self.scene, time_s)
+            if moving is None:
+                caster = Caster([self.static], [self._tree])
+            else:
+                caster = Caster([moving, self.static], [embree_scene(moving), self._tree])
+            self._moving = (time_s, caster)
+        return self._moving[1]
+
+    def world_from_ego(self, s: float) -> np.ndarray:
+        """`(4, 4)` pose of the ego vehicle `s` metres along the street."""
+        street, lane = self.scene.street, self.scene.ego_lane
+        here, ahead = street.to_world(np.array([s, s + 0.5]), np.array([lane, lane]))
+        forward = (ahead - here) / np.linalg.norm(ahead - here)
+        left = np.cross([0, 0, 1.0], forward)
+        left /= np.linalg.norm(left)
+        pose = np.eye(4)
+        pose[:3, :3] = np.stack([forward, left, np.cross(forward, left)], 1)
+        pose[:3, 3] = here
+        return pose
+
+
+def _lamp_positions(mesh: Mesh) -> np.ndarray:
+    """`(L, 3)` centres of the street lamps' lights, joined where nearer than a metre."""
+    centres = mesh.vertices[mesh.faces[mesh.material == Material.LAMP]].mean(1)
+    if not len(centres):
+        return np.zeros((0, 3), np.float32)
+    _, first = np.unique(np.round(centres / 1.5).astype(int), axis=0, return_index=True)
+    return centres[np.sort(first)]
+
+
+def _check_size(size: tuple[int, int]) -> None:
+    height, width = size
+    if not (8 <= height <= MAX_SIDE and 8 <= width <= MAX_SIDE):
+        raise InputError(f"size {height}x{width} cannot be rendered; height and width must lie in 8 to {MAX_SIDE}")
+
+
+def render_world(world: World, index: int, time_s: float, s: float, condition: Condition, size: tuple[int, int]) -> Frame:
+    """One frame of `world` from `s` metres along the street at `time_s` seconds."""
+    _check_size(size)
+    scene = world.scene
+    spec, light = scene.camera, light_of(scene, condition)
+    intrinsics, ego_camera, ego = intrinsics_of(spec, size), ego_from_camera(spec), world.world_from_ego(s)
+    world_camera = ego @ ego_camera
+    eye = world_camera[:3, 3]
+    directions = camera_from_pixels(intrinsics, size) @ world_camera[:3, :3].T
+    caster = world.caster(time_s)
+    hits = caster.trace(np.broadcast_to(eye, directions.shape), directions)
+    rng = np.random.default_rng([scene.seed, index, 7])
+    shaded = shade(scene, caster, light, world.lamps, eye, directions, hits, size, 1 / intrinsics[0, 0], rng, ego)
+    depth = np.where(hits.face < 0, np.inf, hits.distance).astype(np.float32).reshape(size)
+    radiance = falling(shaded.radiance.reshape(*size, 3), depth, light, intrinsics[0, 0], rng)
+    image = take_picture(radiance, scene.optics, light, rng)
+    labels = shaded.label.reshape(size)
+    camera = CameraFrame(
+        image_source=image, labels_source=labels, instances_source=_instances(labels, shaded.instance.reshape(size)), depth_source=depth,
+        timestamp_us=int(time_s * 1e6), intrinsics=intrinsics, ego_from_camera=ego_camera,
+    )  # fmt: skip
+    return Frame(
+        id=f"{scene.seed:08d}_{index:06d}", scene=f"{scene.seed:08d}", condition=condition, cameras={"front": camera}, timestamp_us=int(time_s * 1e6),
+        world_from_ego=ego, meta={"seed": scene.seed, "index": index, "city": "synthetic"},
+    )  # fmt: skip
+
+
+def _instances(labels: np.ndarray, things: np.ndarray) -> np.ndarray:
+    """`(H, W)` int32 in the coding of Cityscapes: id * 1000 + k for the classes that have instances."""
+    out = np.zeros(labels.shape, np.int32)
+    known = labels < 19
+    out[known] = _IDS[labels[known]]
+    for label in LABELS_WITH_INSTANCES:
+        here = labels == label
+        if here.any():
+            _, number = np.unique(things[here], return_inverse=True)
+            out[here] = _IDS[label] * 1000 + number
+    return out
+
+
+def _stops(scene: Scene, frames: int) -> list[tuple[float, float]]:
+    """(time, place) of the ego for each frame: it drives on at its own speed."""
+    first = scene.ego_start
+    step = min(1.6, 9.0 / max(frames - 1, 1)) if frames > 1 else 0.0
+    return [(k * step, first + scene.ego_speed * k * step) for k in range(frames)]
+
+
+def render_scene(seed: int, frames: int = 4, *, conditions: Sequence[Condition] = (Condition(),), size: tuple[int, int] = (256, 512),
+                 start: int = 0) -> Iterator[Frame]:
+    """Frames `start` to `frames - 1` of one place along the ego's way; frame k has condition `k % len(conditions)`.
+
+    Args:
+        seed: Of the place.
+        frames: How many there are along the way.
+        conditions: Taken in turn.
+        size: (height, width).
+        start: First frame to render.
+
+    Raises:
+        InputError: If sizes or counts are impossible.
+        MissingExtraError: If embreex is not installed.
+    """
+    _check_size(size)
+    if frames < 1:
+        raise InputError(f"frames {frames} is not positive; ask for at least one")
+    world = World(describe(seed))
+    for k, (time_s, s) in enumerate(_stops(world.scene, frames)):
+        if k >= start:
+            yield render_world(world, k, time_s, s, conditions[k % len(conditions)], size)
+
+
+def render_frame(seed: int, *, condition: Condition = Condition(), size: tuple[int, int] = (256, 512)) -> Frame:  # noqa: B008
+    """The first frame of place `seed` under `condition`; labels and depth do not depend on the condition.
+
+    Args:
+        seed: Of the place.
+        condition: Light and weather.
+        size: (height, width) in pixels.
+
+    Raises:
+        InputError: If the size is impossible.
+        MissingExtraError: If embreex is not installed.
+    """
+    return next(iter(render_scene(seed, 1, conditions=(condition,), size=size)))
+
+
+def _scene_frames(job: tuple) -> list[Frame]:
+    seed, frames, conditions, size = job
+    return list(render_scene(seed, frames, conditions=conditions, size=size))
+
+
+def iter_frames(count: int, seed: int = 0, size: tuple[int, int] = (256, 512), *, conditions: Sequence[Condition] = (Condition(),),
+                frames_per_scene: int = 4, workers: int = 0) -> Iterable[Frame]:
+    """`count` frames of places `seed`, `seed + 1`, ..., in the same order for every number of `workers`.
+
+    Args:
+        count: Frames in all.
+        seed: Of the first place.
+        size: (height, width).
+        conditions: Each place's frames take them in turn, starting at a different one in every place.
+        frames_per_scene: Frames per place.
+        workers: Processes; 0 renders in this one.
+
+    Raises:
+        InputError: If sizes or counts are impossible.
+        MissingExtraError: If embreex is not installed.
+    """
+    _check_size(size)
+    if count < 1 or frames_per_scene < 1:
+        raise InputError(f"{count} frames, {frames_per_scene} per scene: both must be at least 1")
+    places = -(-count // frames_per_scene)
+    jobs = [(seed + k, frames_per_scene, tuple(conditions[(k + i) % len(conditions)] for i in range(len(conditions))), size) for k in range(places)]
+    return itertools.islice(_frames(jobs, workers), count)
+
+
+def _frames(jobs: list, workers: int) -> Iterator[Frame]:
+    if workers < 1:
+        for job in jobs:
+            yield from render_scene(job[0], job[1], conditions=job[2], size=job[3])
+        return
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        pending: list = []
+        queue = iter(jobs)
+        for job in itertools.islice(queue, 2 * workers):
+            pending.append(pool.submit(_scene_frames, job))
+        while pending:
+            yield from pending.pop(0).result()
+            for job in itertools.islice(queue, 1):
+                pending.append(pool.submit(_scene_frames, job))

@@ -1,0 +1,241 @@
+"""From hits to radiance: surface patterns, sun with shadow rays, sky with occlusion rays, mirrors, lamps, air."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from zoo.synthetic.cast import FAR, Caster, Hits
+from zoo.synthetic.light import Light, sky_radiance
+from zoo.synthetic.mesh import Material
+from zoo.synthetic.scene import Scene
+from zoo.synthetic.texture import ground_albedo, noise, road_albedo, surface_albedo, window_albedo
+
+__all__ = ["Shaded", "shade"]
+
+SKY, ROAD = 10, 0
+_EMITTERS = (Material.LAMP, Material.SIGNAL, Material.HEADLIGHT, Material.TAILLIGHT)
+
+
+@dataclass(frozen=True)
+class Shaded:
+    """`(P, 3)` float32 radiance in lux, `(P,)` uint8 label, `(P,)` int32 instance number (-1 for none)."""
+
+    radiance: np.ndarray
+    label: np.ndarray
+    instance: np.ndarray
+
+
+def shade(scene: Scene, caster: Caster, light: Light, lamps: np.ndarray, eye: np.ndarray, directions: np.ndarray, hits: Hits, shape: tuple[int, int],
+          pixel_angle: float, rng: np.random.Generator, ego: np.ndarray) -> Shaded:
+    """Radiance, label and instance of every pixel of a `shape` image whose rays `directions` from `eye` gave `hits`."""
+    count = len(directions)
+    length = np.linalg.norm(directions, axis=1)
+    unit = directions / length[:, None]
+    hit = np.nonzero(hits.face >= 0)[0]
+    label = np.full(count, SKY, np.uint8)
+    instance = np.full(count, -1, np.int32)
+    radiance = np.empty((count, 3), np.float32)
+    miss = hits.face < 0
+    radiance[miss] = sky_radiance(light, scene, unit[miss])
+    if not len(hit):
+        return Shaded(radiance, label, instance)
+    face = hits.face[hit]
+    label[hit], instance[hit] = caster.label[face], caster.instance[face]
+    material = caster.material[face]
+    normal, view = hits.normal[hit], -unit[hit]
+    range_m = hits.distance[hit] * length[hit]
+    point = eye + unit[hit] * range_m[:, None]
+    facing = np.clip((normal * view).sum(1), 0.03, 1)
+    foot = (range_m * pixel_angle / facing).astype(np.float32)
+    albedo, gloss, glow, ground_label = _surface(scene, caster, hits, hit, face, material, point, foot, light)
+    label[hit] = np.where(ground_label == 254, label[hit], ground_label)
+    if light.snow > 0:
+        albedo, gloss = _snow(scene, light, albedo, gloss, material, label[hit], normal, point)
+    if light.wet > 0:
+        albedo, gloss = _wet(light, albedo, gloss, material, label[hit], normal, point)
+    start = point + normal * 0.012 - unit[hit] * 0.002
+    direct = np.zeros(len(hit), np.float32)
+    if light.sun.max() > 0:
+        towards = normal @ light.to_sun
+        towards = np.where(material == Material.FOLIAGE, 0.25 + 0.6 * np.abs(towards), towards)
+        lit = np.nonzero(towards > 0)[0]
+        blocked = caster.blocked(start[lit], np.broadcast_to(light.to_sun.astype(np.float32), (len(lit), 3)))
+        direct[lit] = towards[lit] * ~blocked
+    opened = _openness(caster, hits, start, normal, hit, shape, rng)
+    up = (0.5 + 0.5 * normal[:, 2:]) * 0.9 + 0.1
+    ground = 0.16 * (light.ambient + light.sun * max(light.to_sun[2], 0) * 0.5)
+    arriving = direct[:, None] * light.sun + opened[:, None] * (light.ambient * up + ground * (1 - up)) + (1 - opened[:, None]) * 0.22 * (light.ambient + 0.12 * light.sun)
+    arriving = arriving + _lamps(light, lamps, point, normal, ego)
+    out = albedo * arriving
+    mirror = np.nonzero(gloss > 0.02)[0]
+    if len(mirror):
+        out[mirror] = _mirror(scene, caster, light, lamps, start[mirror], unit[hit][mirror], normal[mirror], gloss[mirror], material[mirror], out[mirror], point[mirror],
+                              facing[mirror], rng, ego)
+    out = out + glow
+    air = np.exp(-light.extinction * range_m)[:, None]
+    if light.headlamp and light.extinction > 2e-3:
+        pass
+    radiance[hit] = out * air + light.airlight * (1 - air)
+    if light.extinction > 1e-3:  # thick air hides the sky as well
+        thick = np.exp(-light.extinction * 900 / np.maximum(unit[miss][:, 2:] * 8 + 0.15, 0.15))
+        radiance[miss] = radiance[miss] * thick + light.airlight * (1 - thick)
+    return Shaded(radiance, label, instance)
+
+
+def _surface(scene: Scene, caster: Caster, hits: Hits, hit, face, material, point, foot, light: Light):
+    """Reflectance, gloss, own light `(Q, 3)` and the label that the ground's pattern decides (254 elsewhere)."""
+    albedo = caster.color[face].astype(np.float32)
+    gloss = np.zeros(len(hit), np.float32)
+    glow = np.zeros((len(hit), 3), np.float32)
+    ground_label = np.full(len(hit), 254, np.uint8)
+    uv = caster.uv(hits, hit)
+    for value in np.unique(material):
+        at = np.nonzero(material == value)[0]
+        if value == Material.ASPHALT:
+            albedo[at], gloss[at] = road_albedo(scene, uv[at, 0].astype(float), uv[at, 1].astype(float), foot[at])
+            gloss[at] = 0
+        elif value == Material.GROUND:
+            albedo[at], ground_label[at] = ground_albedo(scene, uv[at, 0].astype(float), uv[at, 1].astype(float), foot[at])
+        elif value in (Material.WINDOW, Material.SHOP):
+            albedo[at], gloss[at], lit = window_albedo(albedo[at], uv[at].astype(float), value == Material.SHOP)
+            if light.lit:
+                warm = np.array([1.0, 0.78, 0.5])
+                glow[at] = (lit * light.lit * (25 if value == Material.SHOP else 8) * min(1.0, max(light.lamp, 2) / 6))[:, None] * warm * (0.35 + albedo[at])
+        elif value == Material.PAINT:
+            gloss[at] = 0.6
+        elif value == Material.GLASS:
+            gloss[at] = 1.0
+        elif value == Material.LAMP:
+            if light.lamp:
+                glow[at] = 250 * light.lamp * np.asarray(light.lamp_color)
+        elif value == Material.SIGNAL:
+            glow[at] = albedo[at] * (9000 if light.lamp == 0 else 300 * (1 + 0.1 * light.lamp))
+        elif value == Material.HEADLIGHT:
+            gloss[at] = 0.8
+            if light.headlamp:
+                glow[at] = 900.0
+        elif value == Material.TAILLIGHT:
+            gloss[at] = 0.5
+            if light.headlamp:
+                glow[at] = (90.0, 3.0, 2.0)
+        else:
+            albedo[at] = surface_albedo(int(value), albedo[at], uv[at].astype(float), point[at], foot[at])
+            if value == Material.METAL:
+                gloss[at] = 0.12
+    return albedo, gloss, glow, ground_label
+
+
+def _snow(scene, light, albedo, gloss, material, label, normal, point):
+    """White on what faces up; tyre tracks stay dark on the road."""
+    patch = noise(point[:, 0], point[:, 1], 23.0, 1.1, 51) * 0.35 + 0.2 * noise(point[:, 0], point[:, 1], 4.0, 0.7, 52)
+    cover = np.clip((normal[:, 2] - 0.35) * 2.2, 0, 1) * np.clip(light.snow * 1.5 + patch, 0, 1)
+    road = label == ROAD
+    if road.any():
+        slush = np.clip(light.snow * 1.15 - 0.35 + 1.1 * patch[road], 0, 1)
+        cover[road] = slush
+    leaves = material == Material.FOLIAGE
+    cover[leaves] = np.clip(np.abs(normal[leaves, 2]) * light.snow + 0.2 * patch[leaves], 0, 0.9)
+    people = (label == 11) | (label == 12)
+    cover[people] *= 0.3
+    white = np.array([0.82, 0.85, 0.9]) * (1 + 0.06 * noise(point[:, 0], point[:, 1], 1.5, 0.6, 53))[:, None]
+    cover = cover[:, None]
+    return (albedo * (1 - cover) + white * cover).astype(np.float32), gloss * (1 - cover[:, 0])
+
+
+def _wet(light, albedo, gloss, material, label, normal, point):
+    """Water fills the pores: darker, and a mirror where it lies level."""
+    level = normal[:, 2] > 0.85
+    porous = np.isin(material, (Material.ASPHALT, Material.GROUND, Material.KERB, Material.BRICK, Material.STONE, Material.CONCRETE, Material.PLASTER, Material.BARK, Material.CLOTH))
+    darker = np.where(porous, 1 - 0.5 * light.wet * np.where(level, 1, 0.5), 1).astype(np.float32)
+    puddle = np.clip(0.5 + 0.6 * noise(point[:, 0], point[:, 1], 17.0, 1.3, 61), 0.12, 1)
+    flat = level & np.isin(material, (Material.ASPHALT, Material.GROUND, Material.KERB)) & (label != 9)
+    return albedo * darker[:, None], np.where(flat, np.maximum(gloss, light.wet * puddle), gloss).astype(np.float32)
+
+
+def _openness(caster, hits, start, normal, hit, shape, rng, rays: int = 2, reach: float = 9.0) -> np.ndarray:
+    """`(Q,)` fraction of the hemisphere that is open within `reach`, from cosine rays at every second pixel, smoothed."""
+    height, width = shape
+    index = np.full(height * width, -1, np.int64)
+    index[hit] = np.arange(len(hit))
+    coarse = index.reshape(shape)[::2, ::2]
+    chosen = coarse[coarse >= 0]
+    total = np.zeros(len(chosen), np.float32)
+    for _ in range(rays):
+        random = rng.normal(size=(len(chosen), 3)).astype(np.float32)
+        random /= np.linalg.norm(random, axis=1, keepdims=True)
+        toward = normal[chosen] + random * 0.98
+        total += ~caster.blocked(start[chosen], toward / np.maximum(np.linalg.norm(toward, axis=1, keepdims=True), 1e-6), reach)
+    # Smoothing only among neighbours at a similar distance and with a similar normal keeps contact shadows sharp.
+    open_map = np.zeros(coarse.shape, np.float32)
+    weight = np.zeros(coarse.shape, np.float32)
+    depth = np.full(coarse.shape, FAR, np.float32)
+    open_map[coarse >= 0], weight[coarse >= 0] = total / rays, 1
+    depth[coarse >= 0] = hits.distance[hit[chosen]]
+    log_depth = np.log(depth)
+    top, bottom = np.zeros_like(open_map), np.full_like(open_map, 1e-6)
+    for dy in range(-2, 3):
+        for dx in range(-2, 3):
+            moved = np.roll(open_map * weight, (dy, dx), (0, 1))
+            near = np.exp(-np.abs(np.roll(log_depth, (dy, dx), (0, 1)) - log_depth) * 12) * np.roll(weight, (dy, dx), (0, 1))
+            top += moved / np.maximum(np.roll(weight, (dy, dx), (0, 1)), 1e-6) * near
+            bottom += near
+    smooth = np.repeat(np.repeat(top / bottom, 2, 0), 2, 1)[:height, :width]
+    near_depth = np.repeat(np.repeat(weight, 2, 0), 2, 1)[:height, :width]
+    out = np.where(near_depth > 0, smooth, 0.8).ravel()[hit]
+    return out.astype(np.float32)
+
+
+def _lamps(light: Light, lamps: np.ndarray, point: np.ndarray, normal: np.ndarray, ego: np.ndarray) -> np.ndarray:
+    """Lux from street lamps and the ego's own headlamps, without shadows."""
+    total = np.zeros((len(point), 3), np.float32)
+    if light.lamp and len(lamps):
+        near = lamps[np.argsort(np.linalg.norm(lamps - ego[:3, 3], axis=1))[:14]]
+        amount = np.zeros(len(point), np.float32)
+        for lamp in near:
+            to = lamp - point
+            square = (to**2).sum(1)
+            distance = np.sqrt(square)
+            cosine = np.clip((to * normal).sum(1) / distance, 0, 1)
+            down = np.clip(to[:, 2] / distance, 0, 1)
+            amount += light.lamp * 55.0 * cosine * (0.1 + 0.9 * down) / np.maximum(square, 4)
+        total += amount[:, None] * np.asarray(light.lamp_color, np.float32)
+    if light.headlamp:
+        for side in (-0.6, 0.6):
+            source = ego[:3, 3] + ego[:3, :3] @ np.array([2.2, side, 0.65])
+            to = point - source
+            local = to @ ego[:3, :3]
+            square = (to**2).sum(1)
+            distance = np.sqrt(square)
+            cosine = np.clip(-(to * normal).sum(1) / distance, 0, 1)
+            ahead = np.maximum(local[:, 0], 0.01)
+            beam = np.exp(-((local[:, 1] / ahead / 0.33) ** 2)) * np.clip(0.5 - (local[:, 2] / ahead) * 14, 0.03, 1) * (local[:, 0] > 0)
+            total += (light.headlamp * 160 * cosine * beam / np.maximum(square, 6))[:, None] * np.array([1.0, 0.93, 0.82], np.float32)
+    return total
+
+
+def _mirror(scene, caster, light, lamps, start, unit, normal, gloss, material, base, point, facing, rng, ego) -> np.ndarray:
+    """Adds what glossy surfaces reflect, by one ray each and Schlick's Fresnel term."""
+    bumpy = np.where(material == Material.ASPHALT, 0.035, np.where(np.isin(material, (Material.GROUND, Material.KERB)), 0.06, 0.006))
+    bent = normal + bumpy[:, None] * rng.normal(size=normal.shape)
+    bent /= np.linalg.norm(bent, axis=1, keepdims=True)
+    toward = unit - 2 * (unit * bent).sum(1, keepdims=True) * bent
+    hits = caster.trace(start, toward)
+    seen = np.empty((len(start), 3))
+    sky = hits.face < 0
+    seen[sky] = np.minimum(sky_radiance(light, scene, toward[sky]), 60000)
+    if (~sky).any():
+        face = hits.face[~sky]
+        n = hits.normal[~sky]
+        at = start[~sky] + toward[~sky] * hits.distance[~sky][:, None]
+        level = light.ambient * (0.35 + 0.3 * n[:, 2:]) + 0.45 * light.sun * np.clip(n @ light.to_sun, 0, 1)[:, None] + _lamps(light, lamps, at, n, ego)
+        color = np.where((caster.material[face] == Material.ASPHALT)[:, None], scene.street.shade, caster.color[face])
+        seen[~sky] = color * level
+        shining = np.isin(caster.material[face], _EMITTERS)
+        if shining.any() and (light.lamp or light.headlamp):
+            seen[np.nonzero(~sky)[0][shining]] += caster.color[face][shining] * (120 * max(light.lamp, 1))
+    f0 = np.where(np.isin(material, (Material.PAINT, Material.METAL)), 0.06, 0.04)
+    fresnel = f0 + (1 - f0) * (1 - facing) ** 5
+    strength = (gloss * fresnel)[:, None]
+    return base * (1 - strength) + strength * seen
