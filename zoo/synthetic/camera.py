@@ -62,7 +62,7 @@ def _blur(image: np.ndarray, sigma: float) -> np.ndarray:
 
 def _bloom(image: np.ndarray, amount: float, threshold: float = 1.0) -> np.ndarray:
     """Light of very bright pixels spread over their surroundings, worked out on a small copy."""
-    bright = np.minimum(np.maximum(image - threshold, 0), 40)
+    bright = np.clip(image - threshold, 0, 40)
     if amount <= 0 or bright.max() <= 0:
         return image
     h, w = image.shape[:2]
@@ -95,15 +95,14 @@ def take_picture(radiance: np.ndarray, optics: Optics, light: Light, rng: np.ran
     image = _blur(image, optics.blur_px * scale**0.5)
     noise = optics.noise * light.gain / 255
     shot = np.sqrt(np.maximum(image, 0)) * noise * 0.7 + noise * 0.35
-    grain = rng.normal(size=image.shape).astype(np.float32)
-    grain = 0.6 * grain + 0.4 * grain.mean(2, keepdims=True) * 1.7
+    grain = 0.7 * rng.standard_normal(image.shape, np.float32) + 0.5 * rng.standard_normal((height, width, 1), np.float32)
     image = np.maximum(image + shot * grain, 0)
     image = image / (1 + image**3) ** (1 / 3)  # a soft shoulder before clipping
     image = image * 1.02
     image = np.where(image <= 0.0031308, 12.92 * image, 1.055 * np.maximum(image, 1e-6) ** (1 / 2.4) - 0.055)
     image = np.clip(image, 0, 1) ** optics.gamma
     image = np.clip(0.5 + (image - 0.5) * optics.contrast, 0, 1) * 0.6 + image * 0.4
-    grey = image.mean(2, keepdims=True)
+    grey = (image @ np.full((3, 1), 1 / 3, np.float32))
     image = grey + (image - grey) * optics.saturation
     if optics.sharpen:
         image = image + optics.sharpen * (image - _blur(image, 0.8))

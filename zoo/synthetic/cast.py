@@ -50,6 +50,9 @@ class Caster:
         self._meshes = list(meshes)
         for name in ("color", "material", "label", "instance"):
             setattr(self, name, np.concatenate([getattr(mesh, name) for mesh in meshes]))
+        # Corner values side by side, so that one gather per hit is enough.
+        self._corners = [mesh.normals[mesh.faces].reshape(-1, 9) for mesh in meshes]
+        self._corner_uv = [mesh.uv[mesh.faces].reshape(-1, 6) for mesh in meshes]
 
     color: np.ndarray
     material: np.ndarray
@@ -70,17 +73,21 @@ class Caster:
             hit = np.nonzero((found["primID"] >= 0) & (found["tfar"] < distance))[0]
             if not len(hit):
                 continue
-            distance[hit], u[hit], v[hit] = found["tfar"][hit], found["u"][hit], found["v"][hit]
-            face[hit] = found["primID"][hit] + self._starts[k]
-            mesh = self._meshes[k]
-            corners = mesh.faces[found["primID"][hit]]
-            a, b = u[hit, None], v[hit, None]
-            smooth = mesh.normals[corners[:, 0]] * (1 - a - b) + mesh.normals[corners[:, 1]] * a + mesh.normals[corners[:, 2]] * b
-            flat = found["Ng"][hit]
-            length = np.linalg.norm(smooth, axis=1, keepdims=True)
-            normal[hit] = np.where(length > 0.2, smooth / np.maximum(length, 1e-6), flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12))
-        away = (normal * directions).sum(1) > 0
-        normal[away] = -normal[away]
+            prim = found["primID"].take(hit)
+            distance[hit] = found["tfar"].take(hit)
+            a, b = found["u"].take(hit), found["v"].take(hit)
+            face[hit], u[hit], v[hit] = prim + self._starts[k], a, b
+            corners = self._corners[k].take(prim, axis=0)
+            weights = np.stack([1 - a - b, a, b], 1)
+            smooth = np.einsum("pi,pij->pj", weights, corners.reshape(-1, 3, 3))
+            flat = found["Ng"].take(hit, axis=0)
+            square = np.einsum("ij,ij->i", smooth, smooth)
+            sharp = np.nonzero(square < 0.04)[0]
+            smooth[sharp] = flat[sharp]
+            square[sharp] = np.einsum("ij,ij->i", flat[sharp], flat[sharp])
+            normal[hit] = smooth / np.sqrt(square + 1e-24)[:, None]
+        away = np.einsum("ij,ij->i", normal, directions) > 0
+        normal *= np.where(away, np.float32(-1), np.float32(1))[:, None]
         return Hits(distance, face, u, v, normal)
 
     def blocked(self, origins: np.ndarray, directions: np.ndarray, reach: float = FAR) -> np.ndarray:
@@ -94,14 +101,13 @@ class Caster:
     def uv(self, hits: Hits, chosen: np.ndarray) -> np.ndarray:
         """`(Q, 2)` surface coordinates of the chosen hits."""
         out = np.zeros((len(chosen), 2), np.float32)
-        face = hits.face[chosen]
-        for k, mesh in enumerate(self._meshes):
-            mine = (face >= self._starts[k]) & (face < self._starts[k + 1])
-            if not mine.any():
-                continue
-            corners = mesh.faces[face[mine] - self._starts[k]]
-            a, b = hits.u[chosen][mine, None], hits.v[chosen][mine, None]
-            out[mine] = mesh.uv[corners[:, 0]] * (1 - a - b) + mesh.uv[corners[:, 1]] * a + mesh.uv[corners[:, 2]] * b
+        face, a, b = hits.face.take(chosen), hits.u.take(chosen), hits.v.take(chosen)
+        weights = np.stack([1 - a - b, a, b], 1)
+        for k, corners in enumerate(self._corner_uv):
+            mine = np.nonzero((face >= self._starts[k]) & (face < self._starts[k + 1]))[0]
+            if len(mine):
+                uv = corners.take(face.take(mine) - self._starts[k], axis=0).reshape(-1, 3, 2)
+                out[mine] = np.einsum("pi,pij->pj", weights.take(mine, axis=0), uv)
         return out
 
 

@@ -58,6 +58,12 @@ class Light:
     target: float = 0.2
     gain: float = 1.0
 
+    def in_float32(self) -> Light:
+        """The same with float32 arrays, so that the shader never leaves float32."""
+        arrays = {k: v.astype(np.float32) for k, v in self.__dict__.items() if isinstance(v, np.ndarray)}
+        numbers = {k: float(v) for k, v in self.__dict__.items() if isinstance(v, float)}
+        return Light(**{**self.__dict__, **numbers, **arrays})
+
 
 def physical_value(condition: Condition, what: str) -> float:
     """The physical value of `what` (fog, rain, snow, dusk, night): the step of the condition's severity, or step 3.

@@ -27,15 +27,15 @@ def _tile(slope: float, seed: int) -> np.ndarray:
 def noise(x: np.ndarray, y: np.ndarray, period: float, slope: float = 1.0, seed: int = 0) -> np.ndarray:
     """Noise of mean 0 and deviation 1 that repeats after `period` metres; bilinear."""
     tile = _tile(slope, seed)
-    scale = _SIZE / period
-    u, v = x * scale, y * scale
+    scale = np.float32(_SIZE / period)
+    u, v = (x * scale).astype(np.float32), (y * scale).astype(np.float32)
     i, j = np.floor(u), np.floor(v)
-    fu, fv = (u - i).astype(np.float32), (v - j).astype(np.float32)
-    i, j = i.astype(np.int64) & (_SIZE - 1), j.astype(np.int64) & (_SIZE - 1)
-    i1, j1 = (i + 1) & (_SIZE - 1), (j + 1) & (_SIZE - 1)
+    fu, fv = u - i, v - j
+    i, j = i.astype(np.int32) & (_SIZE - 1), j.astype(np.int32) & (_SIZE - 1)
+    i1, j1 = (i + 1) & (_SIZE - 1), ((j + 1) & (_SIZE - 1)) * _SIZE
+    j *= _SIZE
     flat = tile.ravel()
-    a, b = flat[j * _SIZE + i], flat[j * _SIZE + i1]
-    c, d = flat[j1 * _SIZE + i], flat[j1 * _SIZE + i1]
+    a, b, c, d = flat.take(j + i), flat.take(j + i1), flat.take(j1 + i), flat.take(j1 + i1)
     top = a + (b - a) * fu
     return top + (c + (d - c) * fu - top) * fv
 
@@ -58,7 +58,7 @@ def road_albedo(scene: Scene, s: np.ndarray, t: np.ndarray, foot: np.ndarray) ->
     """Reflectance `(P, 3)` of the road at street coordinates, and how glossy it is; `foot` is the pixel's size along s."""
     street = scene.street
     rng = np.random.default_rng([scene.seed, 41])
-    tone = np.array([1.0, 1.0, 1.0]) + rng.normal(0, 0.025, 3)
+    tone = (1 + rng.normal(0, 0.025, 3)).astype(np.float32)
     fade = np.clip(0.05 / foot, 0, 1)
     value = street.shade * (
         1 + 0.10 * noise(s, t, 60.0, 1.4, 1) + 0.16 * fade * rng.uniform(0.4, 1.3) * noise(s, t, 3.1, 0.35, 2) + 0.05 * noise(s * 0.12, t, 9.0, 1.0, 3)
