@@ -3,6 +3,6 @@
 A new data set is one file with a `read` function and one line in `READERS`.
 """
 
-from zoo.data.dataset import READERS, Dataset, Reader, open_dataset
+from zoo.data.dataset import READERS, Dataset, Reader, open_dataset, parse_source
 
-__all__ = ["READERS", "Dataset", "Reader", "open_dataset"]
+__all__ = ["READERS", "Dataset", "Reader", "open_dataset", "parse_source"]

@@ -57,7 +57,7 @@ def read(root: Path, split: str, reference: bool = True) -> Dataset:
         raise InputError(f"acdc {split} is empty: no file {images}/{conditions}/{split}/SEQ/*_rgb_anon.png{flat}")
     if reference:
         frames += [
-            _reference_frame(path, condition, labels and labels / condition / f"{split}_ref")
+            _reference_frame(path, condition, split, labels and labels / condition)
             for condition in CONDITION_OF
             for path in sorted((images / condition / f"{split}_ref").glob("*/*_rgb_ref_anon.png"))
         ]
@@ -69,6 +69,8 @@ def read(root: Path, split: str, reference: bool = True) -> Dataset:
         classes=CITYSCAPES,
         frames=tuple(frames),
         source_group="reference" if labelled_reference else None,
+        source_data="cityscapes",
+        outside_pool=("reference",),
     )
 
 
@@ -85,11 +87,11 @@ def _frame(image: Path, condition: str, labels_folder: Path | None) -> Frame:
     return _make(image, f"{condition}_{name}", condition, condition, CONDITION_OF[condition], files)
 
 
-def _reference_frame(image: Path, condition: str, labels_folder: Path | None) -> Frame:
+def _reference_frame(image: Path, condition: str, split: str, labels_folder: Path | None) -> Frame:
     name = image.name.removesuffix("_rgb_ref_anon.png")
     files = {"image": image}
     if labels_folder is not None:
-        labels = _first_file(labels_folder / image.parent.name / name, _REFERENCE_LABEL_FILES)
+        labels = _first_file(labels_folder / f"{split}_ref" / image.parent.name / name, _REFERENCE_LABEL_FILES)
         if labels is not None:
             files["labels"] = labels
     return _make(image, f"{condition}_{name}_ref", condition, "reference", Condition(), files)

@@ -18,7 +18,7 @@ from zoo.classes import ClassTable
 from zoo.errors import InputError, closest
 from zoo.frame import Frame
 
-__all__ = ["READERS", "Dataset", "Reader", "open_dataset"]
+__all__ = ["READERS", "Dataset", "Reader", "open_dataset", "parse_source"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +33,9 @@ class Dataset:
         frames: In a fixed order, so that blocks of consecutive frames of one scene stay together.
         video: Neighbouring frames show nearly the same; intervals are then computed over sequences or blocks.
         source_group: Group whose mIoU is the denominator of rPD unless another is named; `None` if there is none.
+        source_data: Kind of the data set whose mIoU is that denominator instead, where it is evaluated in the same
+            run (ACDC: `cityscapes`, as in the literature).
+        outside_pool: Groups that the figures over all conditions leave out (ACDC: `reference`).
         absent_classes: What the official script does with absent classes. `skip` (Cityscapes, ACDC): a class that
             occurs neither in the truth nor in the prediction has no IoU and is left out of the mean. `zero` (CamVid):
             a class that does not occur in the truth counts as an IoU (and accuracy) of 0.
@@ -47,6 +50,8 @@ class Dataset:
     frames: tuple[Frame, ...]
     video: bool = False
     source_group: str | None = None
+    source_data: str | None = None
+    outside_pool: tuple[str, ...] = ()
     absent_classes: Literal["skip", "zero"] = "skip"
     instances: bool = False
     caveats: tuple[str, ...] = ()
@@ -179,3 +184,21 @@ def open_dataset(kind: str, root: Path | str | None = None, split: str = "val", 
     module, function = reader.function.split(":")
     read: Callable[..., Dataset] = getattr(importlib.import_module(module), function)
     return read(root, split, **options)
+
+
+def parse_source(text: str) -> tuple[str, Path | None]:
+    """Kind and folder of a `--data` argument: `camvid=DIR`, or `synthetic` alone.
+
+    Raises:
+        InputError: If the kind is unknown or its folder missing.
+    """
+    kind, equals, folder = text.partition("=")
+    if kind not in READERS:
+        raise InputError(
+            f"--data {text}: unknown data set {kind!r}{closest(kind, READERS)}; known: {', '.join(READERS)}"
+        )
+    if READERS[kind].folder and not folder:
+        raise InputError(f"--data {text}: {kind} needs its folder: --data {kind}=DIR")
+    if not READERS[kind].folder and equals:
+        raise InputError(f"--data {text}: {kind} is embedded and takes no folder: --data {kind}")
+    return kind, Path(folder).expanduser() if folder else None

@@ -1,0 +1,357 @@
+"""Several models on several data sets: resumable per-frame records, figures per condition, comparison, report.
+
+`metrics.json` (format 1; figures are fractions, `null` where a figure is undefined):
+
+| key | holds |
+| --- | --- |
+| `format`, `created`, `command`, `environment` | version of this layout, UTC time, command line, machine and packages |
+| `protocol` | bootstrap replicates, block length, bins of the calibration error, `--source` |
+| `data` | per data set: folder, split, fingerprint, classes, frames per group, source of rPD, caveats |
+| `models` | per model: name, artefact (file, SHA-256, engine, precision), settings, and `results` by data set |
+| `models[].results[data]` | class map, protocol hash, per group the figures of `summary.measure`, with `rpd` |
+| `comparison` | per data set, group and further model: difference from the first model, with paired intervals |
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import PIL
+from zoo.evaluate.bootstrap import BLOCK_FRAMES, REPLICATES
+from zoo.evaluate.core import evaluate
+from zoo.evaluate.metrics import ECE_BINS, Tally
+from zoo.evaluate.store import FrameStore, protocol_hash
+from zoo.evaluate.summary import ALL, Measured, difference, examples, groups_of, measure, rpd, source_of
+
+from zoo.class_maps import class_map
+from zoo.classes import ClassTable
+from zoo.data import Dataset
+from zoo.errors import InputError
+from zoo.frame import Frame
+from zoo.prediction import Segmentation2D
+
+__all__ = ["METRICS_FORMAT", "RECORD_KEY", "Run", "SegmentationPredictor", "Session", "processes", "record_rows"]
+
+METRICS_FORMAT = 1
+RECORD_KEY = ("artefact_sha256", "data", "split", "group", "protocol")
+"""Fields that identify a recorded row: measuring the same file under the same protocol again replaces it."""
+
+
+class SegmentationPredictor(Protocol):
+    """What a model must offer to be evaluated; `zoo.load` returns one."""
+
+    name: str
+    classes: ClassTable
+    artefact: Mapping[str, Any]
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """All that decides the result besides the file."""
+
+    def __call__(self, frame: Frame, /) -> Segmentation2D:
+        """Segments one frame."""
+
+
+def processes() -> tuple[int, int]:
+    """Number of this process and of all processes, as `torchrun` tells them in the environment."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One model on one data set.
+
+    Attributes:
+        label: Name of the model in this session.
+        predictor: The model.
+        dataset: The data set.
+        frames: Its labelled frames.
+        protocol: What the per-frame records depend on.
+        store: The records.
+    """
+
+    label: str
+    predictor: SegmentationPredictor
+    dataset: Dataset
+    frames: tuple[Frame, ...]
+    protocol: dict[str, Any]
+    store: FrameStore
+
+
+class Session:
+    """Evaluates models on data sets into one folder.
+
+    Args:
+        predictors: Models by the name to show; the first is the one that others are compared with.
+        datasets: Data sets, one of each kind. Frames without labels are left out.
+        out: Folder for per-frame records, `metrics.json` and `report.html`.
+        source: Denominator of rPD, see `summary.source_of`.
+
+    Raises:
+        InputError: If there is no model or no data set, two data sets are of one kind, no frame is labelled, or no
+            table maps a model's classes onto a data set's. Checked before anything is predicted.
+    """
+
+    def __init__(
+        self,
+        predictors: Mapping[str, SegmentationPredictor],
+        datasets: Sequence[Dataset],
+        out: Path,
+        *,
+        source: str | None = None,
+    ) -> None:
+        if not predictors or not datasets:
+            raise InputError(f"{len(predictors)} models and {len(datasets)} data sets came; give at least one of each")
+        kinds = [dataset.kind for dataset in datasets]
+        if twice := [kind for kind in kinds if kinds.count(kind) > 1]:
+            raise InputError(f"data set {twice[0]} is given twice; evaluate the other folder into another --out")
+        self.out = out
+        self.source = source
+        self.predictors = dict(predictors)
+        self.datasets = {dataset.kind: dataset for dataset in datasets}
+        self.rank, self.world = processes()
+        self.sources = {kind: source_of(dataset, self.datasets, source) for kind, dataset in self.datasets.items()}
+        for predictor in predictors.values():
+            for dataset in datasets:
+                class_map(predictor.classes, dataset.classes)
+        self.fingerprints = {kind: dataset.fingerprint() for kind, dataset in self.datasets.items()}
+        self.runs = [self._prepare(label, dataset) for label in predictors for dataset in datasets]
+
+    def _prepare(self, label: str, dataset: Dataset) -> Run:
+        predictor = self.predictors[label]
+        frames = tuple(frame for frame in dataset.frames if frame.camera.labels_source is not None)
+        if not frames:
+            hint = "; --submission FILE.zip writes what its server takes" if dataset.kind == "acdc" else ""
+            raise InputError(f"{dataset.kind} {dataset.split} has no public labels to evaluate with{hint}")
+        protocol = {
+            "format": METRICS_FORMAT,
+            "data": dataset.kind,
+            "split": dataset.split,
+            "fingerprint": self.fingerprints[dataset.kind],
+            "model": predictor.name,
+            "classes": list(predictor.classes.names),
+            "artefact": dict(predictor.artefact),
+            "settings": dict(predictor.settings),
+        }
+        store = FrameStore(self.out / "frames", f"{label}.{dataset.kind}", protocol, self.rank, self.world)
+        return Run(label, predictor, dataset, frames, protocol, store)
+
+    def run(
+        self,
+        *,
+        fresh: bool = False,
+        readers: int = 2,
+        say: Callable[[str], None] = lambda line: None,
+        advance: Callable[[Run, int, int], None] = lambda run, done, total: None,
+        patience: float = 1800.0,
+    ) -> dict[str, Any] | None:
+        """Counts what is not yet counted and gives the content of `metrics.json`; `None` in all processes but one.
+
+        Args:
+            fresh: Forget the records of an earlier run under the same protocol.
+            readers: Threads that decode images.
+            say: Takes messages.
+            advance: Called as frames are done, with their number and the total of this process.
+            patience: Seconds to wait for other processes that make no progress.
+        """
+        if fresh and self.world > 1:
+            raise InputError("--fresh does not work under torchrun; choose an empty --out")
+        records = []
+        for run in self.runs:
+            if fresh:
+                run.store.clear()
+            if self.rank == 0 and not run.store.load():
+                for stale in run.store.others():
+                    say(f"{stale.name} is of another model file, data or settings and is not used; starting again")
+            self._count(run, readers, say, advance)
+        if self.rank != 0:
+            return None
+        for run in self.runs:
+            found = run.store.wait_for([frame.id for frame in run.frames], patience)
+            records.append([found[frame.id] for frame in run.frames])
+        return self._summarise(records)
+
+    def _count(
+        self, run: Run, readers: int, say: Callable[[str], None], advance: Callable[[Run, int, int], None]
+    ) -> None:
+        mine = run.frames[self.rank :: self.world]
+        done = run.store.load()
+        left = [frame for frame in mine if frame.id not in done]
+        if len(left) < len(mine):
+            done_already = f"{len(mine) - len(left)} of {len(mine)} frames are done already"
+            say(f"{run.label} on {run.dataset.kind}: {done_already}")
+        advance(run, len(mine) - len(left), len(mine))
+        counted = evaluate(left, run.predictor, run.dataset.classes, instances=run.dataset.instances, readers=readers)
+        try:
+            for number, (frame, record) in enumerate(counted, len(mine) - len(left) + 1):
+                run.store.append(frame.id, record)
+                advance(run, number, len(mine))
+        finally:
+            counted.close()
+            run.store.close()
+
+    def _summarise(self, records: list[list[Tally]]) -> dict[str, Any]:
+        models = {label: _model_block(label, predictor) for label, predictor in self.predictors.items()}
+        measured: dict[tuple[str, str, str], Measured] = {}
+        for run, of_run in zip(self.runs, records, strict=True):
+            groups = {}
+            for group, indices in groups_of(run.dataset, run.frames, self._own_source(run.dataset)).items():
+                frames, tallies = [run.frames[i] for i in indices], [of_run[i] for i in indices]
+                result = measure(run.dataset, frames, tallies, group)
+                result.json["examples"] = examples(frames, tallies)
+                measured[run.label, run.dataset.kind, group] = result
+                groups[group] = result.json
+            same = run.predictor.classes.names == run.dataset.classes.names
+            models[run.label]["results"][run.dataset.kind] = {
+                "class_map": None if same else f"{run.predictor.classes.taxonomy} to {run.dataset.classes.taxonomy}",
+                "protocol": protocol_hash(run.protocol),
+                "groups": groups,
+            }
+        for (model, kind, group), result in measured.items():
+            if found := self._source_of(measured, model, kind, group):
+                result.json["rpd"] = rpd(result, found, self.sources[kind] or ("", ""))
+        return {
+            "format": METRICS_FORMAT,
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "command": "",
+            "environment": environment(),
+            "protocol": {
+                "bootstrap": {"replicates": REPLICATES, "block_frames": BLOCK_FRAMES, "interval": "95 % percentile"},
+                "ece_bins": ECE_BINS,
+                "source": self.source,
+            },
+            "data": {kind: self._data_block(dataset) for kind, dataset in self.datasets.items()},
+            "models": list(models.values()),
+            "comparison": self._compare(measured),
+        }
+
+    def _source_of(
+        self, measured: Mapping[tuple[str, str, str], Measured], model: str, kind: str, group: str
+    ) -> Measured | None:
+        """The figures of the source domain, unless the group is, or holds, the source itself."""
+        source = self.sources[kind]
+        if source is None or (kind, group) == source:
+            return None
+        dataset = self.datasets[kind]
+        if source[0] == kind:
+            pooled = [name for name in dataset.groups if name not in dataset.outside_pool]
+            if source[1] == ALL or (group == ALL and source[1] in pooled):
+                return None
+        return measured.get((model, *source))
+
+    def _own_source(self, dataset: Dataset) -> str | None:
+        source = self.sources[dataset.kind]
+        return source[1] if source is not None and source[0] == dataset.kind else None
+
+    def _compare(self, measured: Mapping[tuple[str, str, str], Measured]) -> list[dict[str, Any]]:
+        first = next(iter(self.predictors))
+        rows = []
+        for (model, kind, group), result in measured.items():
+            if model == first:
+                continue
+            sources = [self._source_of(measured, name, kind, group) for name in (model, first)]
+            pair = (sources[0], sources[1]) if sources[0] is not None and sources[1] is not None else None
+            differences = difference(result, measured[first, kind, group], pair)
+            rows.append({"data": kind, "group": group, "model": model, "baseline": first, **differences})
+        return rows
+
+    def _data_block(self, dataset: Dataset) -> dict[str, Any]:
+        labelled = [frame for frame in dataset.frames if frame.camera.labels_source is not None]
+        source = self.sources[dataset.kind]
+        return {
+            "root": None if dataset.root is None else str(dataset.root),
+            "split": dataset.split,
+            "fingerprint": self.fingerprints[dataset.kind],
+            "taxonomy": dataset.classes.taxonomy,
+            "classes": list(dataset.classes.names),
+            "colors": [list(color) for color in dataset.classes.colors],
+            "absent_classes": dataset.absent_classes,
+            "video": dataset.video,
+            "frames": {name: sum(frame.group == name for frame in labelled) for name in dataset.groups},
+            "unlabelled": len(dataset.frames) - len(labelled),
+            "source": None if source is None else ":".join(source),
+            "caveats": list(dataset.caveats),
+        }
+
+
+def _model_block(label: str, predictor: SegmentationPredictor) -> dict[str, Any]:
+    return {
+        "name": label,
+        "artefact": dict(predictor.artefact),
+        "settings": dict(predictor.settings),
+        "taxonomy": predictor.classes.taxonomy,
+        "results": {},
+    }
+
+
+def record_rows(metrics: Mapping[str, Any], model: str) -> list[dict[str, Any]]:
+    """Rows for a model folder's `metrics.json`: one per data set and group, each complete in itself.
+
+    Keys: `artefact_sha256`, `task`, `data`, `split`, `group`, `protocol` (hash), `frames`, `fingerprint`, `class_map`,
+    `source` (of rPD), `miou`, `pixel_accuracy`, `mean_class_accuracy`, `ece`, `rpd`, `iiou` (each with `_interval`,
+    `null` where undefined), `iou` by class, `settings`, `environment`, `command`, `created`.
+    """
+    (block,) = [block for block in metrics["models"] if block["name"] == model]
+    rows = []
+    for kind, result in block["results"].items():
+        for group, figures in result["groups"].items():
+            row = {
+                "artefact_sha256": block["artefact"]["sha256"],
+                "task": "segmentation",
+                "data": kind,
+                "split": metrics["data"][kind]["split"],
+                "group": group,
+                "protocol": result["protocol"],
+                "frames": figures["frames"],
+                "fingerprint": metrics["data"][kind]["fingerprint"],
+                "class_map": result["class_map"],
+                "source": figures.get("rpd", {}).get("source"),
+            }
+            for name in ("miou", "pixel_accuracy", "mean_class_accuracy", "ece", "rpd", "iiou"):
+                figure = figures.get(name, {"value": None, "interval": None})
+                row[name], row[f"{name}_interval"] = figure["value"], figure["interval"]
+            row["iou"] = {name: figure["value"] for name, figure in figures["iou"].items()}
+            row["settings"] = block["settings"]
+            row |= {key: metrics[key] for key in ("environment", "command", "created")}
+            rows.append(row)
+    return rows
+
+
+def environment() -> dict[str, Any]:
+    """The machine and the packages that the figures were made with."""
+    packages = {"numpy": np.__version__, "pillow": PIL.__version__}
+    for name in ("perception-zoo", "torch", "onnxruntime", "openvino", "tensorrt"):
+        if name == "perception-zoo" or name in sys.modules:
+            try:
+                packages[name] = version(name)
+            except PackageNotFoundError:
+                packages[name] = "not installed as a package"
+    torch: Any = sys.modules.get("torch")
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads() if torch else os.environ.get("OMP_NUM_THREADS"),
+        "processes": processes()[1],
+        "packages": packages,
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
