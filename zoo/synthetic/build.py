@@ -353,7 +353,20 @@ def build_static(scene: Scene) -> Mesh:
     return concatenate(parts + _placed(scene, False, 0.0))
 
 
-def build_moving(scene: Scene, time_s: float) -> Mesh | None:
-    """Vehicles and people where they are at `time_s`; parked ones too."""
+def build_moving(scene: Scene, time_s: float, world_from_ego: np.ndarray) -> Mesh | None:
+    """Vehicles and people where they are at `time_s`, parked ones too, and the ego vehicle's bonnet."""
     parts = _placed(scene, True, time_s)
+    if scene.bonnet is not None:
+        parts.append(_bonnet(scene, world_from_ego))
     return concatenate(parts) if parts else None
+
+
+def _bonnet(scene: Scene, world_from_ego: np.ndarray) -> Mesh:
+    assert scene.bonnet is not None
+    camera = scene.camera
+    mesh = template("bonnet", scene.bonnet.variant)
+    at = (camera.forward_m + scene.bonnet.ahead, camera.left_m, camera.height_m - scene.bonnet.below)
+    mesh = place(mesh, at, palette=(scene.bonnet.color,))
+    turn = world_from_ego[:3, :3].astype(np.float32)
+    vertices = mesh.vertices @ turn.T + world_from_ego[:3, 3].astype(np.float32)
+    return Mesh(**{**mesh.__dict__, "vertices": vertices, "normals": mesh.normals @ turn.T})

@@ -58,6 +58,11 @@ class Light:
     target: float = 0.2
     gain: float = 1.0
 
+    @property
+    def brightest(self) -> float:
+        """Radiance of a white surface in full light: a sample far above it would speckle."""
+        return float(self.sun.max() + self.ambient.max() + 10 * self.lamp + self.headlamp)
+
     def in_float32(self) -> Light:
         """The same with float32 arrays, so that the shader never leaves float32."""
         arrays = {k: v.astype(np.float32) for k, v in self.__dict__.items() if isinstance(v, np.ndarray)}

@@ -16,18 +16,18 @@ from zoo.errors import InputError
 from zoo.frame import CameraFrame, Frame
 from zoo.synthetic.build import LABELS_WITH_INSTANCES, build_moving, build_static
 from zoo.synthetic.camera import camera_from_pixels, ego_from_camera, intrinsics_of, take_picture
-from zoo.synthetic.cast import FAR, Caster, embree_scene
+from zoo.synthetic.cast import Caster, Hits, embree_scene
 from zoo.synthetic.light import light_of
 from zoo.synthetic.mesh import Material, Mesh
 from zoo.synthetic.scene import Scene, describe
-from zoo.synthetic.shade import shade
+from zoo.synthetic.shade import openness_map, shade
 from zoo.synthetic.weather import falling
 
 __all__ = ["MAX_SIDE", "iter_frames", "render_frame", "render_scene"]
 
 MAX_SIDE = 8192
+SKY = 10
 _IDS = np.array([7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33])  # training id -> Cityscapes id
-_US_PER_FRAME = 100_000
 
 
 class World:
@@ -40,10 +40,10 @@ class World:
         self.lamps = _lamp_positions(self.static)
         self._moving: tuple[float, Caster] | None = None
 
-    def caster(self, time_s: float) -> Caster:
+    def caster(self, time_s: float, world_from_ego: np.ndarray) -> Caster:
         """The caster with everything where it is at `time_s`."""
         if self._moving is None or self._moving[0] != time_s:
-            moving = build_moving(self.scene, time_s)
+            moving = build_moving(self.scene, time_s, world_from_ego)
             if moving is None:
                 caster = Caster([self.static], [self._tree])
             else:
@@ -79,8 +79,8 @@ def _check_size(size: tuple[int, int]) -> None:
         raise InputError(f"size {height}x{width} cannot be rendered; height and width must lie in 8 to {MAX_SIDE}")
 
 
-def render_world(world: World, index: int, time_s: float, s: float, condition: Condition, size: tuple[int, int]) -> Frame:
-    """One frame of `world` from `s` metres along the street at `time_s` seconds."""
+def render_world(world: World, index: int, time_s: float, s: float, condition: Condition, size: tuple[int, int], extra: int = 2) -> Frame:
+    """One frame of `world` from `s` metres along the street at `time_s` seconds; `extra` rays in pixels at edges."""
     _check_size(size)
     scene = world.scene
     spec, light = scene.camera, light_of(scene, condition)
@@ -88,10 +88,20 @@ def render_world(world: World, index: int, time_s: float, s: float, condition: C
     world_camera = ego @ ego_camera
     eye = world_camera[:3, 3]
     directions = camera_from_pixels(intrinsics, size) @ world_camera[:3, :3].T
-    caster = world.caster(time_s)
+    caster = world.caster(time_s, ego)
     hits = caster.trace(np.broadcast_to(eye, directions.shape), directions)
     rng = np.random.default_rng([scene.seed, index, 7])
-    shaded = shade(scene, caster, light, world.lamps, eye, directions, hits, size, 1 / intrinsics[0, 0], rng, ego)
+    opened = openness_map(caster, eye, directions, hits, size, rng)
+    pixel = float(1 / intrinsics[0, 0])
+    shaded = shade(scene, caster, light, world.lamps, eye, directions, hits, opened, pixel, rng, ego)
+    edges = _edges(shaded.label, hits, size)
+    for _ in range(extra if len(edges) else 0):  # more rays where one is not the mean of its pixel
+        jitter = rng.uniform(-0.5, 0.5, (len(edges), 2)) * pixel
+        more = directions[edges] + jitter[:, :1] * world_camera[:3, 0] + jitter[:, 1:] * world_camera[:3, 1]
+        again = caster.trace(np.broadcast_to(eye, more.shape), more)
+        part = shade(scene, caster, light, world.lamps, eye, more, again, opened[edges], pixel, rng, ego)
+        shaded.radiance[edges] += np.minimum(part.radiance, 20 * light.brightest)
+    shaded.radiance[edges] /= 1 + extra
     depth = np.where(hits.face < 0, np.inf, hits.distance).astype(np.float32).reshape(size)
     radiance = falling(shaded.radiance.reshape(*size, 3), depth, light, intrinsics[0, 0], rng)
     image = take_picture(radiance, scene.optics, light, rng)
@@ -104,6 +114,19 @@ def render_world(world: World, index: int, time_s: float, s: float, condition: C
         id=f"{scene.seed:08d}_{index:06d}", scene=f"{scene.seed:08d}", condition=condition, cameras={"front": camera}, timestamp_us=int(time_s * 1e6),
         world_from_ego=ego, meta={"seed": scene.seed, "index": index, "city": "synthetic"},
     )  # fmt: skip
+
+
+def _edges(label: np.ndarray, hits: Hits, size: tuple[int, int]) -> np.ndarray:
+    """Flat indices of the pixels that differ from a neighbour in label, distance or direction of the surface."""
+    label, depth = label.reshape(size), np.log(hits.distance).reshape(size)
+    normal = hits.normal.reshape(*size, 3)
+    edge = np.zeros(size, bool)
+    for a, b in (((slice(1, None), slice(None)), (slice(None, -1), slice(None))), ((slice(None), slice(1, None)), (slice(None), slice(None, -1)))):
+        slanted = np.einsum("ijk,ijk->ij", normal[a], normal[b]) < 0.8
+        differs = (label[a] != label[b]) | (np.abs(depth[a] - depth[b]) > 0.25) | (slanted & (label[a] != SKY))
+        edge[a] |= differs
+        edge[b] |= differs
+    return np.nonzero(edge.ravel())[0]
 
 
 def _instances(labels: np.ndarray, things: np.ndarray) -> np.ndarray:

@@ -216,6 +216,16 @@ class Optics:
 
 
 @dataclass(frozen=True)
+class Bonnet:
+    """The part of the ego vehicle in front of its camera: metres below and ahead of the camera."""
+
+    below: float
+    ahead: float
+    variant: int
+    color: Color
+
+
+@dataclass(frozen=True)
 class Scene:
     """One place with everything in it."""
 
@@ -235,6 +245,7 @@ class Scene:
     ego_speed: float
     ego_start: float
     season: str
+    bonnet: Bonnet | None
     extra: dict = field(default_factory=dict)
 
 
@@ -318,15 +329,18 @@ def describe(seed: int) -> Scene:
         fov_deg=float(rng.uniform(48, 90)), height_m=float(rng.uniform(1.1, 1.9)), pitch_deg=float(np.clip(rng.normal(0, 2), -4.5, 4.5)),
         roll_deg=float(rng.normal(0, 0.7)), yaw_deg=float(rng.normal(0, 4) if rng.random() < 0.85 else rng.normal(0, 18)),
     )  # fmt: skip
-    tint = np.exp(rng.normal(0, 0.07, 3))
+    warm, magenta = rng.normal(0, 0.09), rng.normal(0, 0.02)
+    tint = np.exp([warm + magenta, -magenta, -warm + magenta])
+    below = float(rng.uniform(0.35, 0.6))
+    bonnet = Bonnet(below, float(rng.uniform(0.2, 0.9)), int(rng.integers(24)), _paint(rng)) if rng.random() < 0.35 else None
     optics = Optics(
-        exposure_ev=float(rng.normal(0.1, 0.5)), white_balance=tuple(tint / tint.mean()), contrast=float(rng.uniform(0.85, 1.35)),
+        exposure_ev=float(rng.normal(0.1, 0.5)), white_balance=tuple(tint / tint.mean()), contrast=float(rng.uniform(0.9, 1.7)),
         gamma=float(rng.uniform(0.85, 1.2)), saturation=float(rng.uniform(0.45, 1.3)), vignetting=float(rng.uniform(0, 0.45)),
         blur_px=float(rng.uniform(0.2, 0.75)), sharpen=float(rng.choice([0, rng.uniform(0.2, 1.0)])), noise=float(10 ** rng.uniform(-0.4, 0.7)),
         jpeg_quality=int(rng.integers(70, 98)), flare=float(rng.uniform(0, 0.06)), black=float(rng.uniform(0, 0.02)),
     )  # fmt: skip
     return Scene(seed, street, crossings, blocks, tuple(buildings), tuple(strips), tuple(things), hills, foliage, sky, camera, optics, ego_lane, ego_speed,
-                 ego_start, season, {"kind": kind, "lane_width": float(lane_width)})
+                 ego_start, season, bonnet, {"kind": kind, "lane_width": float(lane_width)})
 
 
 def _crossings(rng: np.random.Generator, kind: str) -> tuple[Crossing, ...]:
@@ -411,6 +425,14 @@ def _sides(rng: np.random.Generator, street: Street, blocks: tuple[Block, ...], 
                 s += width + (0.0 if joined else float(rng.uniform(0, 5)))
             if setback > 1.4 or dense < 0.6:
                 strips += _strip(rng, street, block, front - setback, kind, s_range=(block.start + (0 if block.open_start else margin), stop))
+        if rng.random() < 0.25:
+            for block in (b for b in blocks if b.side == side):
+                for a, b_ in ((block.start + block.corner + 0.5, block.start + block.corner + float(rng.uniform(8, 30))),
+                              (block.end - block.corner - float(rng.uniform(8, 30)), block.end - block.corner - 0.5)):
+                    if block.start < a and b_ < block.end:
+                        line = ((a, side * (street.half_width + 0.35)), (b_, side * (street.half_width + 0.35)))
+                        strips.append(Strip("fence", line, float(rng.uniform(0.9, 1.15)), int(4 * rng.integers(6)), _hsv(0.1, 0.1, float(rng.choice([0.03, 0.3, 0.5]))),
+                                            int(rng.integers(1 << 30))))
         for c0, c1 in [(a.end, b.start) for a, b in zip(*(lambda z: (z, z[1:]))([b for b in blocks if b.side == side]))]:
             buildings += _side_street(rng, street, side, c0, c1, kind, floors_mean)
     if rng.random() < 0.5:  # something closes the view at the end of the street

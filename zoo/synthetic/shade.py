@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zoo.synthetic.cast import FAR, Caster, Hits
+from zoo.synthetic.cast import Caster, Hits
 from zoo.synthetic.light import Light, sky_radiance
 from zoo.synthetic.mesh import Material
 from zoo.synthetic.scene import Scene
 from zoo.synthetic.texture import ground_albedo, noise, road_albedo, surface_albedo, window_albedo
 
-__all__ = ["Shaded", "shade"]
+__all__ = ["Shaded", "openness_map", "shade"]
 
 SKY, ROAD = 10, 0
 _EMITTERS = (Material.LAMP, Material.SIGNAL, Material.HEADLIGHT, Material.TAILLIGHT)
@@ -27,9 +27,12 @@ class Shaded:
     instance: np.ndarray
 
 
-def shade(scene: Scene, caster: Caster, light: Light, lamps: np.ndarray, eye: np.ndarray, directions: np.ndarray, hits: Hits, shape: tuple[int, int],
+def shade(scene: Scene, caster: Caster, light: Light, lamps: np.ndarray, eye: np.ndarray, directions: np.ndarray, hits: Hits, openness: np.ndarray,
           pixel_angle: float, rng: np.random.Generator, ego: np.ndarray) -> Shaded:
-    """Radiance, label and instance of every pixel of a `shape` image whose rays `directions` from `eye` gave `hits`."""
+    """Radiance, label and instance of `(P, 3)` rays `directions` from `eye` that gave `hits`.
+
+    `openness` `(P,)` is the fraction of the hemisphere above each hit that is open (see `openness_map`).
+    """
     count = len(directions)
     directions, eye, ego = directions.astype(np.float32), eye.astype(np.float32), ego.astype(np.float32)
     light = light.in_float32()
@@ -65,7 +68,7 @@ def shade(scene: Scene, caster: Caster, light: Light, lamps: np.ndarray, eye: np
         lit = np.nonzero(towards > 0)[0]
         blocked = caster.blocked(start[lit], np.broadcast_to(light.to_sun.astype(np.float32), (len(lit), 3)))
         direct[lit] = towards[lit] * ~blocked
-    opened = _openness(caster, hits, start, normal, hit, shape, rng)
+    opened = openness.take(hit)
     up = (0.5 + 0.5 * normal[:, 2]) * 0.9 + 0.1
     ground = 0.16 * (light.ambient + light.sun * max(light.to_sun[2], 0) * 0.5)
     # Three colours, few distinct sources: a product with a small matrix is faster than broadcasting over them.
@@ -164,38 +167,36 @@ def _wet(light, albedo, gloss, material, label, normal, point):
     return albedo * darker[:, None], np.where(flat, np.maximum(gloss, light.wet * puddle), gloss).astype(np.float32)
 
 
-def _openness(caster, hits, start, normal, hit, shape, rng, rays: int = 2, reach: float = 9.0) -> np.ndarray:
-    """`(Q,)` fraction of the hemisphere that is open within `reach`, from cosine rays at every second pixel, smoothed."""
+def openness_map(caster: Caster, eye: np.ndarray, directions: np.ndarray, hits: Hits, shape: tuple[int, int], rng: np.random.Generator, rays: int = 2,
+                 reach: float = 9.0) -> np.ndarray:
+    """`(H * W,)` fraction of the hemisphere that is open within `reach` metres: cosine rays at every second pixel, smoothed."""
     height, width = shape
-    index = np.full(height * width, -1, np.int64)
-    index[hit] = np.arange(len(hit))
-    coarse = index.reshape(shape)[::2, ::2]
-    chosen = coarse[coarse >= 0]
+    index = np.arange(height * width).reshape(shape)[::2, ::2]
+    solid = hits.face.take(index) >= 0
+    chosen = index[solid]
+    normal = hits.normal.take(chosen, axis=0)
+    start = eye.astype(np.float32) + directions.astype(np.float32).take(chosen, axis=0) * hits.distance.take(chosen)[:, None] + normal * np.float32(0.012)
     total = np.zeros(len(chosen), np.float32)
     for _ in range(rays):
         random = rng.standard_normal((len(chosen), 3), np.float32)
         random *= (0.98 / np.sqrt(_dot(random, random)))[:, None]
-        toward = normal[chosen] + random
+        toward = normal + random
         toward /= np.maximum(np.sqrt(_dot(toward, toward)), 1e-6)[:, None]
-        total += ~caster.blocked(start[chosen], toward, reach)
-    # Smoothing only among neighbours at a similar distance and with a similar normal keeps contact shadows sharp.
-    open_map = np.zeros(coarse.shape, np.float32)
-    weight = np.zeros(coarse.shape, np.float32)
-    depth = np.full(coarse.shape, FAR, np.float32)
-    open_map[coarse >= 0], weight[coarse >= 0] = total / rays, 1
-    depth[coarse >= 0] = hits.distance[hit[chosen]]
-    log_depth = np.log(depth)
-    top, bottom = np.zeros_like(open_map), np.full_like(open_map, 1e-6)
-    for dy in range(-2, 3):
-        for dx in range(-2, 3):
-            moved = np.roll(open_map * weight, (dy, dx), (0, 1))
-            near = np.exp(-np.abs(np.roll(log_depth, (dy, dx), (0, 1)) - log_depth) * 12) * np.roll(weight, (dy, dx), (0, 1))
-            top += moved / np.maximum(np.roll(weight, (dy, dx), (0, 1)), 1e-6) * near
+        total += ~caster.blocked(start, toward, reach)
+    # Smoothing only among neighbours at a similar distance keeps contact shadows sharp.
+    value, log_depth = np.zeros(index.shape, np.float32), np.full(index.shape, 20.0, np.float32)
+    value[solid] = total / rays
+    log_depth[solid] = np.log(hits.distance.take(chosen))
+    pad = 2
+    h, w = index.shape
+    values, depths = np.pad(value, pad, mode="edge"), np.pad(log_depth, pad, mode="edge")
+    top, bottom = np.zeros_like(value), np.full_like(value, 1e-6)
+    for dy in range(2 * pad + 1):
+        for dx in range(2 * pad + 1):
+            near = np.exp(np.abs(depths[dy : dy + h, dx : dx + w] - log_depth) * -12)
+            top += values[dy : dy + h, dx : dx + w] * near
             bottom += near
-    smooth = np.repeat(np.repeat(top / bottom, 2, 0), 2, 1)[:height, :width]
-    near_depth = np.repeat(np.repeat(weight, 2, 0), 2, 1)[:height, :width]
-    out = np.where(near_depth > 0, smooth, 0.8).ravel()[hit]
-    return out.astype(np.float32)
+    return np.repeat(np.repeat(top / bottom, 2, 0), 2, 1)[:height, :width].ravel()
 
 
 def _lamps(light: Light, lamps: np.ndarray, point: np.ndarray, normal: np.ndarray, ego: np.ndarray) -> np.ndarray:
@@ -228,7 +229,7 @@ def _lamps(light: Light, lamps: np.ndarray, point: np.ndarray, normal: np.ndarra
 
 def _mirror(scene, caster, light, lamps, start, unit, normal, gloss, material, base, point, facing, rng, ego) -> np.ndarray:
     """Adds what glossy surfaces reflect, by one ray each and Schlick's Fresnel term."""
-    bumpy = np.where(material == Material.ASPHALT, 0.035, np.where(np.isin(material, (Material.GROUND, Material.KERB)), 0.06, 0.006))
+    bumpy = np.where(material == Material.ASPHALT, 0.035, np.where(np.isin(material, (Material.GROUND, Material.KERB)), 0.06, np.where(material == Material.PAINT, 0.004, 0.0015)))
     bent = normal + bumpy[:, None].astype(np.float32) * rng.standard_normal(normal.shape, np.float32)
     bent /= np.sqrt(_dot(bent, bent))[:, None]
     toward = unit - 2 * _dot(unit, bent)[:, None] * bent
@@ -246,7 +247,7 @@ def _mirror(scene, caster, light, lamps, start, unit, normal, gloss, material, b
         shining = np.isin(caster.material[face], _EMITTERS)
         if shining.any() and (light.lamp or light.headlamp):
             seen[np.nonzero(~sky)[0][shining]] += caster.color[face][shining] * (120 * max(light.lamp, 1))
-    f0 = np.where(np.isin(material, (Material.PAINT, Material.METAL)), 0.06, 0.04)
+    f0 = np.where(np.isin(material, (Material.GLASS, Material.WINDOW, Material.SHOP)), 0.1, np.where(material == Material.PAINT, 0.07, 0.035))
     fresnel = f0 + (1 - f0) * (1 - facing) ** 5
     strength = (gloss * fresnel)[:, None]
     return base * (1 - strength) + strength * seen

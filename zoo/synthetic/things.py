@@ -126,8 +126,9 @@ def _car(rng: np.random.Generator, variant: int) -> Mesh:
     for side in (-1, 1):
         y = side * width * 0.36
         b.box([front - 0.22, y - lw / 2, lamp_z - lh / 2], [front - 0.0, y + lw / 2, lamp_z + lh / 2], (0.75, 0.75, 0.78), Material.HEADLIGHT)
-        tail = rng.uniform(0.15, 0.5)
-        b.box([rear - 0.005, y - 0.16, lamp_z + 0.02], [rear + 0.2, y + 0.16 - 0.02, lamp_z + 0.02 + tail], (0.45, 0.02, 0.02), Material.TAILLIGHT)
+        tail = rng.uniform(0.1, 0.2) if rng.random() < 0.7 else rng.uniform(0.25, 0.42)
+        tw = 0.13 if tail < 0.21 else 0.08
+        b.box([rear - 0.005, y + side * 0.06 - tw, lamp_z + 0.02], [rear + 0.2, y + side * 0.06 + tw, lamp_z + 0.02 + tail], (0.45, 0.02, 0.02), Material.TAILLIGHT)
         mx = w0 - rake * 0.35
         b.box([mx - 0.05, side * (width / 2) - 0.02, belt - 0.02], [mx + 0.1, side * (width / 2 + 0.16) - 0.02, belt + 0.13], (0.5, 0.5, 0.5),
               Material.PAINT, slot=0) if side > 0 else b.box([mx - 0.05, -(width / 2 + 0.16), belt - 0.02], [mx + 0.1, -width / 2 + 0.02, belt + 0.13], (0.5, 0.5, 0.5), Material.PAINT, slot=0)
@@ -277,6 +278,22 @@ def _train(rng: np.random.Generator, variant: int) -> Mesh:
     b.box([end, -0.6, height - 0.5], [end + 0.06, 0.6, height - 0.2], _DARK, Material.FASCIA)
     b.tubes([[0, -0.4, height + 0.3], [0, 0.4, height + 0.3], [0.9, -0.6, height + 1.4]], [[0.9, -0.3, height + 1.4], [0.9, 0.3, height + 1.4],
             [0.9, 0.6, height + 1.4]], 0.04, 0.04, 4, _DARK)
+    return b.mesh()
+
+
+def _bonnet(rng: np.random.Generator, variant: int) -> Mesh:
+    """The ego vehicle's own bonnet, 1.3 m long and 1.6 m wide; it has no class."""
+    b = Builder(OTHER)
+    x = np.linspace(0, 1.3, 10)
+    across = np.linspace(-1, 1, 17)
+    bulge = rng.uniform(0.04, 0.1)
+    rib = rng.uniform(0, 0.02)
+    half = 0.8 * (1 - 0.25 * (x / 1.3) ** 4)
+    z = -0.12 * (x / 1.3) ** 3
+    y = half[:, None] * across
+    height = z[:, None] - bulge * across**4 - 0.03 * across**2 + rib * np.exp(-(((np.abs(across) - 0.6) / 0.1) ** 2))
+    b.loft(np.stack([np.broadcast_to(x[:, None], y.shape), y, height], -1), (0.5, 0.5, 0.5), Material.PAINT, slot=0)
+    b.box([-0.1, -0.75, -0.1], [0.02, 0.75, 0.01], _DARK, Material.RUBBER)
     return b.mesh()
 
 
@@ -466,7 +483,7 @@ def _leaves(rng, centres, size, count) -> tuple[np.ndarray, np.ndarray]:
     a /= np.linalg.norm(a, axis=1, keepdims=True)
     c -= (a * c).sum(1, keepdims=True) * a
     c /= np.linalg.norm(c, axis=1, keepdims=True) + 1e-9
-    leaf = size * rng.uniform(0.25, 0.6, (n, 1))
+    leaf = size * rng.uniform(0.2, 0.5, (n, 1))
     vertices = np.stack([middle + a * leaf, middle - a * leaf * 0.6 + c * leaf * 0.7, middle - a * leaf * 0.6 - c * leaf * 0.7], 1)
     return vertices.reshape(-1, 3), np.arange(3 * n).reshape(-1, 3)
 
@@ -508,9 +525,9 @@ def _tree(rng: np.random.Generator, variant: int) -> Mesh:
         del n
     else:
         tips = p1[level <= 1]
-        if len(tips) > 230:
-            tips = tips[rng.permutation(len(tips))[:230]]
-        _add_leaves(b, rng, tips, rng.uniform(0.3, 0.42), 12)
+        if len(tips) > 260:
+            tips = tips[rng.permutation(len(tips))[:260]]
+        _add_leaves(b, rng, tips, rng.uniform(0.3, 0.42), 26)
     mesh = b.mesh()
     return place(mesh, (0, 0, 0), scale=8.0 / max(mesh.vertices[:, 2].max(), 1))
 
@@ -729,7 +746,7 @@ KINDS: dict[str, Callable[[np.random.Generator, int], Mesh]] = {
     "car": _car, "truck": _truck, "bus": _bus, "train": _train, "motorcycle": _motorcycle, "bicycle": _bicycle,
     "person": _person, "cyclist": _cyclist, "motorcyclist": _motorcyclist, "tree": _tree, "conifer": _conifer, "bush": _bush,
     "grass": _grass, "lamp": _lamp, "traffic_light": _traffic_light, "sign": _sign, "board": _gantry, "bollard": _bollard,
-    "mast": _mast, "bin": _bin, "bench": _bench, "shelter": _shelter,
+    "mast": _mast, "bin": _bin, "bonnet": _bonnet, "bench": _bench, "shelter": _shelter,
 }  # fmt: skip
 
 
