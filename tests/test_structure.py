@@ -1,0 +1,88 @@
+"""The folders import each other only in the directions that the design allows."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ALLOWED = {
+    "zoo": {"zoo"},
+    "export": {"zoo", "export"},
+    "evaluate": {"zoo", "evaluate"},
+    "training": {"zoo", "evaluate", "training"},
+    "demo": {"zoo", "evaluate", "export", "demo"},
+    "model_cards": {"model_cards"},
+}
+LIGHT = {"torch", "timm", "torchvision", "onnxruntime", "openvino", "matplotlib", "gradio", "embreex", "tyro", "rich"}
+
+
+def folder_of(module: str) -> str | None:
+    """The top folder that a module of ours lies in; `None` for anybody else's."""
+    parts = module.split(".")
+    if parts[0] != "zoo":
+        return None
+    return parts[1] if len(parts) > 1 and parts[1] in ALLOWED else "zoo"
+
+
+def imports_of(source: str) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            found |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("folder", ALLOWED)
+def test_imports_follow_the_arrows(folder: str) -> None:
+    wrong = {
+        f"{path.relative_to(ROOT)} imports {module}"
+        for path in (ROOT / folder).rglob("*.py")
+        for module in imports_of(path.read_text(encoding="utf-8"))
+        if folder_of(module) not in {None, *ALLOWED[folder]}
+    }
+    # The command table names modules of the other folders as strings; that is no import.
+    assert not wrong
+
+
+def test_the_arrow_test_sees_a_wrong_arrow() -> None:
+    assert {folder_of(m) for m in imports_of("from zoo.evaluate import metrics\nimport zoo.frame")} == {"evaluate", "zoo"}
+    assert {folder_of(m) for m in imports_of("from zoo import export")} == {"zoo", "export"}
+
+
+def test_listed_packages_are_those_on_disk() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    on_disk = set()
+    for folder in ALLOWED:
+        for init in (ROOT / folder).rglob("__init__.py"):
+            parts = init.parent.relative_to(ROOT).parts
+            on_disk.add(".".join(parts if folder == "zoo" else ("zoo", *parts)))
+    assert set(settings["packages"]) == on_disk
+    assert settings["package-dir"] == {"zoo": "zoo", **{f"zoo.{f}": f for f in ALLOWED if f != "zoo"}}
+
+
+def test_importing_zoo_is_light() -> None:
+    program = "import sys, json, zoo; zoo.list_models(); print(json.dumps(sorted({m.split('.')[0] for m in sys.modules})))"
+    loaded = json.loads(subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout)
+    assert not LIGHT & set(loaded)
+
+
+def test_public_names_are_not_lost() -> None:
+    import zoo
+
+    stored = {
+        "CameraFrame Condition Frame InputError IntegrityError MissingExtraError NotReleasedError Predictor "
+        "Segmentation2D Sweep create info list_models load"
+    }
+    assert set(zoo.__all__) == set(" ".join(stored).split())
+    for name in zoo.__all__:
+        assert getattr(zoo, name) is not None
