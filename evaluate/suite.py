@@ -264,6 +264,20 @@ class Session:
             rows.append({"data": kind, "group": group, "model": model, "baseline": first, **differences})
         return rows
 
+    def pictures(self, metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The example frames that `metrics` names, predicted once more and drawn; see `report.write_report`."""
+        from zoo.evaluate.pictures import frame_pictures
+
+        shown = []
+        for run in self.runs:
+            (block,) = [block for block in metrics["models"] if block["name"] == run.label]
+            by_id = {frame.id: frame for frame in run.frames}
+            for group, figures in block["results"][run.dataset.kind]["groups"].items():
+                for example in figures["examples"] if group in run.dataset.groups else ():
+                    drawn = frame_pictures(by_id[example["frame"]], run.predictor, run.dataset.classes)
+                    shown.append({"model": run.label, "data": run.dataset.kind, "group": group, **example, **drawn})
+        return shown
+
     def _data_block(self, dataset: Dataset) -> dict[str, Any]:
         labelled = [frame for frame in dataset.frames if frame.camera.labels_source is not None]
         source = self.sources[dataset.kind]

@@ -1,0 +1,188 @@
+"""Measures models per weather and light condition.
+
+Writes metrics.json and report.html to --out. An interrupted run continues where it stopped when it is started again;
+under torchrun the frames are split over the processes.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from zoo.data import Dataset, open_dataset, parse_source
+from zoo.errors import InputError
+from zoo.files import write_json
+
+__all__ = ["Arguments", "run"]
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Measures models per weather and light condition, into metrics.json and report.html."""
+
+    models: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Names, model folders, or hf-hub:org/name. The others are compared with the first."""
+    data: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="KIND[=DIR]")] = ()
+    """A data set: acdc=DIR, camvid=DIR, cityscapes=DIR, or synthetic (embedded frames). May be given several times."""
+    out: Path = Path("runs/evaluate")
+    """Folder for the results."""
+    split: Literal["train", "val", "test", "all"] = "val"
+    """Split of the data sets that have it; embedded frames are always taken."""
+    engine: str = "auto"
+    """Runs the models: torch, onnx, openvino, tensorrt, or auto."""
+    device: str = ""
+    """Where the engine runs, for example cuda:0; the CPU by default, under torchrun with CUDA each process its own."""
+    precision: str = "fp32"
+    """Arithmetic of the torch engine: fp32, bf16 or fp16."""
+    source: str | None = None
+    """Denominator of rPD: a data set, DATA:GROUP, or a group of every data set. By default Cityscapes for ACDC where it
+    is evaluated too, else the data set's own clear, day or reference frames."""
+    limit: int | None = None
+    """At most so many frames of each condition, evenly spaced: a quick look, marked as such."""
+    record: bool = False
+    """Add the figures to each model folder's metrics.json."""
+    submission: Path | None = None
+    """Write predictions of ACDC's adverse frames as a zip for its test server (one model, one data set acdc)."""
+    fresh: bool = False
+    """Forget what an earlier, interrupted run in --out has counted."""
+    readers: int = 2
+    """Threads that decode images."""
+    report: bool = True
+    """Write report.html."""
+
+
+def run(arguments: Arguments) -> int:
+    """Evaluates, prints the tables and writes the files."""
+    datasets = open_datasets(arguments)
+    if arguments.readers < 1:
+        raise InputError(f"--readers {arguments.readers}: at least one thread must read")
+    if not arguments.models:
+        raise InputError("no model was given; zoo evaluate MODEL --data synthetic; zoo list shows all names")
+    if arguments.submission is not None:
+        _check_submission(arguments, datasets)
+    predictors = _load(arguments)
+    if arguments.submission is not None:
+        _submit(arguments, predictors, datasets[0])
+        if all(frame.camera.labels_source is None for frame in datasets[0].frames):
+            return 0
+    return _evaluate(arguments, predictors, datasets)
+
+
+def open_datasets(arguments: Arguments) -> list[Dataset]:
+    """The data sets that `--data`, `--split` and `--limit` ask for."""
+    if not arguments.data:
+        raise InputError("no data was given; for example --data synthetic or --data camvid=DIR")
+    datasets = []
+    for text in arguments.data:
+        kind, root = parse_source(text)
+        dataset = open_dataset(kind, root, "val" if root is None else arguments.split)
+        datasets.append(dataset if arguments.limit is None else dataset.select(limit=arguments.limit))
+    return datasets
+
+
+def _load(arguments: Arguments) -> dict[str, Any]:
+    import zoo
+
+    device = _device(arguments)
+    predictors: dict[str, Any] = {}
+    for reference in arguments.models:
+        predictor = zoo.load(reference, engine=arguments.engine, device=device, precision=arguments.precision)
+        if arguments.record:
+            predictor.folder.refuse_installed("record measurements in")
+        # Two folders may hold models of the same name; then their folders tell them apart.
+        label = predictor.name if predictor.name not in predictors else f"{predictor.name} ({reference})"
+        if label in predictors:
+            raise InputError(f"model {reference} is given twice")
+        predictors[label] = predictor
+    return predictors
+
+
+def _device(arguments: Arguments) -> str:
+    if arguments.device:
+        return arguments.device
+    if "LOCAL_RANK" in os.environ and arguments.engine in ("auto", "torch"):
+        import torch
+
+        if torch.cuda.is_available():
+            return f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
+    return "cpu"
+
+
+def _check_submission(arguments: Arguments, datasets: list[Dataset]) -> None:
+    if len(arguments.models) != 1 or len(datasets) != 1 or datasets[0].kind != "acdc":
+        kinds = ", ".join(dataset.kind for dataset in datasets)
+        raise InputError(
+            f"--submission takes one model and --data acdc=DIR; {len(arguments.models)} models and {kinds} came"
+        )
+    if "WORLD_SIZE" in os.environ and int(os.environ["WORLD_SIZE"]) > 1:
+        raise InputError("--submission runs in one process, not under torchrun")
+
+
+def _submit(arguments: Arguments, predictors: Mapping[str, Any], dataset: Dataset) -> None:
+    from rich.console import Console
+    from rich.progress import Progress
+    from zoo.evaluate.submission import submitted_frames, write_submission
+
+    console = Console()
+    ((label, predictor),) = predictors.items()
+    path = arguments.submission
+    assert path is not None
+    with Progress(console=console) as progress:
+        task = progress.add_task(f"{label} for the ACDC server", total=len(submitted_frames(dataset)))
+        count = write_submission(
+            path,
+            dataset,
+            predictor,
+            predictor.classes,
+            readers=arguments.readers,
+            advance=lambda done, total: progress.update(task, completed=done),
+        )
+    console.print(f"{path}: {count} predictions as training ids, ready for the ACDC server", highlight=False)
+
+
+def _evaluate(arguments: Arguments, predictors: Mapping[str, Any], datasets: list[Dataset]) -> int:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from zoo.evaluate.suite import RECORD_KEY, Session, record_rows
+    from zoo.evaluate.table import print_tables
+
+    session = Session(predictors, datasets, arguments.out, source=arguments.source)
+    console = Console(quiet=session.rank != 0)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, disable=session.rank != 0) as progress:
+        tasks = {id(r): progress.add_task(f"{r.label} on {r.dataset.kind}", total=None) for r in session.runs}
+        metrics = session.run(
+            fresh=arguments.fresh,
+            readers=arguments.readers,
+            say=lambda line: progress.console.print(line, highlight=False),
+            advance=lambda run, done, total: progress.update(tasks[id(run)], completed=done, total=total),
+        )
+    if metrics is None:
+        return 0
+    metrics["command"] = shlex.join(["zoo", *sys.argv[1:]])
+    if arguments.limit is not None:
+        for block in metrics["data"].values():
+            block["caveats"].append(f"Only up to {arguments.limit} frames of each condition were evaluated (--limit).")
+    write_json(arguments.out / "metrics.json", metrics)
+    print_tables(metrics, console)
+    written = [arguments.out / "metrics.json"]
+    if arguments.report:
+        from zoo.evaluate.report import write_report
+
+        with console.status("drawing the report"):
+            write_report(arguments.out / "report.html", metrics, session.pictures(metrics))
+        written.append(arguments.out / "report.html")
+    if arguments.record:
+        for label, predictor in predictors.items():
+            predictor.record(record_rows(metrics, label), RECORD_KEY)
+            written.append(predictor.folder.path / "metrics.json")
+    for path in written:
+        console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+    return 0

@@ -1,0 +1,64 @@
+"""Example frames for the report: image, truth, prediction and errors, small, as data URIs."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+from PIL import Image
+from zoo.evaluate.core import Predict, load_frame, map_prediction
+
+from zoo.classes import ClassTable
+from zoo.frame import Frame
+
+__all__ = ["frame_pictures", "jpeg_uri", "labels_uri"]
+
+_WIDTH = 440
+_WRONG = (214, 39, 40)
+
+
+def frame_pictures(frame: Frame, predict: Predict, classes: ClassTable) -> dict[str, str]:
+    """Data URIs of `image`, `truth`, `prediction` (mapped onto the data set's classes) and `errors` of one frame."""
+    loaded = load_frame(frame)
+    image, truth = loaded.camera.image, loaded.camera.labels
+    assert truth is not None
+    prediction = map_prediction(predict(loaded), classes)
+    return {
+        "image": jpeg_uri(image),
+        "truth": labels_uri(truth, classes),
+        "prediction": labels_uri(prediction, classes),
+        "errors": jpeg_uri(_errors(image, truth, prediction, classes.ignore_index)),
+    }
+
+
+def _errors(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray, ignore_index: int) -> np.ndarray:
+    """`(H, W, 3)`: right pixels in pale grey, wrong ones red, uncounted ones dark."""
+    grey = np.repeat(image.mean(2, keepdims=True), 3, axis=2)
+    shown = 150 + 0.4 * grey
+    wrong = (truth != prediction) & (truth != ignore_index)
+    shown[wrong] = 0.3 * grey[wrong] + 0.7 * np.array(_WRONG)
+    shown[truth == ignore_index] = 30 + 0.25 * grey[truth == ignore_index]
+    return shown.clip(0, 255).astype(np.uint8)
+
+
+def _small(image: Image.Image, resample: Image.Resampling) -> Image.Image:
+    if image.width <= _WIDTH:
+        return image
+    return image.resize((_WIDTH, max(1, round(image.height * _WIDTH / image.width))), resample)
+
+
+def jpeg_uri(image: np.ndarray) -> str:
+    """Data URI of an `(H, W, 3)` uint8 image, at most 440 pixels wide."""
+    buffer = io.BytesIO()
+    _small(Image.fromarray(image), Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=82)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def labels_uri(labels: np.ndarray, classes: ClassTable) -> str:
+    """Data URI of an `(H, W)` uint8 label map in the classes' colours, at most 440 pixels wide."""
+    image = _small(Image.fromarray(labels), Image.Resampling.NEAREST)
+    image.putpalette(classes.palette().ravel().tolist())
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

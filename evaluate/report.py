@@ -1,0 +1,112 @@
+"""`report.html`: one self-contained page from the content of `metrics.json` and pictures of example frames."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from zoo.evaluate.summary import ALL, SHIFTED
+
+from zoo.files import write_bytes
+
+__all__ = ["TITLES", "percent", "shown_groups", "with_interval", "write_report"]
+
+_TEMPLATE = "report.html.j2"
+TITLES = {ALL: "all conditions", SHIFTED: "all but the source"}
+"""Names of the pooled rows for readers."""
+
+
+def write_report(path: Path, metrics: Mapping[str, Any], pictures: Sequence[Mapping[str, Any]]) -> None:
+    """Writes the page.
+
+    Args:
+        path: HTML file.
+        metrics: Content of `metrics.json`.
+        pictures: Example frames: `model`, `data`, `group`, `which` (best, median, worst), `frame`, `miou`, and the data
+            URIs `image`, `truth`, `prediction`, `errors`.
+    """
+    from zoo.evaluate.plots import MODEL_COLORS, conditions_plot, reliability_plot, rpd_plot
+
+    models = metrics["models"]
+    sections = []
+    for kind, data in metrics["data"].items():
+        groups = shown_groups(metrics, kind)
+        single = [group for group in groups if group not in TITLES]
+        shifted = [g for g in groups if any("rpd" in model["results"][kind]["groups"][g] for model in models)]
+        sections.append(
+            {
+                "kind": kind,
+                "data": data,
+                "groups": groups,
+                "single": single,
+                "findings": [_finding(model, kind, groups) for model in models],
+                "conditions": conditions_plot(models, kind, groups, "mIoU per condition, 95 % intervals"),
+                "rpd": rpd_plot(models, kind, shifted, f"rPD, source {data['source']}") if shifted else None,
+                "reliability": [reliability_plot(model, kind, single, model["name"]) for model in models],
+                "comparison": [row for row in metrics["comparison"] if row["data"] == kind and row["group"] in groups],
+                "pictures": [picture for picture in pictures if picture["data"] == kind],
+            }
+        )
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.filters |= {"percent": percent, "with_interval": with_interval, "heat": _heat, "points": _points}
+    environment.globals |= {"titles": TITLES, "colors": MODEL_COLORS}
+    source = resources.files("zoo.evaluate").joinpath(_TEMPLATE).read_text("utf-8")
+    page = environment.from_string(source).render(metrics=metrics, models=models, sections=sections)
+    write_bytes(path, page.encode())
+
+
+def shown_groups(metrics: Mapping[str, Any], kind: str) -> list[str]:
+    """Groups of one data set that a table shows: all but pooled rows that would repeat a single group."""
+    groups = metrics["models"][0]["results"][kind]["groups"]
+    counts = {group: figures["frames"] for group, figures in groups.items()}
+    single = [group for group in groups if group not in TITLES]
+    return [g for g in groups if g not in TITLES or all(counts[g] != counts[other] for other in single)]
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """`62.1`, or a dash where the figure is undefined."""
+    return "–" if value is None else f"{100 * value:.{digits}f}"
+
+
+def with_interval(figure: Mapping[str, Any] | None, scale: float = 100.0, digits: int = 1, sign: bool = False) -> str:
+    """`62.1 [60.0, 64.2]`; without brackets where there is no interval, a dash where there is no figure."""
+    if figure is None or figure["value"] is None:
+        return "–"
+    form = f"{'+' if sign else ''}.{digits}f"
+    value = format(scale * figure["value"], form)
+    if figure["interval"] is None:
+        return value
+    return f"{value} [{', '.join(format(scale * bound, form) for bound in figure['interval'])}]"
+
+
+def _finding(model: Mapping[str, Any], kind: str, groups: Sequence[str]) -> str:
+    """One sentence on how far a model falls from its source condition to its worst one."""
+    results = model["results"][kind]["groups"]
+    single = [group for group in groups if group not in TITLES]
+    with_ratio = [group for group in single if results[group].get("rpd", {}).get("value") is not None]
+    if not with_ratio:
+        return f"{model['name']}: {with_interval(results[single[0]]['miou'])} % mIoU."
+    worst = min(with_ratio, key=lambda group: results[group]["rpd"]["value"])
+    ratio = results[worst]["rpd"]
+    start = f"{model['name']}: the worst condition is {worst}, {with_interval(results[worst]['miou'])} % mIoU"
+    return f"{start}, rPD {with_interval(ratio, 1, 2)} against {ratio['source']}."
+
+
+def _points(figure: Mapping[str, Any]) -> str:
+    """Whether a difference is beyond chance: its interval lies on one side of zero."""
+    if figure["interval"] is None:
+        return ""
+    low, high = figure["interval"]
+    return "better" if low > 0 else "worse" if high < 0 else "open"
+
+
+def _heat(value: float | None) -> str:
+    """Background and text colour of a cell, from pale (0) to deep blue (1)."""
+    if value is None:
+        return "background:#f3f4f6;color:#8a94a0"
+    low, high = (244, 248, 252), (16, 82, 148)
+    mixed = [round(a + (b - a) * value) for a, b in zip(low, high, strict=True)]
+    return f"background:rgb({mixed[0]},{mixed[1]},{mixed[2]});color:{'#fff' if value > 0.52 else '#1b2733'}"

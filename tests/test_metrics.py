@@ -1,0 +1,227 @@
+"""Counts and formulas against hand-worked tables; intervals against loops and exhaustive enumeration."""
+
+import itertools
+
+import numpy as np
+import pytest
+from zoo.evaluate.bootstrap import interval, resample
+from zoo.evaluate.metrics import (
+    ECE_BINS,
+    accuracy_of,
+    calibration_error,
+    class_iou,
+    count_pairs,
+    instance_iou,
+    mean_accuracy,
+    mean_iou,
+    pixel_accuracy,
+    tally,
+)
+
+from zoo.errors import InputError
+
+A = np.array
+
+
+def naive_counts(truth, prediction, classes):
+    table = np.zeros((classes, classes + 1), int)
+    for t, p in zip(truth.ravel().tolist(), prediction.ravel().tolist(), strict=True):
+        if t < classes:
+            table[t, p if p < classes else classes] += 1
+    return table
+
+
+@pytest.mark.parametrize("noise", [0.02, 1.0])  # long runs and runs of one pixel
+def test_counts_equal_a_loop_over_pixels(noise):
+    rng = np.random.default_rng(3)
+    truth = np.kron(rng.integers(0, 6, (6, 9)), np.ones((8, 8), int)).astype(np.uint8)
+    truth[truth == 5] = 255
+    prediction = truth.copy()
+    wrong = (rng.random(truth.shape) < noise) | (truth == 255)
+    prediction[wrong] = rng.choice([0, 1, 2, 3, 4, 255], wrong.sum())
+    assert (count_pairs(truth, prediction, 5, 255) == naive_counts(truth, prediction, 5)).all()
+
+
+def test_iou_by_hand():
+    # truth     0 0 0 1 | ignored        class 0: hits 2, truth 3, predicted 3 (an ignored pixel never counts) -> 2/4
+    # predicted 0 0 1 0 | 0              class 1: hits 0, truth 1, predicted 1 -> 0/2
+    #                                    class 2: nowhere -> no value
+    matrix = count_pairs(A([[0, 0, 0, 1, 255]], np.uint8), A([[0, 0, 1, 0, 0]], np.uint8), 3, 255)
+    assert class_iou(matrix, "skip").tolist()[:2] == [0.5, 0.0]
+    assert np.isnan(class_iou(matrix, "skip")[2])
+    assert mean_iou(matrix, "skip") == 0.25  # (1/2 + 0) / 2
+    assert mean_iou(matrix, "zero") == pytest.approx(0.5 / 3)
+    assert pixel_accuracy(matrix) == 0.5
+    assert mean_accuracy(matrix, "skip") == pytest.approx((2 / 3 + 0) / 2)
+    assert mean_accuracy(matrix, "zero") == pytest.approx((2 / 3 + 0) / 3)
+    assert np.isnan(accuracy_of(matrix, "skip")[2])
+
+
+def test_a_class_that_is_only_predicted_scores_zero_in_both_conventions():
+    # class 1 is predicted on one pixel of class 0 and occurs nowhere: IoU 0/1
+    matrix = count_pairs(A([[0, 0]], np.uint8), A([[0, 1]], np.uint8), 2, 255)
+    assert class_iou(matrix, "skip").tolist() == [0.5, 0.0]
+    assert class_iou(matrix, "zero").tolist() == [0.5, 0.0]
+
+
+def test_a_prediction_without_counterpart_is_a_miss_and_no_false_hit():
+    # truth 0 0 1; predicted 0 none 1: class 0: 1 / (2 + 1 - 1) = 1/2, class 1: 1
+    matrix = count_pairs(A([[0, 0, 1]], np.uint8), A([[0, 255, 1]], np.uint8), 2, 255)
+    assert matrix.tolist() == [[1, 0, 1], [0, 1, 0]]
+    assert class_iou(matrix, "skip").tolist() == [0.5, 1.0]
+
+
+def test_nothing_counted_gives_no_figures():
+    matrix = count_pairs(A([[255]], np.uint8), A([[0]], np.uint8), 2, 255)
+    assert np.isnan(mean_iou(matrix, "skip"))
+    assert np.isnan(pixel_accuracy(matrix))
+    assert mean_iou(matrix, "zero") == 0
+
+
+@pytest.mark.parametrize(("truth", "prediction", "message"), [(7, 0, "labels hold"), (0, 7, "prediction holds")])
+def test_labels_outside_the_classes_are_refused(truth, prediction, message):
+    with pytest.raises(InputError, match=message + r".*\[7\].*0 to 2"):
+        count_pairs(A([[truth]], np.uint8), A([[prediction]], np.uint8), 3, 255)
+
+
+def test_camvid_ignore_index_is_the_class_after_the_last():
+    matrix = count_pairs(A([[11, 3]], np.uint8), A([[3, 3]], np.uint8), 11, 11)
+    assert matrix.sum() == 1
+    assert matrix[3, 3] == 1
+
+
+def test_shapes_must_agree():
+    small, large = np.zeros((2, 2), np.uint8), np.zeros((2, 3), np.uint8)
+    with pytest.raises(InputError, match=r"prediction has shape \(2, 3\), but the labels have \(2, 2\)"):
+        tally(small, large, None, 2, 255)
+
+
+def test_instances_weigh_by_their_size():
+    # Cars (label 13, id 26): one of 4 pixels, 3 hit; one of 2 pixels, 1 hit; a group of 3 pixels (plain id), all hit.
+    # Two pixels of road are called car: FP = 2. With w = mean size a of a car over the instance's size:
+    # iTP = a (3/4 + 1/2), iFN = a (1/4 + 1/2), iIoU = 1.25 a / (2 a + 2). Caravans (29) are ignored.
+    a = 12794.0202738185
+    instances = A([[26000] * 4 + [26001] * 2 + [26] * 3 + [7] * 3 + [29000]])
+    truth = A([[13] * 9 + [0] * 3 + [255]], np.uint8)
+    prediction = A([[13, 13, 13, 0, 13, 0, 13, 13, 13, 13, 13, 0, 13]], np.uint8)
+    record = tally(truth, prediction, None, 19, 255, instances)
+    weighted = instance_iou(record.matrix, record.instances)
+    assert weighted[2] == pytest.approx(1.25 * a / (2 * a + 2), rel=1e-12)
+    assert np.isnan(np.delete(weighted, 2)).all()
+
+
+def test_the_number_of_an_instance_does_not_change_its_class():
+    instances = A([[24999, 33000, 24000, 24000]])  # person 999, bicycle 0, person 0 of two pixels
+    truth = A([[11, 18, 11, 11]], np.uint8)
+    record = tally(truth, truth, None, 19, 255, instances)
+    persons, bicycles = 3462.4756337644, 4672.3249222261
+    assert record.instances[0].tolist() == pytest.approx([2 * persons, 0])
+    assert record.instances[7].tolist() == pytest.approx([bicycles, 0])
+
+
+def test_calibration_by_hand():
+    # confidence 0.9 four times, three right: |3 - 3.6| = 0.6; 0.5 twice, none right: |0 - 1| = 1; 1.0 once, right: 0.
+    # ECE = 1.6 / 7. The ignored pixel (label 255) does not count.
+    truth = A([[0, 0, 0, 0, 0, 0, 0, 255]], np.uint8)
+    prediction = A([[0, 0, 0, 1, 1, 1, 0, 0]], np.uint8)
+    scores = A([[0.9, 0.9, 0.9, 0.9, 0.5, 0.5, 1.0, 0.1]], np.float32)
+    bins = tally(truth, prediction, scores, 2, 255).calibration
+    assert calibration_error(bins) == pytest.approx(1.6 / 7, rel=1e-6)
+    assert bins[:, 0].tolist() == [0] * 7 + [2] + [0] * 5 + [4, 1]  # 0.5 in (7/15, 8/15], 0.9 in (13/15, 14/15]
+
+
+def test_calibration_equals_a_loop_over_pixels():
+    rng = np.random.default_rng(5)
+    truth = rng.integers(0, 4, (40, 50)).astype(np.uint8)
+    truth[truth == 3] = 255
+    prediction = rng.integers(0, 3, truth.shape).astype(np.uint8)
+    scores = rng.random(truth.shape).astype(np.float32)
+    expected = np.zeros((ECE_BINS, 3))
+    for t, p, s in zip(truth.ravel(), prediction.ravel(), scores.ravel().tolist(), strict=True):
+        if t != 255:
+            expected[min(ECE_BINS - 1, int(np.ceil(s * ECE_BINS)) - 1)] += 1, s, t == p
+    np.testing.assert_allclose(tally(truth, prediction, scores, 3, 255).calibration, expected, rtol=1e-6)
+
+
+def test_invalid_pixels_keep_their_label_and_are_left_out_of_the_second_count_only():
+    truth, prediction = A([[0, 1]], np.uint8), A([[0, 0]], np.uint8)
+    record = tally(truth, prediction, None, 2, 255, invalid=A([[False, True]]))
+    assert record.matrix.tolist() == [[1, 0, 0], [1, 0, 0]]
+    assert record.valid_matrix.tolist() == [[1, 0, 0], [0, 0, 0]]
+
+
+def test_formulas_take_leading_axes():
+    matrices = np.random.default_rng(0).integers(0, 9, (4, 3, 2, 3))
+    values = mean_iou(matrices, "skip")
+    assert values.shape == (4, 3)
+    assert values[2, 1] == mean_iou(matrices[2, 1], "skip")
+
+
+def test_replicates_are_sums_over_the_drawn_frames():
+    records = np.random.default_rng(1).integers(0, 50, (7, 2, 3))
+    drawn = resample([str(i) for i in range(7)], False, "seed", replicates=20)
+    sums = drawn.sums(records)
+    for weights, got in zip(drawn.weights, sums, strict=True):
+        assert weights.sum() == 7
+        expected = sum(records[i] for i in range(7) for _ in range(int(weights[i])))
+        assert (got == expected).all()
+
+
+def test_bootstrap_distribution_equals_all_possible_draws():
+    # Three images, so 27 equally likely draws, which can be listed; mIoU of each is computed by a loop of its own.
+    records = A([[[8, 2, 0], [1, 5, 0]], [[3, 3, 0], [0, 9, 0]], [[6, 0, 0], [7, 2, 0]]])
+
+    def miou(table):
+        return np.mean([table[c, c] / (table[c].sum() + table[:, c].sum() - table[c, c]) for c in range(2)])
+
+    exact = np.array([miou(sum(records[i] for i in draw)) for draw in itertools.product(range(3), repeat=3)])
+    got = mean_iou(resample(["a", "b", "c"], False, "x", replicates=20000).sums(records), "skip")
+    for value in np.unique(exact.round(12)):
+        share, expected = np.mean(np.isclose(got, value)), np.mean(np.isclose(exact, value))
+        assert share == pytest.approx(expected, abs=4 * np.sqrt(expected / 20000))  # four standard errors
+    assert interval(got) == pytest.approx(np.percentile(np.tile(exact, 1000), [2.5, 97.5]))
+
+
+def test_draws_depend_on_the_seed_text_alone():
+    scenes = [str(i) for i in range(9)]
+    assert (resample(scenes, False, "camvid:day").weights == resample(scenes, False, "camvid:day").weights).all()
+    assert (resample(scenes, False, "camvid:day").weights != resample(scenes, False, "camvid:dusk").weights).any()
+
+
+def test_video_with_five_sequences_resamples_whole_sequences():
+    scenes = [name for name in "abcde" for _ in range(4)]
+    drawn = resample(scenes, True, "x", replicates=50)
+    assert (drawn.unit, drawn.units) == ("sequences", 5)
+    per_sequence = drawn.weights.reshape(50, 5, 4)
+    assert (per_sequence == per_sequence[:, :, :1]).all()
+    assert (per_sequence[:, :, 0].sum(1) == 5).all()
+
+
+def test_video_with_few_sequences_resamples_blocks_of_ten():
+    drawn = resample(["a"] * 40 + ["b"] * 20, True, "x", replicates=4000)
+    assert (drawn.unit, drawn.units) == ("blocks of 10 frames", 6)
+    assert (drawn.weights.sum(1) == 60).all()
+    # circular blocks: every frame is drawn equally often, also the first and the last of a sequence
+    np.testing.assert_allclose(drawn.weights.mean(0), 1, atol=0.08)
+    # a block stays within its sequence and is consecutive: the number of upward steps around the circle is small
+    for weights in drawn.weights[:50]:
+        starts = sum((np.diff(part, prepend=part[-1]) > 0).sum() for part in (weights[:40], weights[40:]))
+        assert starts <= 6
+
+
+def test_intervals_of_frames_that_repeat_do_not_shrink():
+    # Sixty frames of video that are six scenes shown ten times each carry the information of six frames.
+    rng = np.random.default_rng(2)
+    six = np.array([[[h, 100 - h, 0], [0, 1, 0]] for h in rng.integers(20, 80, 6)])
+    video = resample(["a"] * 60, True, "x").sums(np.repeat(six, 10, axis=0))
+    images = resample([str(i) for i in range(60)], False, "x").sums(np.repeat(six, 10, axis=0))
+    width = [np.diff(interval(mean_iou(replicates, "skip")))[0] for replicates in (video, images)]
+    assert width[0] > 2 * width[1]
+
+
+@pytest.mark.parametrize(("frames", "video"), [(1, False), (1, True), (12, True)])
+def test_one_unit_has_no_interval(frames, video):
+    drawn = resample(["a"] * frames, video, "x")
+    assert drawn.weights is None
+    assert drawn.sums(np.ones((frames, 2, 3))) is None
+    assert interval(None) is None
