@@ -1,0 +1,391 @@
+"""Readers on hand-made folders of the official layouts, and on the real CamVid frames where they are."""
+
+import pickle
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zoo.classes import CAMVID, CITYSCAPES
+from zoo.condition import Condition
+from zoo.data import READERS, Dataset, open_dataset, parse_source
+from zoo.data.camvid import training_split
+from zoo.data.labels import CITYSCAPES_IDS, LABEL_FROM_ID
+from zoo.errors import InputError
+from zoo.frame import frame_from_image
+
+CAMVID_REAL = Path(__file__).parents[2] / "shared" / "real" / "camvid"
+PIXEL = np.zeros((2, 3), np.uint8)
+
+
+def save(path: Path, array) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.asarray(array)).save(path)
+    return path
+
+
+def rgb(value=90, height=2, width=3):
+    return np.full((height, width, 3), value, np.uint8)
+
+
+def make_cityscapes(root: Path, split="val", names=("frankfurt_000000_000294", "lindau_000001_000019")) -> Path:
+    for name in names:
+        city = name.split("_")[0]
+        save(root / f"leftImg8bit/{split}/{city}/{name}_leftImg8bit.png", rgb())
+        stem = root / f"gtFine/{split}/{city}/{name}_gtFine"
+        save(Path(f"{stem}_labelIds.png"), np.array([[7, 26, 0], [33, 23, 18]], np.uint8))
+        save(Path(f"{stem}_instanceIds.png"), np.array([[7, 26001, 0], [33000, 23, 18]], np.uint16))
+    return root
+
+
+def make_acdc(root: Path, split="val", reference_labels=True) -> Path:
+    for condition, name in (("fog", "GOPR0475_frame_000148"), ("night", "GOPR0356_frame_000321")):
+        sequence = name.split("_")[0]
+        save(root / f"rgb_anon/{condition}/{split}/{sequence}/{name}_rgb_anon.png", rgb())
+        save(root / f"rgb_anon/{condition}/{split}_ref/{sequence}/{name}_rgb_ref_anon.png", rgb(120))
+        if split != "test":
+            labels = root / f"gt/{condition}/{split}/{sequence}/{name}"
+            save(Path(f"{labels}_gt_labelTrainIds.png"), np.array([[0, 13, 255], [18, 10, 255]], np.uint8))
+            save(Path(f"{labels}_gt_labelIds.png"), np.array([[7, 26, 0], [33, 23, 0]], np.uint8))
+            save(Path(f"{labels}_gt_invIds.png"), np.array([[0, 0, 1], [0, 1, 0]], np.uint8))
+            if reference_labels:
+                reference = root / f"gt/{condition}/{split}_ref/{sequence}/{name}_gt_ref_labelTrainIds.png"
+                save(reference, np.array([[0, 0, 0], [0, 0, 10]], np.uint8))
+    return root
+
+
+def make_camvid(root: Path, names=("0001TP_006690", "0006R0_f00930", "0016E5_00390"), folder="train") -> Path:
+    for name in names:
+        save(root / folder / f"{name}.png", rgb())
+        save(root / f"{folder}annot" / f"{name}.png", np.array([[0, 11, 10], [3, 3, 3]], np.uint8))
+    return root
+
+
+def test_cityscapes_labels_and_instances(tmp_path):
+    dataset = open_dataset("cityscapes", make_cityscapes(tmp_path))
+    assert [frame.id for frame in dataset.frames] == ["frankfurt_000000_000294", "lindau_000001_000019"]
+    assert dataset.classes is CITYSCAPES
+    assert dataset.instances
+    frame = dataset.frames[0]
+    assert (frame.group, frame.scene, frame.condition) == ("clear", "frankfurt_000000", Condition())
+    camera = frame.camera
+    assert camera.image.shape == (2, 3, 3)
+    assert camera.labels.dtype == np.uint8
+    assert camera.labels.tolist() == [[0, 13, 255], [18, 10, 255]]  # road, car, ignored; bicycle, sky, polegroup
+    assert camera.instances.dtype == np.int32
+    assert camera.instances.tolist() == [[7, 26001, 0], [33000, 23, 18]]
+
+
+def test_cityscapes_training_ids_serve_where_there_are_no_regular_ones(tmp_path):
+    make_cityscapes(tmp_path, names=("ulm_000000_000019",))
+    stem = tmp_path / "gtFine/val/ulm/ulm_000000_000019_gtFine_"
+    Path(f"{stem}labelIds.png").unlink()
+    save(Path(f"{stem}labelTrainIds.png"), np.array([[0, 18, 255], [1, 2, 3]], np.uint8))
+    labels = open_dataset("cityscapes", tmp_path).frames[0].camera.labels
+    assert labels.tolist() == [[0, 18, 255], [1, 2, 3]]
+
+
+def test_cityscapes_test_labels_are_dummies_and_not_offered(tmp_path):
+    make_cityscapes(tmp_path, split="test", names=("berlin_000000_000019",))
+    camera = open_dataset("cityscapes", tmp_path, "test").frames[0].camera
+    assert camera.labels is None
+    assert camera.instances is None
+
+
+def test_side_by_side_archives_are_found(tmp_path):
+    make_cityscapes(tmp_path / "there")
+    for archive, folder in (("leftImg8bit_trainvaltest", "leftImg8bit"), ("gtFine_trainvaltest", "gtFine")):
+        (tmp_path / archive).mkdir()
+        shutil.move(tmp_path / "there" / folder, tmp_path / archive / folder)
+    assert len(open_dataset("cityscapes", tmp_path)) == 2
+
+
+def test_regular_ids_are_the_nineteen_of_the_label_table():
+    # trainId -> id as the Cityscapes label table lists it
+    assert CITYSCAPES_IDS == (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+    assert [int(LABEL_FROM_ID[i]) for i in CITYSCAPES_IDS] == list(range(19))
+    assert Counter(LABEL_FROM_ID.tolist())[255] == 256 - 19
+
+
+def test_acdc_groups_masks_and_references(tmp_path):
+    dataset = open_dataset("acdc", make_acdc(tmp_path))
+    by_id = {frame.id: frame for frame in dataset.frames}
+    assert dataset.groups == ("fog", "night", "reference")
+    assert (dataset.source_group, dataset.source_data, dataset.outside_pool) == (
+        "reference",
+        "cityscapes",
+        ("reference",),
+    )
+    fog, night = by_id["fog_GOPR0475_frame_000148"], by_id["night_GOPR0356_frame_000321"]
+    assert fog.condition == Condition(weather="fog")
+    assert night.condition == Condition(time_of_day="night")
+    assert fog.camera.labels.tolist() == [[0, 13, 255], [18, 10, 255]]
+    assert fog.camera.invalid.tolist() == [[False, False, True], [False, True, False]]
+    reference = by_id["fog_GOPR0475_frame_000148_ref"]
+    assert (reference.group, reference.condition) == ("reference", Condition())
+    assert reference.camera.image.max() == 120
+    assert reference.camera.labels.tolist() == [[0, 0, 0], [0, 0, 10]]
+    assert [frame.group for frame in open_dataset("acdc", tmp_path, reference=False).frames] == ["fog", "night"]
+
+
+def test_acdc_reference_labels_may_be_missing(tmp_path):
+    dataset = open_dataset("acdc", make_acdc(tmp_path, reference_labels=False))
+    assert dataset.source_group is None
+    assert all((frame.camera.labels is None) == (frame.group == "reference") for frame in dataset.frames)
+
+
+def test_acdc_test_split_has_no_labels_and_needs_no_label_folder(tmp_path):
+    dataset = open_dataset("acdc", make_acdc(tmp_path, split="test"), "test")
+    assert len(dataset) == 4
+    assert all(frame.camera.labels is None for frame in dataset.frames)
+
+
+def test_camvid_val_is_the_val_folder_and_the_dusk_frames_of_train(tmp_path):
+    make_camvid(tmp_path)
+    make_camvid(tmp_path, ("0016E5_07959",), "val")
+    make_camvid(tmp_path, ("0001TP_008550", "Seq05VD_f00000"), "test")
+    ids = {split: [frame.id for frame in open_dataset("camvid", tmp_path, split).frames] for split in ("val", "test")}
+    assert ids["val"] == ["0016E5_07959", "0001TP_006690"]
+    assert ids["test"] == ["0001TP_008550", "Seq05VD_f00000"]
+    dataset = open_dataset("camvid", tmp_path, "val")
+    assert {frame.id: frame.group for frame in dataset.frames} == {"0016E5_07959": "day", "0001TP_006690": "dusk"}
+    assert dataset.frames[1].condition.time_of_day == "dusk"
+    assert (dataset.video, dataset.absent_classes, dataset.source_group) == (True, "zero", "day")
+    assert len(dataset.caveats) == 2
+    assert len(open_dataset("camvid", tmp_path, "all")) == 6
+
+
+def test_camvid_reads_png_and_jpg_and_prefers_the_lossless_one(tmp_path):
+    make_camvid(tmp_path, ("0016E5_07959",), "val")
+    Image.fromarray(rgb(10)).save(tmp_path / "val" / "0016E5_07959.jpg")
+    make_camvid(tmp_path, ("0016E5_07961",), "val")
+    (tmp_path / "val" / "0016E5_07961.png").unlink()
+    Image.fromarray(rgb(10)).save(tmp_path / "val" / "0016E5_07961.jpg")
+    paths = [frame.camera.image_path.name for frame in open_dataset("camvid", tmp_path).frames]
+    assert paths == ["0016E5_07959.png", "0016E5_07961.jpg"]
+
+
+def test_camvid_holdout_is_the_end_of_each_day_sequence(tmp_path):
+    make_camvid(tmp_path, [f"0016E5_{i:05d}" for i in range(20)] + [f"0006R0_f{i:05d}" for i in range(7)])
+    make_camvid(tmp_path, [f"0001TP_{i:06d}" for i in range(5)])
+    dataset = open_dataset("camvid", tmp_path, "train")
+    training, held = training_split(dataset)
+    # 15 % of 20 is 3, of 7 is 1.05, rounded to 1; no dusk
+    assert [frame.id for frame in held] == ["0006R0_f00006", "0016E5_00017", "0016E5_00018", "0016E5_00019"]
+    assert len(training) == 23
+    assert all(frame.group == "day" for frame in training + held)
+    training, held = training_split(dataset, holdout=0, include_dusk=True)
+    assert (len(training), held) == (32, ())
+    with pytest.raises(InputError, match="camvid val came"):
+        training_split(Dataset(kind="camvid", root=None, split="val", classes=CAMVID, frames=dataset.frames))
+
+
+@pytest.mark.parametrize("wrong", [-0.1, 1.0])
+def test_camvid_holdout_share_is_checked(tmp_path, wrong):
+    with pytest.raises(InputError, match="outside 0 to 1"):
+        training_split(open_dataset("camvid", make_camvid(tmp_path), "train"), holdout=wrong)
+
+
+def test_frames_decode_late_and_pickle(tmp_path):
+    dataset = open_dataset("cityscapes", make_cityscapes(tmp_path))
+    copy = pickle.loads(pickle.dumps(dataset.frames[0]))
+    assert (copy.camera.labels == dataset.frames[0].camera.labels).all()
+    dataset.frames[1].camera.image_path.unlink()
+    with pytest.raises(InputError, match=r"leftImg8bit\.png does not exist"):
+        _ = dataset.frames[1].camera.image
+
+
+def test_select_keeps_order_and_spaces_evenly(tmp_path):
+    dataset = open_dataset("camvid", make_camvid(tmp_path, [f"0016E5_{i:05d}" for i in range(10)], "val"))
+    assert [frame.id[-1] for frame in dataset.select(limit=4).frames] == ["0", "2", "5", "7"]
+    assert len(dataset.select(limit=99)) == 10
+    acdc = open_dataset("acdc", make_acdc(tmp_path / "acdc"))
+    assert acdc.select(groups=["night", "fog"]).groups == ("fog", "night")
+    with pytest.raises(InputError, match="no group 'snow'; groups: fog, night, reference"):
+        acdc.select(groups=["snow"])
+    with pytest.raises(InputError, match="limit 0"):
+        acdc.select(limit=0)
+
+
+def test_fingerprint_follows_the_content_and_not_the_place(tmp_path):
+    first = open_dataset("cityscapes", make_cityscapes(tmp_path / "a")).fingerprint()
+    assert open_dataset("cityscapes", make_cityscapes(tmp_path / "b")).fingerprint() == first
+    dataset = open_dataset("cityscapes", tmp_path / "b")
+    assert dataset.select(limit=1).fingerprint() != first
+    label = dataset.frames[0].meta["files"]["labels"]
+    save(label, np.array([[8, 26, 0], [33, 23, 18]], np.uint8))
+    assert dataset.fingerprint() != first
+
+
+def test_fingerprint_of_frames_without_files_is_of_their_arrays():
+    def dataset(value):
+        frames = (frame_from_image(rgb(value), labels=PIXEL),)
+        return Dataset(kind="synthetic", root=None, split="val", classes=CITYSCAPES, frames=frames)
+
+    assert dataset(1).fingerprint() == dataset(1).fingerprint()
+    assert dataset(1).fingerprint() != dataset(2).fingerprint()
+
+
+def test_two_frames_of_one_name_are_refused():
+    frames = (frame_from_image(rgb(), id="a"), frame_from_image(rgb(), id="a"))
+    with pytest.raises(InputError, match="two frames are called a"):
+        Dataset(kind="synthetic", root=None, split="val", classes=CITYSCAPES, frames=frames)
+
+
+def test_every_reader_can_be_imported():
+    import importlib
+
+    for reader in READERS.values():
+        module, function = reader.function.split(":")
+        assert callable(getattr(importlib.import_module(module), function))
+
+
+@pytest.mark.parametrize(
+    ("kind", "split", "prepare", "message"),
+    [
+        ("citiscapes", "val", None, r"unknown data set 'citiscapes'; closest: cityscapes.*known: acdc"),
+        ("cityscapes", "valid", None, r"no split 'valid'; closest: val.*train, val, test"),
+        ("cityscapes", "val", None, r"is not Cityscapes: looked for leftImg8bit/ or .* in it, found nothing"),
+        ("acdc", "val", None, "is not ACDC: looked for rgb_anon/"),
+        ("camvid", "val", None, "is not CamVid in the SegNet form: no folder"),
+        ("cityscapes", "train", make_cityscapes, r"cityscapes train is empty: no file .*leftImg8bit/train/CITY/"),
+        ("acdc", "train", make_acdc, r"acdc train is empty: no file .*fog\|night\|rain\|snow/train/SEQ/"),
+        ("camvid", "test", make_camvid, "no folder .*test"),
+    ],
+)
+def test_wrong_names_layouts_and_empty_splits(tmp_path, kind, split, prepare, message):
+    if prepare:
+        prepare(tmp_path)
+    with pytest.raises(InputError, match=message) as error:
+        open_dataset(kind, tmp_path, split)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_folders_are_named(tmp_path):
+    with pytest.raises(InputError, match="nowhere does not exist"):
+        open_dataset("acdc", tmp_path / "nowhere")
+    with pytest.raises(InputError, match="acdc needs its folder: --data acdc=DIR"):
+        open_dataset("acdc")
+    with pytest.raises(InputError, match="embedded and take no folder"):
+        open_dataset("synthetic", tmp_path)
+
+
+def test_an_empty_camvid_folder_is_an_empty_split(tmp_path):
+    make_camvid(tmp_path)  # the dusk frame of train/ alone is no val split
+    (tmp_path / "val").mkdir()
+    with pytest.raises(InputError, match=r"camvid val is empty: no \.png or \.jpg image in .*val"):
+        open_dataset("camvid", tmp_path)
+
+
+def test_the_flat_layout_of_acdc_is_told_apart(tmp_path):
+    save(tmp_path / "rgb_anon/val/GOPR0475_frame_000148_rgb_anon.png", rgb())
+    (tmp_path / "gt").mkdir()
+    with pytest.raises(InputError, match="lie flat in it, without their conditions"):
+        open_dataset("acdc", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "kind", "pattern"),
+    [
+        (make_cityscapes, "cityscapes", "gtFine/**/*labelIds.png"),
+        (make_acdc, "acdc", "gt/fog/val/**/*label*.png"),
+        (lambda root: make_camvid(root, ("0016E5_1",), "val"), "camvid", "valannot/*.png"),
+    ],
+)
+def test_an_image_without_labels_names_what_was_looked_for(tmp_path, prepare, kind, pattern):
+    prepare(tmp_path)
+    for path in tmp_path.glob(pattern):
+        path.unlink()
+    with pytest.raises(InputError, match=r"has no label.*; looked for .*\.png"):
+        open_dataset(kind, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "ids", "message"),
+    [
+        ("labelIds", [[7, 34]], r"labelIds\.png holds label ids outside the classes: 34; allowed are 0 to 33"),
+        (
+            "labelIds",
+            [[0, 255]],
+            "outside the classes: 255; allowed are 0 to 33 in a labelIds file; are these training",
+        ),
+        ("labelTrainIds", [[19, 33]], "outside the classes: 19, 33; allowed are 0 to 18 and 255.*are these regular"),
+    ],
+)
+def test_cityscapes_ids_outside_the_classes(tmp_path, name, ids, message):
+    make_cityscapes(tmp_path, names=("ulm_000000_000019",))
+    stem = tmp_path / "gtFine/val/ulm/ulm_000000_000019_gtFine_"
+    Path(f"{stem}labelIds.png").unlink()
+    save(Path(f"{stem}{name}.png"), np.array(ids, np.uint8))
+    with pytest.raises(InputError, match=message):
+        _ = open_dataset("cityscapes", tmp_path).frames[0].camera.labels
+
+
+def test_camvid_and_mask_ids_outside_their_range(tmp_path):
+    make_camvid(tmp_path, ("0016E5_1",), "val")
+    save(tmp_path / "valannot/0016E5_1.png", np.array([[12, 0]], np.uint8))
+    with pytest.raises(InputError, match=r"0016E5_1\.png holds label ids outside the classes: 12; allowed are 0 to 11"):
+        _ = open_dataset("camvid", tmp_path).frames[0].camera.labels
+    make_acdc(tmp_path)
+    mask = next(tmp_path.glob("gt/fog/val/*/*invIds.png"))
+    save(mask, np.array([[255, 0, 0]], np.uint8))
+    with pytest.raises(InputError, match="outside the classes: 255; allowed are 0 to 1"):
+        _ = open_dataset("acdc", tmp_path).frames[0].camera.invalid
+
+
+def test_colour_labels_are_refused(tmp_path):
+    make_camvid(tmp_path, ("0016E5_1",), "val")
+    save(tmp_path / "valannot/0016E5_1.png", rgb())
+    with pytest.raises(InputError, match="mode RGB; a label map has one channel"):
+        _ = open_dataset("camvid", tmp_path).frames[0].camera.labels
+
+
+def test_palette_labels_give_their_indices(tmp_path):
+    make_camvid(tmp_path, ("0016E5_1",), "val")
+    image = Image.fromarray(np.array([[3, 10, 11]], np.uint8))
+    image.putpalette([200, 100, 0] * 256)
+    image.save(tmp_path / "valannot/0016E5_1.png")
+    assert open_dataset("camvid", tmp_path).frames[0].camera.labels.tolist() == [[3, 10, 11]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("acdc", "acdc needs its folder: --data acdc=DIR"),
+        ("acdc=", "acdc needs its folder"),
+        ("camvidd=x", "unknown data set 'camvidd'; closest: camvid"),
+        ("synthetic=x", "synthetic is embedded and takes no folder"),
+    ],
+)
+def test_data_arguments_that_are_refused(text, message):
+    with pytest.raises(InputError, match=message):
+        parse_source(text)
+
+
+def test_data_arguments(tmp_path):
+    assert parse_source(f"acdc={tmp_path}") == ("acdc", tmp_path)
+    assert parse_source("camvid=a=b") == ("camvid", Path("a=b"))
+    assert parse_source("synthetic") == ("synthetic", None)
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not CAMVID_REAL.is_dir(), reason="../shared/real/camvid is not there")
+def test_real_camvid():
+    # counts from ../shared/real/README.md
+    val, train = open_dataset("camvid", CAMVID_REAL), open_dataset("camvid", CAMVID_REAL, "train")
+    assert Counter(frame.group for frame in val.frames) == {"day": 101, "dusk": 62}
+    assert Counter(frame.scene for frame in train.frames) == {"0001TP": 62, "0006R0": 101, "0016E5": 204}
+    training, held = training_split(train)
+    assert (len(training), len(held)) == (259, 46)  # 15 % of 101 is 15.15, of 204 30.6
+    assert not {frame.id for frame in training + held} & {frame.id for frame in val.frames}
+    assert all(frame.camera.image.shape == (360, 480, 3) for frame in val.frames[::20])
+    assert all(set(np.unique(frame.camera.labels)) <= set(range(12)) for frame in val.frames[::20])
+    greys = {
+        scene: np.mean([frame.camera.image.mean() for frame in train.frames if frame.scene == scene][::20])
+        for scene in ("0001TP", "0006R0", "0016E5")
+    }
+    assert greys["0001TP"] < 75  # the README gives 60 for dusk and 108 to 137 for the day sequences
+    assert min(greys["0006R0"], greys["0016E5"]) > 95
