@@ -91,6 +91,8 @@ def _load(arguments: Arguments) -> dict[str, Any]:
     import zoo
 
     device = _device(arguments)
+    if twice := [name for name in arguments.models if arguments.models.count(name) > 1]:
+        raise InputError(f"model {twice[0]} is given twice")
     predictors: dict[str, Any] = {}
     for reference in arguments.models:
         predictor = zoo.load(reference, engine=arguments.engine, device=device, precision=arguments.precision)
@@ -98,8 +100,6 @@ def _load(arguments: Arguments) -> dict[str, Any]:
             predictor.folder.refuse_installed("record measurements in")
         # Two folders may hold models of the same name; then their folders tell them apart.
         label = predictor.name if predictor.name not in predictors else f"{predictor.name} ({reference})"
-        if label in predictors:
-            raise InputError(f"model {reference} is given twice")
         predictors[label] = predictor
     return predictors
 

@@ -1,0 +1,599 @@
+"""The evaluation from folders to metrics.json: hand-worked figures, resuming, several processes, the command."""
+
+import io
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from zoo.evaluate.core import evaluate, read_ahead
+from zoo.evaluate.store import FrameStore
+from zoo.evaluate.suite import Session
+
+import zoo
+from zoo.classes import CAMVID, CITYSCAPES, ClassTable
+from zoo.cli import main
+from zoo.data import open_dataset
+from zoo.errors import InputError
+from zoo.prediction import Segmentation2D
+
+CAMVID_REAL = Path(__file__).parents[2] / "shared" / "real" / "camvid"
+INTERVALS = ("miou", "pixel_accuracy", "mean_class_accuracy", "ece")
+A = np.array
+
+
+def save(path: Path, array) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.asarray(array)).save(path)
+
+
+class Folder:
+    """A stand-in for a model folder that keeps what is recorded."""
+
+    def __init__(self, path="nowhere"):
+        self.path = Path(path)
+
+    def refuse_installed(self, action):
+        if self.path == Path("installed"):
+            raise InputError(f"cannot {action} installed")
+
+
+class Fake:
+    """Predicts what a function makes of each frame, and counts its calls."""
+
+    def __init__(self, predict, classes=CITYSCAPES, name="fake", sha256="0" * 64, stop_after=None):
+        self.predict, self.classes, self.name, self.stop_after = predict, classes, name, stop_after
+        self.artefact = {"file": "model.safetensors", "sha256": sha256, "engine": "fake", "precision": "fp32"}
+        self.settings = {"inference": "whole"}
+        self.folder = Folder()
+        self.calls = []
+        self.rows = None
+
+    def __call__(self, frame):
+        if self.stop_after is not None and len(self.calls) >= self.stop_after:
+            raise KeyboardInterrupt
+        self.calls.append(frame.id)
+        labels, scores = self.predict(frame)
+        return Segmentation2D(labels=labels, scores=scores, classes=self.classes, image=frame.camera.image)
+
+    def record(self, rows, key):
+        self.rows = rows
+        assert len({json.dumps([row[name] for name in key]) for row in rows}) == len(rows)
+
+
+def noisy(noise):
+    """The truth with seeded errors: the same for a frame wherever and whenever it is predicted."""
+
+    def predict(frame):
+        rng = np.random.default_rng(list(frame.id.encode()))
+        labels = np.where(frame.camera.labels == 255, 0, frame.camera.labels)
+        wrong = rng.random(labels.shape) < noise
+        scores = rng.uniform(0.3, 1, labels.shape).astype(np.float32)
+        return np.where(wrong, rng.integers(0, 11, labels.shape), labels).astype(np.uint8), scores
+
+    return predict
+
+
+# The hand-made ACDC folder. Road 0, car 13, sky 10, pole 5; x marks the invalid pixels.
+#
+# fog        truth       predicted     night      truth        predicted    reference  truth       predicted
+#            0 0 0x 13   0 0 13 13                0  0  0   0  0  0 0 13               0 0 10 10   0 0 0  10
+#            0 255 10 10x  0 5 10 0                13 13 255 255  13 13 0 0             0 0 13 13   0 0 13 13
+FRAMES = {
+    "fog": ([[0, 0, 0, 13], [0, 255, 10, 10]], [[0, 0, 13, 13], [0, 5, 10, 0]]),
+    "night": ([[0, 0, 0, 0], [13, 13, 255, 255]], [[0, 0, 0, 13], [13, 13, 0, 0]]),
+    "reference": ([[0, 0, 10, 10], [0, 0, 13, 13]], [[0, 0, 0, 10], [0, 0, 13, 13]]),
+}
+
+
+@pytest.fixture
+def acdc(tmp_path):
+    root = tmp_path / "acdc"
+    image = np.full((2, 4, 3), 100, np.uint8)
+    fog, night = "GOPR0475_frame_000148", "GOPR0356_frame_000321"
+    save(root / f"rgb_anon/fog/val/GOPR0475/{fog}_rgb_anon.png", image)
+    save(root / f"rgb_anon/fog/val_ref/GOPR0475/{fog}_rgb_ref_anon.png", image)
+    save(root / f"rgb_anon/night/val/GOPR0356/{night}_rgb_anon.png", image)
+    save(root / f"gt/fog/val/GOPR0475/{fog}_gt_labelTrainIds.png", A(FRAMES["fog"][0], np.uint8))
+    save(root / f"gt/fog/val/GOPR0475/{fog}_gt_invIds.png", A([[0, 0, 1, 0], [0, 0, 0, 1]], np.uint8))
+    save(root / f"gt/fog/val_ref/GOPR0475/{fog}_gt_ref_labelTrainIds.png", A(FRAMES["reference"][0], np.uint8))
+    save(root / f"gt/night/val/GOPR0356/{night}_gt_labelTrainIds.png", A(FRAMES["night"][0], np.uint8))
+    return root
+
+
+def by_hand(frame):
+    truth, predicted = (A(array, np.uint8) for array in FRAMES[frame.group])
+    return predicted, np.where(truth == predicted, 0.9, 0.55).astype(np.float32)
+
+
+def test_hand_made_acdc_gives_the_figures_worked_out_here(acdc, tmp_path):
+    session = Session({"fake": Fake(by_hand)}, [open_dataset("acdc", acdc)], tmp_path / "out")
+    groups = session.run()["models"][0]["results"]["acdc"]["groups"]
+    assert list(groups) == ["fog", "night", "reference", "all"]
+
+    # fog: 7 pixels count. road: truth 4, predicted 4, hits 3 -> 3/5. car: 1, 2, 1 -> 1/2. sky: 2, 1, 1 -> 1/2.
+    # Pole is predicted on an ignored pixel only, so it is absent like the other 16: no IoU, not in the mean.
+    fog = groups["fog"]
+    iou = {name: figure["value"] for name, figure in fog["iou"].items() if figure["value"] is not None}
+    assert iou == {"road": 3 / 5, "sky": 1 / 2, "car": 1 / 2}
+    assert fog["miou"]["value"] == pytest.approx((3 / 5 + 1 / 2 + 1 / 2) / 3)
+    assert fog["pixels"] == 7
+    assert fog["pixel_accuracy"]["value"] == pytest.approx(5 / 7)
+    assert fog["mean_class_accuracy"]["value"] == pytest.approx((3 / 4 + 1 + 1 / 2) / 3)
+    # 5 right pixels at confidence 0.9, 2 wrong ones at 0.55: (|5 - 4.5| + |0 - 1.1|) / 7
+    assert fog["ece"]["value"] == pytest.approx(1.6 / 7, rel=1e-6)
+    # An invalid pixel counts with its label in the figures above, as in ACDC's standard metric. Without the two of them
+    # road is 3/3, car 1/1 and sky 1/1.
+    assert fog["miou_valid_pixels"]["value"] == 1.0
+
+    # night: road: truth 4, predicted 3, hits 3 -> 3/4. car: 2, 3, 2 -> 2/3. No sky.
+    assert groups["night"]["miou"]["value"] == pytest.approx((3 / 4 + 2 / 3) / 2)
+    # reference: road 4, 5, 4 -> 4/5. sky 2, 1, 1 -> 1/2. car 2/2.
+    assert groups["reference"]["miou"]["value"] == pytest.approx((4 / 5 + 1 / 2 + 1) / 3)
+    # all: the adverse frames, counts added up: road 8, 7, 6 -> 6/9. car 3, 5, 3 -> 3/5. sky 1/2.
+    assert groups["all"]["frames"] == 2
+    assert groups["all"]["miou"]["value"] == pytest.approx((2 / 3 + 3 / 5 + 1 / 2) / 3)
+
+    # rPD = mIoU on the target / mIoU on the reference frames (23/30)
+    expected = {"fog": 16 / 30, "night": 17 / 24, "all": 53 / 90}
+    for name, value in expected.items():
+        assert groups[name]["rpd"]["value"] == pytest.approx(value / (23 / 30))
+        assert groups[name]["rpd"]["source"] == "acdc:reference"
+    assert "rpd" not in groups["reference"]
+    # one image has no interval; two have
+    assert all(groups["fog"][name]["interval"] is None for name in INTERVALS)
+    assert all(groups["all"][name]["interval"] is not None for name in INTERVALS)
+
+
+def make_cityscapes(root, count=6, split="val"):
+    rng = np.random.default_rng(0)
+    ids = A([7, 8, 11, 21, 23, 26, 0])
+    for number in range(count):
+        name = f"ulm_{number // 2:06d}_{number:06d}"
+        labels = ids[np.kron(rng.integers(0, 7, (4, 5)), np.ones((8, 8), int))]
+        save(root / f"leftImg8bit/{split}/ulm/{name}_leftImg8bit.png", rng.integers(0, 255, (32, 40, 3), np.uint8))
+        save(root / f"gtFine/{split}/ulm/{name}_gtFine_labelIds.png", labels.astype(np.uint8))
+        instances = np.where(labels == 26, 26000 + np.arange(40) // 16, labels)
+        save(root / f"gtFine/{split}/ulm/{name}_gtFine_instanceIds.png", instances.astype(np.uint16))
+    return root
+
+
+@pytest.fixture
+def cityscapes(tmp_path):
+    return make_cityscapes(tmp_path / "cityscapes")
+
+
+def figures(metrics):
+    """All of metrics.json that must not depend on when, where and in how many parts it was made."""
+    return {key: metrics[key] for key in ("data", "models", "comparison")}
+
+
+def test_cityscapes_is_the_source_for_acdc_where_both_are_evaluated(acdc, cityscapes, tmp_path):
+    def predict(frame):
+        return by_hand(frame) if frame.group in FRAMES else noisy(0.2)(frame)
+
+    datasets = [open_dataset("acdc", acdc), open_dataset("cityscapes", cityscapes)]
+    metrics = Session({"fake": Fake(predict)}, datasets, tmp_path / "out").run()
+    results = metrics["models"][0]["results"]
+    source = results["cityscapes"]["groups"]["all"]
+    assert "rpd" not in source
+    assert source["iiou"]["value"] is not None
+    for name in ("fog", "night", "reference", "all"):
+        figure = results["acdc"]["groups"][name]
+        assert figure["rpd"]["source"] == "cityscapes:all"
+        assert figure["rpd"]["value"] == pytest.approx(figure["miou"]["value"] / source["miou"]["value"])
+        assert "iiou" not in figure
+
+
+@pytest.mark.parametrize(
+    ("named", "source"), [("acdc:night", "acdc:night"), ("night", "acdc:night"), ("cityscapes", "cityscapes:all")]
+)
+def test_a_source_can_be_named(acdc, cityscapes, tmp_path, named, source):
+    datasets = [open_dataset("acdc", acdc), open_dataset("cityscapes", cityscapes)]
+    session = Session({"fake": Fake(noisy(0.1))}, datasets, tmp_path / "out", source=named)
+    groups = session.run()["models"][0]["results"]["acdc"]["groups"]
+    assert groups["fog"]["rpd"]["source"] == source
+    assert ("rpd" in groups["night"]) == (source != "acdc:night")
+    assert ("rpd" in groups["all"]) == (source != "acdc:night")  # night is part of all
+
+
+@pytest.mark.parametrize("named", ["snow", "acdc:snow", "camvid"])
+def test_an_unknown_source_is_refused(acdc, tmp_path, named):
+    with pytest.raises(InputError, match=r"--source .*snow|--source 'camvid' is neither"):
+        Session({"fake": Fake(by_hand)}, [open_dataset("acdc", acdc)], tmp_path / "out", source=named)
+
+
+def test_figures_do_not_depend_on_the_number_of_readers(cityscapes, tmp_path):
+    made = [
+        Session({"fake": Fake(noisy(0.1))}, [open_dataset("cityscapes", cityscapes)], tmp_path / str(readers)).run(
+            readers=readers
+        )
+        for readers in (1, 4)
+    ]
+    assert figures(made[0]) == figures(made[1])
+
+
+def test_an_interrupted_run_continues_and_gives_the_same(cityscapes, tmp_path):
+    datasets = [open_dataset("cityscapes", cityscapes)]
+    whole = Session({"fake": Fake(noisy(0.1))}, datasets, tmp_path / "whole").run()
+    out = tmp_path / "parts"
+    with pytest.raises(KeyboardInterrupt):
+        Session({"fake": Fake(noisy(0.1), stop_after=4)}, datasets, out).run()
+    (records,) = (out / "frames").glob("*.jsonl")
+    kept = len(records.read_text().splitlines())
+    assert 1 <= kept <= 4
+    with open(records, "a") as handle:  # a process killed while writing leaves half a line
+        handle.write('{"frame": "ulm_000002_000005", "classes": 19, "matr')
+    second, said = Fake(noisy(0.1)), []
+    resumed = Session({"fake": second}, datasets, out).run(say=said.append)
+    assert len(second.calls) == 6 - kept
+    assert said == [f"fake on cityscapes: {kept} of 6 frames are done already"]
+    assert figures(resumed) == figures(whole)
+    third = Fake(noisy(0.1))
+    assert figures(Session({"fake": third}, datasets, out).run(fresh=True)) == figures(whole)
+    assert len(third.calls) == 6
+
+
+def test_another_model_file_starts_afresh_and_says_so(cityscapes, tmp_path):
+    datasets, out, said = [open_dataset("cityscapes", cityscapes)], tmp_path / "out", []
+    Session({"fake": Fake(noisy(0.1))}, datasets, out).run()
+    other = Fake(noisy(0.5), sha256="1" * 64)
+    Session({"fake": other}, datasets, out).run(say=said.append)
+    assert len(other.calls) == 6
+    assert len(said) == 1
+    assert "is of another model file, data or settings and is not used; starting again" in said[0]
+
+
+def test_a_damaged_record_is_named(cityscapes, tmp_path):
+    datasets, out = [open_dataset("cityscapes", cityscapes)], tmp_path / "out"
+    Session({"fake": Fake(noisy(0.1))}, datasets, out).run()
+    (records,) = (out / "frames").glob("*.jsonl")
+    lines = records.read_text().splitlines()
+    records.write_text("\n".join([lines[0], lines[1][:50], *lines[2:]]) + "\n")
+    with pytest.raises(InputError, match=r"\.jsonl line 2 is damaged; --fresh starts again"):
+        Session({"fake": Fake(noisy(0.1))}, datasets, out).run()
+
+
+def test_a_full_disk_while_recording_is_a_one_line_error_and_can_be_resumed(cityscapes, tmp_path):
+    datasets, out = [open_dataset("cityscapes", cityscapes)], tmp_path / "out"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"cannot write .*; free some space"):
+            Session({"fake": Fake(noisy(0.1))}, datasets, out).run()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    resumed = Session({"fake": Fake(noisy(0.1))}, datasets, out).run()
+    assert figures(resumed) == figures(Session({"fake": Fake(noisy(0.1))}, datasets, tmp_path / "new").run())
+
+
+_PROCESS = """
+import importlib.util, json, sys
+from pathlib import Path
+spec = importlib.util.spec_from_file_location("test_evaluate", sys.argv[1])
+tests = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tests)
+dataset = tests.open_dataset("cityscapes", sys.argv[2])
+metrics = tests.Session({"fake": tests.Fake(tests.noisy(0.1))}, [dataset], Path(sys.argv[3])).run(patience=60)
+if metrics is not None:
+    Path(sys.argv[3], "metrics.json").write_text(json.dumps(metrics))
+"""
+
+
+def start_process(cityscapes, out, rank, world):
+    environment = {**os.environ, "RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(rank)}
+    command = [sys.executable, "-c", _PROCESS, __file__, str(cityscapes), str(out)]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def test_two_processes_give_bit_for_bit_the_same(cityscapes, tmp_path):
+    whole = Session({"fake": Fake(noisy(0.1))}, [open_dataset("cityscapes", cityscapes)], tmp_path / "one").run()
+    out = tmp_path / "two"
+    started = [start_process(cityscapes, out, rank, 2) for rank in (0, 1)]
+    for process in started:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    lines = [len(path.read_text().splitlines()) for path in sorted((out / "frames").glob("*.jsonl"))]
+    assert lines == [3, 3]
+    together = json.loads((out / "metrics.json").read_text())
+    assert together["environment"]["processes"] == 2
+    assert figures(together) == json.loads(json.dumps(figures(whole)))
+
+
+@pytest.mark.slow
+def test_torchrun_gives_bit_for_bit_the_same(cityscapes, tmp_path):
+    pytest.importorskip("torch")
+    whole = Session({"fake": Fake(noisy(0.1))}, [open_dataset("cityscapes", cityscapes)], tmp_path / "one").run()
+    script, out = tmp_path / "process.py", tmp_path / "two"
+    script.write_text(_PROCESS)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    subprocess.run([sys.executable, *launcher, __file__, str(cityscapes), str(out)], check=True, timeout=300)
+    together = json.loads((out / "metrics.json").read_text())
+    assert figures(together) == json.loads(json.dumps(figures(whole)))
+
+
+def test_one_process_finishes_what_two_began(cityscapes, tmp_path, monkeypatch):
+    out, dataset = tmp_path / "out", open_dataset("cityscapes", cityscapes)
+    with monkeypatch.context() as patched:
+        patched.setenv("RANK", "1")
+        patched.setenv("WORLD_SIZE", "2")
+        assert Session({"fake": Fake(noisy(0.1))}, [dataset], out).run() is None
+    single = Fake(noisy(0.1))
+    Session({"fake": single}, [dataset], out).run()
+    assert single.calls == [frame.id for frame in dataset.frames[0::2]]
+
+
+def test_frames_that_never_arrive_are_an_error(tmp_path):
+    store = FrameStore(tmp_path, "name", {})
+    with pytest.raises(InputError, match=r"1 frames of the other processes did not arrive within 0 s"):
+        store.wait_for(["a"], patience=0.3)
+
+
+def test_paired_differences(cityscapes, tmp_path):
+    models = {"good": Fake(noisy(0.1), name="good"), "bad": Fake(noisy(0.3), name="bad", sha256="1" * 64)}
+    metrics = Session(models, [open_dataset("cityscapes", cityscapes)], tmp_path / "out").run()
+    values = [model["results"]["cityscapes"]["groups"]["all"]["miou"] for model in metrics["models"]]
+    (row,) = [row for row in metrics["comparison"] if row["group"] == "all"]
+    assert (row["model"], row["baseline"]) == ("bad", "good")
+    assert row["miou"]["value"] == pytest.approx(values[1]["value"] - values[0]["value"])
+    low, high = row["miou"]["interval"]
+    assert low < row["miou"]["value"] < high < 0
+    same = {"one": Fake(noisy(0.1)), "other": Fake(noisy(0.1), sha256="1" * 64)}
+    metrics = Session(same, [open_dataset("cityscapes", cityscapes)], tmp_path / "same").run()
+    # equal models differ by nothing in every replicate, however wide their own intervals are
+    assert metrics["comparison"][0]["miou"] == {"value": 0.0, "interval": [0.0, 0.0]}
+
+
+def test_predictions_in_other_classes_are_mapped(tmp_path):
+    truth = A([[0, 0, 1, 1]], np.uint8)  # CamVid: sky, building
+    save(tmp_path / "val/0016E5_1.png", np.zeros((1, 4, 3), np.uint8))
+    save(tmp_path / "valannot/0016E5_1.png", truth)
+    # Cityscapes: sky, sky, wall (part of CamVid's building), building
+    predicted = A([[10, 10, 3, 2]], np.uint8)
+    fake = Fake(lambda frame: (predicted, np.ones((1, 4), np.float32)))
+    result = Session({"fake": fake}, [open_dataset("camvid", tmp_path)], tmp_path / "out").run()
+    result = result["models"][0]["results"]["camvid"]
+    assert result["class_map"] == "cityscapes to camvid"
+    assert result["groups"]["day"]["pixel_accuracy"]["value"] == 1.0
+    # CamVid's mean is the sum of 11 IoUs over 11, absent classes counting 0
+    assert result["groups"]["day"]["miou"]["value"] == pytest.approx(2 / 11)
+
+
+def test_classes_without_a_table_are_refused_before_anything_is_predicted(cityscapes, tmp_path):
+    rooms = ClassTable("rooms", ("wall", "floor"), ((1, 1, 1), (2, 2, 2)))
+    fake = Fake(noisy(0.1), classes=rooms)
+    with pytest.raises(InputError, match="no table maps the classes rooms"):
+        Session({"fake": fake}, [open_dataset("cityscapes", cityscapes)], tmp_path / "out")
+    assert fake.calls == []
+
+
+def test_wrong_predictions_and_frames_are_named(cityscapes):
+    frame = open_dataset("cityscapes", cityscapes).frames[0]
+    for predicted, message in (
+        (np.zeros((2, 2), np.uint8), r"frame ulm_000000_000000: prediction has shape \(2, 2\), but the labels have"),
+        (np.full((32, 40), 77, np.uint8), r"frame ulm_000000_000000: the prediction holds labels \[77\]"),
+    ):
+        fake = Fake(lambda frame, predicted=predicted: (predicted, np.ones(predicted.shape, np.float32)))
+        with pytest.raises(InputError, match=message):
+            list(evaluate([frame], fake, CITYSCAPES))
+    save(cityscapes / "leftImg8bit/val/ulm/ulm_000000_000000_leftImg8bit.png", np.zeros((3, 4, 3), np.uint8))
+    with pytest.raises(InputError, match="the image is 4 x 3 pixels, but its labels 40 x 32"):
+        list(evaluate([frame], Fake(noisy(0.1)), CITYSCAPES))
+
+
+def test_frames_are_read_ahead_but_not_all_at_once(cityscapes):
+    asked = []
+
+    def frames():
+        for frame in open_dataset("cityscapes", cityscapes).frames:
+            asked.append(frame.id)
+            yield frame
+
+    stream = read_ahead(frames(), readers=1)
+    first = next(stream)
+    assert isinstance(first.camera.image_source, np.ndarray)
+    assert len(asked) == 3  # readers + 1 ahead of the one that was taken
+    assert [first.id] + [frame.id for frame in stream] == asked
+
+
+# The command ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """Makes `zoo.load` give fakes by name."""
+    known = {}
+
+    def fake_load(reference, **options):
+        if reference not in known:
+            raise InputError(f"unknown model {reference!r}")
+        return known[reference]
+
+    monkeypatch.setattr(zoo, "load", fake_load, raising=False)
+    return known
+
+
+def test_command_writes_metrics_report_and_rows(acdc, tmp_path, load, capsys):
+    load["hand"], load["noisy"] = Fake(by_hand, name="hand"), Fake(noisy(0.3), name="noisy", sha256="1" * 64)
+    out = tmp_path / "out"
+    words = ["evaluate", "hand", "noisy", "--data", f"acdc={acdc}", "--out", str(out), "--record"]
+    assert main(words) == 0
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["format"] == 1
+    assert metrics["data"]["acdc"]["frames"] == {"fog": 1, "night": 1, "reference": 1}
+    assert len(metrics["data"]["acdc"]["fingerprint"]) == 64
+    assert metrics["models"][0]["artefact"]["sha256"] == "0" * 64
+    assert {"python", "cpu", "packages"} <= set(metrics["environment"])
+    shown = capsys.readouterr().out
+    assert "53.3" in shown  # fog, 16/30
+    rows = {row["group"]: row for row in load["hand"].rows}
+    assert set(rows) == {"fog", "night", "reference", "all"}
+    assert rows["fog"]["artefact_sha256"] == "0" * 64
+    assert rows["fog"]["miou"] == pytest.approx(16 / 30)
+    assert (rows["fog"]["data"], rows["fog"]["split"], rows["fog"]["source"]) == ("acdc", "val", "acdc:reference")
+
+    page = (out / "report.html").read_text()
+    assert not re.search(r'(src|href)="(?!data:|#)', page)  # self-contained
+    assert "http" not in re.sub(r"data:[^\"]*", "", page)
+    for text in ("53.3", "GOPR0475_frame_000148", "Compared with hand", "no class"):
+        assert text in page
+    pictures = re.findall(r'src="data:image/(?:jpeg|png);base64,([^"]+)" alt="(\w+)"', page)
+    assert [alt for _, alt in pictures[:4]] == ["image", "truth", "prediction", "errors"]
+    assert len(pictures) == 4 * 3 * 2  # one frame in each of three conditions, for two models
+
+
+def test_report_names_with_markup_are_escaped(acdc, tmp_path, load):
+    load["x"] = Fake(by_hand, name="<script>alert(1)</script>")
+    assert main(["evaluate", "x", "--data", f"acdc={acdc}", "--out", str(tmp_path / "out")]) == 0
+    assert "<script>" not in (tmp_path / "out/report.html").read_text()
+
+
+def test_limit_is_marked(cityscapes, tmp_path, load):
+    load["x"] = Fake(noisy(0.1))
+    out = tmp_path / "out"
+    words = ["evaluate", "x", "--data", f"cityscapes={cityscapes}", "--out", str(out), "--limit", "2", "--no-report"]
+    assert main(words) == 0
+    assert len(load["x"].calls) == 2
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert "--limit" in metrics["data"]["cityscapes"]["caveats"][-1]
+    assert not (out / "report.html").exists()
+
+
+def test_submission_holds_training_ids_under_the_names_of_the_images(tmp_path, load):
+    root = tmp_path / "acdc"
+    names = {"fog": "GOPR0475_frame_000148", "snow": "GOPR0122_frame_000161"}
+    for condition, name in names.items():
+        sequence = name.split("_")[0]
+        save(root / f"rgb_anon/{condition}/test/{sequence}/{name}_rgb_anon.png", np.zeros((3, 5, 3), np.uint8))
+        save(root / f"rgb_anon/{condition}/test_ref/{sequence}/{name}_rgb_ref_anon.png", np.zeros((3, 5, 3), np.uint8))
+    labels = np.arange(15, dtype=np.uint8).reshape(3, 5)
+    load["x"] = Fake(lambda frame: (labels, np.ones((3, 5), np.float32)))
+    target = tmp_path / "zip" / "acdc.zip"
+    words = ["evaluate", "x", "--data", f"acdc={root}", "--split", "test", "--submission", str(target)]
+    assert main(words) == 0
+    with zipfile.ZipFile(target) as archive:
+        assert archive.namelist() == [f"labelTrainIds/{name}_rgb_anon.png" for name in names.values()]
+        for name in archive.namelist():
+            image = Image.open(io.BytesIO(archive.read(name)))
+            assert image.mode == "L"
+            assert (np.asarray(image) == labels).all()
+    first = target.read_bytes()
+    assert main(words) == 0
+    assert target.read_bytes() == first
+
+
+def test_a_submission_is_mapped_to_training_ids(acdc, tmp_path, load):
+    labels = A([[3, 4, 5, 0], [3, 4, 5, 0]], np.uint8)  # CamVid: road, pavement, tree, sky
+    load["x"] = Fake(lambda frame: (labels, np.ones((2, 4), np.float32)), classes=CAMVID)
+    target = tmp_path / "acdc.zip"
+    words = ["evaluate", "x", "--data", f"acdc={acdc}", "--submission", str(target), "--out", str(tmp_path / "out")]
+    assert main([*words, "--no-report"]) == 0
+    with zipfile.ZipFile(target) as archive:
+        image = np.asarray(Image.open(io.BytesIO(archive.read(archive.namelist()[0]))))
+    assert image[0].tolist() == [0, 1, 8, 10]  # road, sidewalk, vegetation, sky
+    assert (tmp_path / "out/metrics.json").exists()  # val has labels, so it is measured too
+
+
+def test_two_folders_with_models_of_one_name_are_told_apart(acdc, tmp_path, load):
+    load["a"], load["b"] = Fake(by_hand), Fake(noisy(0.2), sha256="1" * 64)
+    out = tmp_path / "out"
+    assert main(["evaluate", "a", "b", "--data", f"acdc={acdc}", "--out", str(out), "--no-report"]) == 0
+    names = [model["name"] for model in json.loads((out / "metrics.json").read_text())["models"]]
+    assert names == ["fake", "fake (b)"]
+
+
+def test_an_interrupted_submission_leaves_nothing(acdc, tmp_path, load):
+    load["x"] = Fake(by_hand, stop_after=1)
+    words = ["evaluate", "x", "--data", f"acdc={acdc}", "--submission", str(tmp_path / "zip" / "x.zip")]
+    assert main(words) == 130
+    assert list((tmp_path / "zip").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nosuch", "--data", "acdc={acdc}"], "unknown model 'nosuch'"),
+        (["x"], "no data was given; for example --data synthetic"),
+        (["x", "--data", "acdc={acdc}/rgb_anon"], "is not ACDC: looked for rgb_anon/"),
+        (["x", "--data", "acdc={acdc}", "--split", "train"], "acdc train is empty"),
+        (["x", "--data", "acdc={acdc}", "--data", "acdc={acdc}"], "data set acdc is given twice"),
+        (["x", "x", "--data", "acdc={acdc}"], "model x is given twice"),
+        (["x", "--data", "acdc={acdc}", "--limit", "0"], "limit 0"),
+        (["x", "--data", "acdc={acdc}", "--readers", "0"], "--readers 0"),
+        (["x", "--data", "acdc={acdc}", "--source", "moon"], "--source 'moon' is neither"),
+        (["x", "y", "--data", "acdc={acdc}", "--submission", "s.zip"], "--submission takes one model"),
+        (["rooms", "--data", "acdc={acdc}"], "no table maps the classes rooms"),
+        (["installed", "--data", "acdc={acdc}", "--record"], "cannot record measurements in installed"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(words, message, acdc, tmp_path, load, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    load["x"], load["y"] = Fake(by_hand), Fake(by_hand)
+    load["rooms"] = Fake(by_hand, classes=ClassTable("rooms", ("wall", "floor"), ((1, 1, 1), (2, 2, 2))))
+    load["installed"] = Fake(by_hand)
+    load["installed"].folder = Folder("installed")
+    code = main(["evaluate", *(word.format(acdc=acdc) for word in words)])
+    errors = capsys.readouterr().err
+    assert code == 2
+    assert errors.startswith("zoo: error: ")
+    assert len(errors.splitlines()) == 1
+    assert re.search(message, errors)
+
+
+def test_the_test_split_without_a_submission_points_to_it(tmp_path, load, capsys):
+    save(tmp_path / "rgb_anon/fog/test/GOPR0475/GOPR0475_frame_000148_rgb_anon.png", np.zeros((2, 4, 3), np.uint8))
+    load["x"] = Fake(by_hand)
+    assert main(["evaluate", "x", "--data", f"acdc={tmp_path}", "--split", "test"]) == 2
+    assert "acdc test has no public labels to evaluate with; --submission FILE.zip" in capsys.readouterr().err
+
+
+def test_labels_outside_the_classes_stop_the_command(cityscapes, tmp_path, load, capsys):
+    save(cityscapes / "gtFine/val/ulm/ulm_000001_000003_gtFine_labelIds.png", np.full((32, 40), 99, np.uint8))
+    load["x"] = Fake(noisy(0.1))
+    assert main(["evaluate", "x", "--data", f"cityscapes={cityscapes}", "--out", str(tmp_path / "out")]) == 2
+    assert "ulm_000001_000003_gtFine_labelIds.png holds label ids outside the classes: 99" in capsys.readouterr().err
+    assert not (tmp_path / "out/metrics.json").exists()
+
+
+def test_evaluate_imports_no_heavy_package():
+    heavy = "[m for m in ('torch', 'timm', 'matplotlib', 'jinja2') if m in sys.modules]"
+    code = f"import sys, zoo.evaluate.suite, zoo.evaluate.command; print({heavy})"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not CAMVID_REAL.is_dir(), reason="../shared/real/camvid is not there")
+def test_real_camvid_end_to_end(tmp_path, load):
+    def predict(frame):
+        labels = np.where(frame.camera.labels == 11, 0, frame.camera.labels).astype(np.uint8)
+        shift = 12 if frame.group == "dusk" else 4
+        return np.roll(labels, shift, axis=1), np.full(labels.shape, 0.8, np.float32)
+
+    load["shifted"] = Fake(predict, classes=CAMVID, name="shifted")
+    out = tmp_path / "out"
+    words = [
+        "evaluate",
+        "shifted",
+        "--data",
+        f"camvid={CAMVID_REAL}",
+        "--out",
+        str(out),
+        "--limit",
+        "22",
+        "--no-report",
+    ]
+    assert main(words) == 0
+    groups = json.loads((out / "metrics.json").read_text())["models"][0]["results"]["camvid"]["groups"]
+    assert [groups[name]["frames"] for name in ("day", "dusk", "all")] == [22, 22, 44]
+    for name in ("day", "dusk"):
+        low, high = groups[name]["miou"]["interval"]
+        assert 0 < low < groups[name]["miou"]["value"] < high < 1
+    assert groups["dusk"]["rpd"]["source"] == "camvid:day"
+    assert groups["dusk"]["rpd"]["value"] < 1
