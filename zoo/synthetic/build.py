@@ -353,12 +353,20 @@ def build_static(scene: Scene) -> Mesh:
     return concatenate(parts + _placed(scene, False, 0.0))
 
 
-def build_moving(scene: Scene, time_s: float, world_from_ego: np.ndarray) -> Mesh | None:
-    """Vehicles and people where they are at `time_s`, parked ones too, and the ego vehicle's bonnet."""
+def build_moving(scene: Scene, time_s: float, world_from_ego: np.ndarray) -> tuple[Mesh | None, np.ndarray]:
+    """Vehicles and people where they are at `time_s`, parked ones too, and the ego vehicle's bonnet.
+
+    Returns:
+        The mesh, and `(K, 8, 3)` corners of the axis-aligned boxes around its K things.
+    """
     parts = _placed(scene, True, time_s)
     if scene.bonnet is not None:
         parts.append(_bonnet(scene, world_from_ego))
-    return concatenate(parts) if parts else None
+    if not parts:
+        return None, np.zeros((0, 8, 3), np.float32)
+    low, high = np.stack([part.vertices.min(0) for part in parts]), np.stack([part.vertices.max(0) for part in parts])
+    pick = np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)], bool)
+    return concatenate(parts), np.where(pick, high[:, None], low[:, None])
 
 
 def _bonnet(scene: Scene, world_from_ego: np.ndarray) -> Mesh:

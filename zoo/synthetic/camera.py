@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import lru_cache
 
 import numpy as np
 from PIL import Image
@@ -71,9 +72,41 @@ def _bloom(image: np.ndarray, amount: float, threshold: float = 1.0) -> np.ndarr
         return image
     small = bright[:hh, :ww].reshape(hh // 4, 4, ww // 4, 4, 3).mean((1, 3))
     wide = 0.6 * _blur(small, 1.2) + 0.3 * _blur(small, 4.0) + 0.1 * _blur(small, 10.0)
-    spread = np.repeat(np.repeat(wide, 4, 0), 4, 1)
-    spread = np.pad(spread, ((0, h - hh), (0, w - ww), (0, 0)), mode="edge")
-    return image + amount * _blur(spread, 2.0)
+    return image + np.float32(amount) * _enlarge(wide, 4, (h, w))
+
+
+def _enlarge(small: np.ndarray, times: int, size: tuple[int, int]) -> np.ndarray:
+    """`(H, W, 3)` from a `times` smaller picture, linear between its pixel centres."""
+    for axis, length in enumerate(size):
+        place = np.clip((np.arange(length) + 0.5) / times - 0.5, 0, small.shape[axis] - 1)
+        low = np.minimum(place.astype(int), max(small.shape[axis] - 2, 0))
+        high = np.minimum(low + 1, small.shape[axis] - 1)
+        part = (place - low).astype(np.float32)[(slice(None),) + (None,) * (2 - axis)]
+        below = small.take(low, axis)
+        small = below + (small.take(high, axis) - below) * part
+    return small
+
+
+@lru_cache(maxsize=1)
+def _normals() -> np.ndarray:
+    return np.random.default_rng(99).standard_normal(1 << 21, np.float32)
+
+
+def _grain(shape: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
+    """Unit normal noise: a piece of one long random row that starts anywhere."""
+    count = int(np.prod(shape))
+    row = _normals()
+    start = int(rng.integers(len(row)))
+    return np.take(row, np.arange(start, start + count), mode="wrap").reshape(shape)
+
+
+def _tone_table(optics: Optics) -> np.ndarray:
+    """Brightness of the picture for 4096 steps of the square root of exposure, 0 to 4."""
+    x = (np.linspace(0, 2, 4096) ** 2) * 1.0
+    x = x / (1 + x**3) ** (1 / 3) * 1.02  # a soft shoulder before clipping
+    x = np.where(x <= 0.0031308, 12.92 * x, 1.055 * np.maximum(x, 1e-6) ** (1 / 2.4) - 0.055)  # sRGB
+    x = np.clip(x, 0, 1) ** optics.gamma
+    return (np.clip(0.5 + (x - 0.5) * optics.contrast, 0, 1) * 0.6 + x * 0.4).astype(np.float32)
 
 
 def take_picture(radiance: np.ndarray, optics: Optics, light: Light, rng: np.random.Generator) -> np.ndarray:
@@ -88,22 +121,19 @@ def take_picture(radiance: np.ndarray, optics: Optics, light: Light, rng: np.ran
     image = image * exposure * np.asarray(optics.white_balance, np.float32)
     image = _bloom(image, 0.05 + 0.35 * optics.flare + (0.12 if light.lamp else 0))
     veil = optics.flare * image.mean((0, 1)) * 0.5 + optics.black * light.target
-    image = image + veil
     yy, xx = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
-    image = image * (1 - optics.vignetting * 0.5 * (xx**2 + yy**2))[..., None].astype(np.float32)
+    image += veil.astype(np.float32)
+    image *= (1 - optics.vignetting * 0.5 * (xx**2 + yy**2))[..., None].astype(np.float32)
     scale = max(height, width) / 512
     image = _blur(image, optics.blur_px * scale**0.5)
     noise = optics.noise * light.gain / 255
-    shot = np.sqrt(np.maximum(image, 0)) * noise * 0.7 + noise * 0.35
-    grain = 0.7 * rng.standard_normal(image.shape, np.float32) + 0.5 * rng.standard_normal((height, width, 1), np.float32)
-    image = np.maximum(image + shot * grain, 0)
-    image = image / (1 + image**3) ** (1 / 3)  # a soft shoulder before clipping
-    image = image * 1.02
-    image = np.where(image <= 0.0031308, 12.92 * image, 1.055 * np.maximum(image, 1e-6) ** (1 / 2.4) - 0.055)
-    image = np.clip(image, 0, 1) ** optics.gamma
-    image = np.clip(0.5 + (image - 0.5) * optics.contrast, 0, 1) * 0.6 + image * 0.4
-    grey = (image @ np.full((3, 1), 1 / 3, np.float32))
-    image = grey + (image - grey) * optics.saturation
+    grain = _grain(image.shape, rng)
+    grain = 0.7 * grain + 0.5 * np.roll(grain[..., :1], 7, axis=0)
+    image += (np.sqrt(np.maximum(image, 0)) * np.float32(noise * 0.7) + np.float32(noise * 0.35)) * grain
+    table = _tone_table(optics)
+    image = table.take(np.minimum(np.sqrt(np.maximum(image, 0)) * np.float32(4095 / 2), 4095).astype(np.int32))
+    grey = image @ np.full((3, 1), 1 / 3, np.float32)
+    image = grey + (image - grey) * np.float32(optics.saturation)
     if optics.sharpen:
         image = image + optics.sharpen * (image - _blur(image, 0.8))
     pixels = (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)

@@ -59,8 +59,8 @@ class Caster:
     label: np.ndarray
     instance: np.ndarray
 
-    def trace(self, origins: np.ndarray, directions: np.ndarray) -> Hits:
-        """First hits of `(P, 3)` rays."""
+    def trace(self, origins: np.ndarray, directions: np.ndarray, first: np.ndarray | None = None) -> Hits:
+        """First hits of `(P, 3)` rays; only the rays at the indices `first` are tried on the first mesh."""
         origins, directions = np.ascontiguousarray(origins, np.float32), np.ascontiguousarray(directions, np.float32)
         count = len(origins)
         distance = np.full(count, FAR, np.float32)
@@ -69,18 +69,25 @@ class Caster:
         normal = np.zeros((count, 3), np.float32)
         for k, scene in enumerate(self._scenes):
             # Rays need not look farther than what an earlier mesh stopped.
-            found = scene.run(origins, directions, dists=distance.copy(), output=True)
-            hit = np.nonzero((found["primID"] >= 0) & (found["tfar"] < distance))[0]
+            some = first if k == 0 else None
+            if some is None:
+                found = scene.run(origins, directions, dists=distance.copy(), output=True)
+                hit = np.nonzero((found["primID"] >= 0) & (found["tfar"] < distance))[0]
+                local = hit
+            else:
+                found = scene.run(origins.take(some, axis=0), directions.take(some, axis=0), dists=distance.take(some), output=True)
+                local = np.nonzero(found["primID"] >= 0)[0]
+                hit = some.take(local)
             if not len(hit):
                 continue
-            prim = found["primID"].take(hit)
-            distance[hit] = found["tfar"].take(hit)
-            a, b = found["u"].take(hit), found["v"].take(hit)
+            prim = found["primID"].take(local)
+            distance[hit] = found["tfar"].take(local)
+            a, b = found["u"].take(local), found["v"].take(local)
             face[hit], u[hit], v[hit] = prim + self._starts[k], a, b
             corners = self._corners[k].take(prim, axis=0)
             weights = np.stack([1 - a - b, a, b], 1)
             smooth = np.einsum("pi,pij->pj", weights, corners.reshape(-1, 3, 3))
-            flat = found["Ng"].take(hit, axis=0)
+            flat = found["Ng"].take(local, axis=0)
             square = np.einsum("ij,ij->i", smooth, smooth)
             sharp = np.nonzero(square < 0.04)[0]
             smooth[sharp] = flat[sharp]

@@ -38,18 +38,18 @@ class World:
         self.static = build_static(scene)
         self._tree = embree_scene(self.static)
         self.lamps = _lamp_positions(self.static)
-        self._moving: tuple[float, Caster] | None = None
+        self._moving: tuple[float, Caster, np.ndarray] | None = None
 
-    def caster(self, time_s: float, world_from_ego: np.ndarray) -> Caster:
-        """The caster with everything where it is at `time_s`."""
+    def caster(self, time_s: float, world_from_ego: np.ndarray) -> tuple[Caster, np.ndarray]:
+        """The caster with everything where it is at `time_s`, and `(K, 8, 3)` boxes around what its first mesh holds."""
         if self._moving is None or self._moving[0] != time_s:
-            moving = build_moving(self.scene, time_s, world_from_ego)
+            moving, boxes = build_moving(self.scene, time_s, world_from_ego)
             if moving is None:
                 caster = Caster([self.static], [self._tree])
             else:
                 caster = Caster([moving, self.static], [embree_scene(moving), self._tree])
-            self._moving = (time_s, caster)
-        return self._moving[1]
+            self._moving = (time_s, caster, boxes)
+        return self._moving[1:]
 
     def world_from_ego(self, s: float) -> np.ndarray:
         """`(4, 4)` pose of the ego vehicle `s` metres along the street."""
@@ -87,21 +87,23 @@ def render_world(world: World, index: int, time_s: float, s: float, condition: C
     intrinsics, ego_camera, ego = intrinsics_of(spec, size), ego_from_camera(spec), world.world_from_ego(s)
     world_camera = ego @ ego_camera
     eye = world_camera[:3, 3]
-    directions = camera_from_pixels(intrinsics, size) @ world_camera[:3, :3].T
-    caster = world.caster(time_s, ego)
-    hits = caster.trace(np.broadcast_to(eye, directions.shape), directions)
+    directions = (camera_from_pixels(intrinsics, size) @ world_camera[:3, :3].T).astype(np.float32)
+    caster, boxes = world.caster(time_s, ego)
+    near_boxes = _covered(boxes, world_camera, intrinsics, size).ravel()
+    hits = caster.trace(np.broadcast_to(eye, directions.shape), directions, np.nonzero(near_boxes)[0])
     rng = np.random.default_rng([scene.seed, index, 7])
     opened = openness_map(caster, eye, directions, hits, size, rng)
     pixel = float(1 / intrinsics[0, 0])
     shaded = shade(scene, caster, light, world.lamps, eye, directions, hits, opened, pixel, rng, ego)
     edges = _edges(shaded.label, hits, size)
-    for _ in range(extra if len(edges) else 0):  # more rays where one is not the mean of its pixel
-        jitter = rng.uniform(-0.5, 0.5, (len(edges), 2)) * pixel
-        more = directions[edges] + jitter[:, :1] * world_camera[:3, 0] + jitter[:, 1:] * world_camera[:3, 1]
-        again = caster.trace(np.broadcast_to(eye, more.shape), more)
-        part = shade(scene, caster, light, world.lamps, eye, more, again, opened[edges], pixel, rng, ego)
-        shaded.radiance[edges] += np.minimum(part.radiance, 20 * light.brightest)
-    shaded.radiance[edges] /= 1 + extra
+    if extra and len(edges):  # more rays where one is not the mean of its pixel
+        twice = np.tile(edges, extra)
+        jitter = (rng.uniform(-0.5, 0.5, (len(twice), 2)) * pixel).astype(np.float32)
+        more = directions.take(twice, axis=0) + jitter @ world_camera[:3, :2].T.astype(np.float32)
+        again = caster.trace(np.broadcast_to(eye, more.shape), more, np.nonzero(near_boxes[twice])[0])
+        part = shade(scene, caster, light, world.lamps, eye, more, again, opened.take(twice), pixel, rng, ego)
+        part = np.minimum(part.radiance, np.float32(20 * light.brightest)).reshape(extra, -1, 3)
+        shaded.radiance[edges] = (shaded.radiance[edges] + part.sum(0)) / np.float32(1 + extra)
     depth = np.where(hits.face < 0, np.inf, hits.distance).astype(np.float32).reshape(size)
     radiance = falling(shaded.radiance.reshape(*size, 3), depth, light, intrinsics[0, 0], rng)
     image = take_picture(radiance, scene.optics, light, rng)
@@ -114,6 +116,21 @@ def render_world(world: World, index: int, time_s: float, s: float, condition: C
         id=f"{scene.seed:08d}_{index:06d}", scene=f"{scene.seed:08d}", condition=condition, cameras={"front": camera}, timestamp_us=int(time_s * 1e6),
         world_from_ego=ego, meta={"seed": scene.seed, "index": index, "city": "synthetic"},
     )  # fmt: skip
+
+
+def _covered(boxes: np.ndarray, world_camera: np.ndarray, intrinsics: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """`(H, W)` bool: pixels inside the image rectangle of any of the `(K, 8, 3)` boxes, one pixel more on each side."""
+    mask = np.zeros(size, bool)
+    local = (boxes - world_camera[:3, 3]) @ world_camera[:3, :3]
+    z = local[..., 2]
+    for corners, depth in zip(local[z.max(1) > 0.05], z[z.max(1) > 0.05]):
+        if depth.min() < 0.05:  # part of it lies behind the camera: it ends on the plane z = 0.05 between its corners
+            corners, depth = np.concatenate([corners, corners]), np.concatenate([np.maximum(depth, 0.05), np.full(8, 0.05)])
+        x = corners[:, 0] / depth * intrinsics[0, 0] + intrinsics[0, 2]
+        y = corners[:, 1] / depth * intrinsics[1, 1] + intrinsics[1, 2]
+        x0, y0 = int(max(np.floor(x.min()) - 1, 0)), int(max(np.floor(y.min()) - 1, 0))
+        mask[y0 : int(max(np.ceil(y.max()) + 2, 0)), x0 : int(max(np.ceil(x.max()) + 2, 0))] = True
+    return mask
 
 
 def _edges(label: np.ndarray, hits: Hits, size: tuple[int, int]) -> np.ndarray:

@@ -84,8 +84,10 @@ def shade(scene: Scene, caster: Caster, light: Light, lamps: np.ndarray, eye: np
         out[mirror] = _mirror(scene, caster, light, lamps, start[mirror], ray[mirror], normal[mirror], gloss[mirror], material[mirror], out[mirror], point[mirror],
                               facing[mirror], rng, ego)
     out = out + glow
-    air = np.exp(-light.extinction * range_m)[:, None]
-    radiance[hit] = out * air + light.airlight * (1 - air)
+    air = np.exp(np.float32(-light.extinction) * range_m)[:, None]
+    out *= air
+    out += (1 - air) @ light.airlight[None]
+    radiance[hit] = out
     if light.extinction > 1e-3:  # thick air hides the sky as well
         thick = np.exp(-light.extinction * 900 / np.maximum(unit[miss][:, 2:] * 8 + 0.15, 0.15))
         radiance[miss] = radiance[miss] * thick + light.airlight * (1 - thick)
@@ -99,45 +101,43 @@ def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _surface(scene: Scene, caster: Caster, hits: Hits, hit, face, material, point, foot, light: Light):
     """Reflectance, gloss, own light `(Q, 3)` and the label that the ground's pattern decides (254 elsewhere)."""
-    albedo = caster.color.take(face, axis=0)
-    gloss = np.zeros(len(hit), np.float32)
-    glow = np.zeros((len(hit), 3), np.float32)
+    # Pixels in the order of their materials: each material is then one slice.
+    order = np.argsort(material, kind="stable")
+    values, starts = np.unique(material[order], return_index=True)
+    albedo, uv = caster.color.take(face.take(order), axis=0), caster.uv(hits, hit.take(order))
+    point, foot = point.take(order, axis=0), foot.take(order)
+    gloss, glow = np.zeros(len(hit), np.float32), np.zeros((len(hit), 3), np.float32)
     ground_label = np.full(len(hit), 254, np.uint8)
-    uv = caster.uv(hits, hit)
-    for value in np.unique(material):
-        at = np.nonzero(material == value)[0]
+    for value, start, stop in zip(values, starts, [*starts[1:], len(hit)]):
+        at = slice(start, stop)
         if value == Material.ASPHALT:
-            albedo[at], gloss[at] = road_albedo(scene, uv[at, 0], uv[at, 1], foot[at])
-            gloss[at] = 0
+            albedo[at], _ = road_albedo(scene, uv[at, 0], uv[at, 1], foot[at])
         elif value == Material.GROUND:
             albedo[at], ground_label[at] = ground_albedo(scene, uv[at, 0], uv[at, 1], foot[at])
         elif value in (Material.WINDOW, Material.SHOP):
             albedo[at], gloss[at], lit = window_albedo(albedo[at], uv[at], value == Material.SHOP)
             if light.lit:
-                warm = np.array([1.0, 0.78, 0.5])
-                glow[at] = (lit * light.lit * (25 if value == Material.SHOP else 8) * min(1.0, max(light.lamp, 2) / 6))[:, None] * warm * (0.35 + albedo[at])
+                power = light.lit * (25 if value == Material.SHOP else 8) * min(1.0, max(light.lamp, 2) / 6)
+                glow[at] = (lit * power)[:, None] * np.array([1.0, 0.78, 0.5]) * (0.35 + albedo[at])
         elif value == Material.PAINT:
             gloss[at] = 0.6
         elif value == Material.GLASS:
             gloss[at] = 1.0
         elif value == Material.LAMP:
-            if light.lamp:
-                glow[at] = 250 * light.lamp * np.asarray(light.lamp_color)
+            glow[at] = 250 * light.lamp * np.asarray(light.lamp_color)
         elif value == Material.SIGNAL:
             glow[at] = albedo[at] * (9000 if light.lamp == 0 else 300 * (1 + 0.1 * light.lamp))
         elif value == Material.HEADLIGHT:
-            gloss[at] = 0.8
-            if light.headlamp:
-                glow[at] = 900.0
+            gloss[at], glow[at] = 0.8, 900.0 if light.headlamp else 0.0
         elif value == Material.TAILLIGHT:
-            gloss[at] = 0.5
-            if light.headlamp:
-                glow[at] = (90.0, 3.0, 2.0)
+            gloss[at], glow[at] = 0.5, (90.0, 3.0, 2.0) if light.headlamp else 0.0
         else:
             albedo[at] = surface_albedo(int(value), albedo[at], uv[at], point[at], foot[at])
             if value == Material.METAL:
                 gloss[at] = 0.12
-    return albedo, gloss, glow, ground_label
+    back = np.empty_like(order)
+    back[order] = np.arange(len(order))
+    return albedo.take(back, axis=0), gloss.take(back), glow if not glow.any() else glow.take(back, axis=0), ground_label.take(back)
 
 
 def _snow(scene, light, albedo, gloss, material, label, normal, point):

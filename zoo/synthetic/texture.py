@@ -49,6 +49,10 @@ def hash01(*keys: np.ndarray) -> np.ndarray:
     return ((h * np.uint32(2246822519)) >> np.uint32(8)).astype(np.float32) / np.float32(1 << 24)
 
 
+def _times(color: np.ndarray, value: np.ndarray) -> np.ndarray:
+    return color * value.astype(np.float32)[:, None]
+
+
 def _line(distance: np.ndarray, half: float, foot: np.ndarray) -> np.ndarray:
     """How much of a pixel of footprint `foot` a stripe `half` metres to each side covers."""
     return np.clip((half + foot / 2 - np.abs(distance)) / np.maximum(foot, 1e-3), 0, 1) * np.minimum(1, 2 * half / np.maximum(foot, 1e-3))
@@ -75,23 +79,26 @@ def road_albedo(scene: Scene, s: np.ndarray, t: np.ndarray, foot: np.ndarray) ->
     if rng.random() < 0.6:  # cracks: zero lines of smooth noise
         crack = np.abs(noise(s, t, 23.0, 1.7, 4))
         value = value * (1 - 0.55 * np.clip(1 - crack / 0.03, 0, 1) * np.clip(0.08 / foot, 0, 1))
-    color = value[:, None] * tone
+    color = _times(tone[None], value)
     # Drains and covers.
     cs, ct = np.floor(s / 17.0), np.floor(t / 3.0)
     ds = s - (cs + hash01(cs, ct)) * 17
     dt = t - (ct + 0.5) * 3
     cover = (ds**2 + dt**2 < 0.3**2) & (hash01(ct, cs) < 0.35)
-    color = np.where(cover[:, None], 0.05 + 0.03 * (np.sin(s * 60) > 0)[:, None], color)
+    color[cover] = (0.05 + 0.03 * (np.sin(s[cover] * 60) > 0))[:, None]
     paint, tint = _markings(scene, s, t, foot, rng)
     worn = np.clip(0.85 + 0.25 * noise(s, t, 2.2, 0.8, 5), 0.15, 1)
     paint = paint * worn
-    color = color * (1 - paint[:, None]) + paint[:, None] * tint
+    paint = paint.astype(np.float32)
+    marked = np.nonzero(paint > 0)[0]
+    some = paint[marked, None]
+    color[marked] = color[marked] * (1 - some) + some * tint[marked]
     if street.tram:
         rails = np.zeros_like(t)
         for centre in (-wide * 0.5, wide * 0.5):
             for g in (-0.72, 0.72):
                 rails = np.maximum(rails, _line(t - centre - g, 0.045, foot * 0.1))
-        color = color * (1 - rails[:, None]) + rails[:, None] * 0.22
+        color += rails[:, None].astype(np.float32) * (0.22 - color)
     return color, 0.25 * paint
 
 
@@ -108,7 +115,7 @@ def _markings(scene: Scene, s, t, foot, rng) -> tuple[np.ndarray, np.ndarray]:
     clear = np.ones_like(s)
     for crossing in scene.crossings:
         clear = clear * ((s < crossing.start - 4) | (s > crossing.end + 4))
-    tint = np.broadcast_to(white, (len(s), 3)).copy()
+    tint = np.tile(white.astype(np.float32), (len(s), 1))
     if street.markings:
         yellow_centre = rng.random() < 0.2
         if street.lanes > 1:
@@ -177,7 +184,7 @@ def _markings(scene: Scene, s, t, foot, rng) -> tuple[np.ndarray, np.ndarray]:
 
 def ground_albedo(scene: Scene, s: np.ndarray, t: np.ndarray, foot: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Reflectance `(P, 3)` and label `(P,)` of the raised ground beside the road: pavement, verge or yard."""
-    color = np.zeros((len(s), 3))
+    color = np.zeros((len(s), 3), np.float32)
     label = np.ones(len(s), np.uint8)
     for block in scene.blocks:
         here = (np.sign(t) == block.side) & (s >= block.start - 0.01) & (s <= block.end + 0.01)
@@ -239,9 +246,9 @@ def surface_albedo(material: int, color: np.ndarray, uv: np.ndarray, xyz: np.nda
         each = hash01(np.floor(w), row)
         joint = (np.abs(w % 1 - 0.5) > 0.46) | (np.abs((v / 0.075) % 1 - 0.5) > 0.41)
         value = 1 + (0.5 * (each - 0.5) * fade) + 0.12 * noise(u, v, 11.0, 1.2, 12)
-        out = color * value[:, None]
-        mortar = np.array([0.36, 0.34, 0.3])
-        mix = np.where(joint, fade * 0.8, 0.16 * (1 - fade))[:, None]
+        out = _times(color, value)
+        mortar = np.array([0.36, 0.34, 0.3], np.float32)
+        mix = np.where(joint, fade * 0.8, 0.16 * (1 - fade))[:, None].astype(np.float32)
         out = out * (1 - mix) + mortar * mix
     elif material == Material.STONE:
         fade = np.clip(0.12 / foot, 0, 1)
@@ -249,35 +256,35 @@ def surface_albedo(material: int, color: np.ndarray, uv: np.ndarray, xyz: np.nda
         w = u / 0.65 + 0.37 * row
         joint = (np.abs(w % 1 - 0.5) > 0.485) | (np.abs((v / 0.3) % 1 - 0.5) > 0.465)
         value = (1 + 0.35 * (hash01(np.floor(w), row) - 0.5)) * np.where(joint, 1 - 0.45 * fade, 1) + 0.12 * noise(u, v, 6.0, 0.9, 13)
-        out = color * value[:, None]
+        out = _times(color, value)
     elif material == Material.PLASTER:
         stain = np.clip(noise(u, v * 0.25, 14.0, 1.2, 14), 0, 3)
         value = 1 + 0.05 * noise(u, v, 4.0, 0.6, 15) - 0.08 * stain
-        out = color * value[:, None]
+        out = _times(color, value)
     elif material == Material.CONCRETE:
         joint = (np.abs((u / 2.7) % 1 - 0.5) > 0.495) | (np.abs((v / 1.35) % 1 - 0.5) > 0.49)
         value = (1 + 0.12 * noise(u, v, 9.0, 1.0, 16)) * np.where(joint, 0.7, 1)
-        out = color * value[:, None]
+        out = _times(color, value)
     elif material == Material.ROOF:
         fade = np.clip(0.15 / foot, 0, 1)
         row = np.floor(v / 0.3)
         w = u / 0.3 + 0.5 * (row % 2)
         value = 1 + 0.3 * fade * (hash01(np.floor(w), row) - 0.5) - 0.3 * fade * (((v / 0.3) % 1) < 0.15) + 0.12 * noise(u, v, 8.0, 1.0, 17)
-        out = color * value[:, None]
+        out = _times(color, value)
     elif material in (Material.KERB,):
         value = 0.9 + 0.15 * noise(u, v, 9.0, 0.9, 18) - 0.3 * (((u / 0.9) % 1) < 0.03)
-        out = np.broadcast_to([0.3, 0.29, 0.27], color.shape) * value[:, None]
+        out = _times(np.array([[0.3, 0.29, 0.27]], np.float32), value)
     elif material == Material.BARK:
-        out = color * np.clip(1 + 0.35 * noise(u * 6, v, 2.0, 0.6, 19) + 0.15 * noise(xyz[:, 0], xyz[:, 2], 3.0, 0.8, 20), 0.3, 2)[:, None]
+        out = _times(color, np.clip(1 + 0.35 * noise(u * 6, v, 2.0, 0.6, 19) + 0.15 * noise(xyz[:, 0], xyz[:, 2], 3.0, 0.8, 20), 0.3, 2))
     elif material == Material.FOLIAGE:
-        out = color * np.clip(1 + 0.25 * noise(xyz[:, 0] + xyz[:, 1], xyz[:, 2], 5.0, 0.7, 21), 0.3, 2)[:, None]
+        out = _times(color, np.clip(1 + 0.25 * noise(xyz[:, 0] + xyz[:, 1], xyz[:, 2], 5.0, 0.7, 21), 0.3, 2))
     elif material == Material.CLOTH:
-        out = color * np.clip(1 + 0.18 * noise(xyz[:, 0] * 3 + xyz[:, 1] * 3, xyz[:, 2] * 2, 3.0, 0.9, 22), 0.4, 1.6)[:, None]
+        out = _times(color, np.clip(1 + 0.18 * noise(xyz[:, 0] * 3 + xyz[:, 1] * 3, xyz[:, 2] * 2, 3.0, 0.9, 22), 0.4, 1.6))
     elif material == Material.WOOD:
-        out = color * np.clip(1 + 0.2 * noise(u * 4, v, 3.0, 0.9, 23), 0.4, 1.6)[:, None]
+        out = _times(color, np.clip(1 + 0.2 * noise(u * 4, v, 3.0, 0.9, 23), 0.4, 1.6))
     elif material == Material.HILL:
         value = 1 + 0.35 * noise(xyz[:, 0] + xyz[:, 1] * 0.7, xyz[:, 2] * 2 + xyz[:, 1], 160.0, 0.8, 24)
-        out = color * np.clip(value, 0.3, 2)[:, None]
+        out = _times(color, np.clip(value, 0.3, 2))
     elif material == Material.FASCIA:
         # Something like letters: dark or light strokes in the middle of the board.
         row = np.floor(v / 0.42)
@@ -289,7 +296,7 @@ def surface_albedo(material: int, color: np.ndarray, uv: np.ndarray, xyz: np.nda
         light = color.mean(1, keepdims=True) < 0.25
         out = np.where(ink[:, None], np.where(light, 0.75, 0.04), color)
     elif material in (Material.METAL, Material.PLAIN, Material.METAL_RAIL):
-        out = color * (1 + 0.06 * noise(xyz[:, 0] + xyz[:, 1], xyz[:, 2], 3.0, 1.0, 25))[:, None]
+        out = _times(color, 1 + 0.06 * noise(xyz[:, 0] + xyz[:, 1], xyz[:, 2], 3.0, 1.0, 25))
         if material == Material.METAL_RAIL:
             out = np.where((np.abs((u / 0.12) % 1 - 0.5) < 0.3)[:, None], out, out * 0.35)
     return np.clip(out, 0.004, 0.95)
