@@ -8,7 +8,7 @@ from zoo.synthetic.mesh import Builder, Material, Mesh, concatenate, place
 from zoo.synthetic.scene import Block, Building, Scene, Street, Strip
 from zoo.synthetic.things import template
 
-__all__ = ["LABELS_WITH_INSTANCES", "build_moving", "build_static"]
+__all__ = ["LABELS_WITH_INSTANCES", "build_moving", "build_sheets", "build_static"]
 
 ROAD, SIDEWALK, BUILDING, WALL, FENCE, VEGETATION, TERRAIN = 0, 1, 2, 3, 4, 8, 9
 LABELS_WITH_INSTANCES = (11, 12, 13, 14, 15, 16, 17, 18)
@@ -364,9 +364,7 @@ def build_moving(scene: Scene, time_s: float, world_from_ego: np.ndarray) -> tup
         parts.append(_bonnet(scene, world_from_ego))
     if not parts:
         return None, np.zeros((0, 8, 3), np.float32)
-    low, high = np.stack([part.vertices.min(0) for part in parts]), np.stack([part.vertices.max(0) for part in parts])
-    pick = np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)], bool)
-    return concatenate(parts), np.where(pick, high[:, None], low[:, None])
+    return concatenate(parts), _boxes(parts)
 
 
 def _bonnet(scene: Scene, world_from_ego: np.ndarray) -> Mesh:
@@ -378,3 +376,27 @@ def _bonnet(scene: Scene, world_from_ego: np.ndarray) -> Mesh:
     turn = world_from_ego[:3, :3].astype(np.float32)
     vertices = mesh.vertices @ turn.T + world_from_ego[:3, 3].astype(np.float32)
     return Mesh(**{**mesh.__dict__, "vertices": vertices, "normals": mesh.normals @ turn.T})
+
+
+def build_sheets(scene: Scene) -> tuple[Mesh | None, np.ndarray]:
+    """Sheets that close the gaps of see-through fences, for annotations only, and `(K, 8, 3)` boxes around them."""
+    parts = []
+    for strip in scene.strips:
+        bars_on_wall = strip.kind == "wall" and strip.variant % 5 == 0
+        if strip.kind != "fence" and not bars_on_wall:
+            continue
+        low, high = (strip.height, strip.height + 0.9) if bars_on_wall else (0.05, strip.height)
+        (s0, t0), (s1, t1) = strip.line
+        steps = np.linspace(0, 1, max(2, int((s1 - s0) / 4)))
+        line = np.stack([s0 + (s1 - s0) * steps, t0 + (t1 - t0) * steps], -1)
+        b = Builder(FENCE)
+        rings = [np.concatenate([line, np.full((len(line), 1), scene.street.kerb + h)], 1) for h in (low, high)]
+        b.loft(np.stack(rings), smooth=False)
+        parts.append(_bent(scene.street, b.mesh()))
+    return (concatenate(parts), _boxes(parts)) if parts else (None, np.zeros((0, 8, 3), np.float32))
+
+
+def _boxes(parts: list[Mesh]) -> np.ndarray:
+    low, high = np.stack([part.vertices.min(0) for part in parts]), np.stack([part.vertices.max(0) for part in parts])
+    pick = np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)], bool)
+    return np.where(pick, high[:, None], low[:, None])

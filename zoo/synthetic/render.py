@@ -14,7 +14,8 @@ import numpy as np
 from zoo.condition import Condition
 from zoo.errors import InputError
 from zoo.frame import CameraFrame, Frame
-from zoo.synthetic.build import LABELS_WITH_INSTANCES, build_moving, build_static
+from zoo.synthetic.annotate import close_crowns, close_fences
+from zoo.synthetic.build import LABELS_WITH_INSTANCES, build_moving, build_sheets, build_static
 from zoo.synthetic.camera import camera_from_pixels, ego_from_camera, intrinsics_of, take_picture
 from zoo.synthetic.cast import Caster, Hits, embree_scene
 from zoo.synthetic.light import light_of
@@ -38,6 +39,8 @@ class World:
         self.static = build_static(scene)
         self._tree = embree_scene(self.static)
         self.lamps = _lamp_positions(self.static)
+        sheets, self.sheet_boxes = build_sheets(scene)
+        self.sheets = None if sheets is None else Caster([sheets])
         self._moving: tuple[float, Caster, np.ndarray] | None = None
 
     def caster(self, time_s: float, world_from_ego: np.ndarray) -> tuple[Caster, np.ndarray]:
@@ -79,8 +82,12 @@ def _check_size(size: tuple[int, int]) -> None:
         raise InputError(f"size {height}x{width} cannot be rendered; height and width must lie in 8 to {MAX_SIDE}")
 
 
-def render_world(world: World, index: int, time_s: float, s: float, condition: Condition, size: tuple[int, int], extra: int = 2) -> Frame:
-    """One frame of `world` from `s` metres along the street at `time_s` seconds; `extra` rays in pixels at edges."""
+def render_world(world: World, index: int, time_s: float, s: float, condition: Condition, size: tuple[int, int], *, extra: int = 2,
+                 exact: bool = False) -> Frame:
+    """One frame of `world` from `s` metres along the street at `time_s` seconds.
+
+    `extra` rays are added in pixels at edges; `exact` labels are the middle ray's, others are as annotators draw them.
+    """
     _check_size(size)
     scene = world.scene
     spec, light = scene.camera, light_of(scene, condition)
@@ -107,7 +114,13 @@ def render_world(world: World, index: int, time_s: float, s: float, condition: C
     depth = np.where(hits.face < 0, np.inf, hits.distance).astype(np.float32).reshape(size)
     radiance = falling(shaded.radiance.reshape(*size, 3), depth, light, intrinsics[0, 0], rng)
     image = take_picture(radiance, scene.optics, light, rng)
-    labels = shaded.label.reshape(size)
+    labels = shaded.label
+    if not exact:
+        tried = np.nonzero(_covered(world.sheet_boxes, world_camera, intrinsics, size).ravel())[0]
+        if world.sheets is not None and len(tried):
+            labels = close_fences(labels, hits.distance, world.sheets, eye, directions, tried)
+        labels = close_crowns(labels.reshape(size), depth, max(1, round(0.012 * max(size))))
+    labels = labels.reshape(size)
     camera = CameraFrame(
         image_source=image, labels_source=labels, instances_source=_instances(labels, shaded.instance.reshape(size)), depth_source=depth,
         timestamp_us=int(time_s * 1e6), intrinsics=intrinsics, ego_from_camera=ego_camera,
@@ -167,7 +180,7 @@ def _stops(scene: Scene, frames: int) -> list[tuple[float, float]]:
 
 
 def render_scene(seed: int, frames: int = 4, *, conditions: Sequence[Condition] = (Condition(),), size: tuple[int, int] = (256, 512),
-                 start: int = 0) -> Iterator[Frame]:
+                 start: int = 0, exact: bool = False) -> Iterator[Frame]:
     """Frames `start` to `frames - 1` of one place along the ego's way; frame k has condition `k % len(conditions)`.
 
     Args:
@@ -176,6 +189,8 @@ def render_scene(seed: int, frames: int = 4, *, conditions: Sequence[Condition] 
         conditions: Taken in turn.
         size: (height, width).
         start: First frame to render.
+        exact: Labels of the ray through each pixel's middle; otherwise gaps in fences and crowns belong to them, as
+            annotators of real frames draw them.
 
     Raises:
         InputError: If sizes or counts are impossible.
@@ -187,22 +202,23 @@ def render_scene(seed: int, frames: int = 4, *, conditions: Sequence[Condition] 
     world = World(describe(seed))
     for k, (time_s, s) in enumerate(_stops(world.scene, frames)):
         if k >= start:
-            yield render_world(world, k, time_s, s, conditions[k % len(conditions)], size)
+            yield render_world(world, k, time_s, s, conditions[k % len(conditions)], size, exact=exact)
 
 
-def render_frame(seed: int, *, condition: Condition = Condition(), size: tuple[int, int] = (256, 512)) -> Frame:  # noqa: B008
+def render_frame(seed: int, *, condition: Condition = Condition(), size: tuple[int, int] = (256, 512), exact: bool = False) -> Frame:  # noqa: B008
     """The first frame of place `seed` under `condition`; labels and depth do not depend on the condition.
 
     Args:
         seed: Of the place.
         condition: Light and weather.
         size: (height, width) in pixels.
+        exact: See `render_scene`.
 
     Raises:
         InputError: If the size is impossible.
         MissingExtraError: If embreex is not installed.
     """
-    return next(iter(render_scene(seed, 1, conditions=(condition,), size=size)))
+    return next(iter(render_scene(seed, 1, conditions=(condition,), size=size, exact=exact)))
 
 
 def _scene_frames(job: tuple) -> list[Frame]:

@@ -229,8 +229,12 @@ def _lamps(light: Light, lamps: np.ndarray, point: np.ndarray, normal: np.ndarra
 
 def _mirror(scene, caster, light, lamps, start, unit, normal, gloss, material, base, point, facing, rng, ego) -> np.ndarray:
     """Adds what glossy surfaces reflect, by one ray each and Schlick's Fresnel term."""
-    bumpy = np.where(material == Material.ASPHALT, 0.035, np.where(np.isin(material, (Material.GROUND, Material.KERB)), 0.06, np.where(material == Material.PAINT, 0.004, 0.0015)))
-    bent = normal + bumpy[:, None].astype(np.float32) * rng.standard_normal(normal.shape, np.float32)
+    # Ripples of water films are metres to centimetres long; panes and paint are almost flat.
+    level = np.isin(material, (Material.ASPHALT, Material.GROUND, Material.KERB))
+    far = np.sqrt(_dot(point - ego[:3, 3], point - ego[:3, 3]))
+    ripple = np.where(level, np.float32(0.022) / (1 + far / 30), np.float32(0.002)).astype(np.float32)
+    x, y = point[:, 0] + point[:, 2], point[:, 1] + point[:, 2]
+    bent = normal + ripple[:, None] * np.stack([noise(x, y, 2.4, 0.8, 71), noise(x, y, 2.4, 0.8, 72), np.zeros_like(x)], 1)
     bent /= np.sqrt(_dot(bent, bent))[:, None]
     toward = unit - 2 * _dot(unit, bent)[:, None] * bent
     hits = caster.trace(start, toward)

@@ -1,0 +1,64 @@
+"""Labels as a human annotator draws them: what shows through a fence or a crown of leaves belongs to the fence or the tree.
+
+Cityscapes defines a fence as a structure whose holes belong to it, and the polygons of all street data sets go around a
+tree, not around its leaves. Rays alone would give the sky between two twigs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from zoo.synthetic.cast import FAR, Caster
+
+__all__ = ["close_crowns", "close_fences"]
+
+BUILDING, WALL, FENCE, VEGETATION, SKY = 2, 3, 4, 8, 10
+_BEHIND = (BUILDING, WALL, FENCE, SKY, 9)
+
+
+def close_fences(
+    label: np.ndarray, distance: np.ndarray, sheets: Caster, eye: np.ndarray, directions: np.ndarray, tried: np.ndarray
+) -> np.ndarray:
+    """`(P,)` labels where rays that pass a fence before they hit something are labelled fence.
+
+    Args:
+        label: `(P,)` uint8.
+        distance: `(P,)` of the hits, in lengths of the directions.
+        sheets: The closed fences.
+        eye: `(3,)` metres.
+        directions: `(P, 3)`.
+        tried: Indices of the rays that may meet a fence.
+    """
+    toward = directions.take(tried, axis=0)
+    found = sheets.trace(np.broadcast_to(eye, toward.shape), toward)
+    passed = (found.face >= 0) & (found.distance < np.minimum(distance.take(tried), FAR))
+    out = label.copy()
+    out[tried[passed]] = FENCE
+    return out
+
+
+def close_crowns(label: np.ndarray, depth: np.ndarray, radius: int) -> np.ndarray:
+    """`(H, W)` labels where gaps in vegetation up to `2 * radius` pixels wide are vegetation, if what shows is farther."""
+    plants = label == VEGETATION
+    if radius < 1 or not plants.any():
+        return label
+    closed = ~_grown(~_grown(plants, radius), radius)
+    count = _box_sum(plants.astype(np.float32), radius)
+    near = _box_sum(np.where(plants, np.minimum(depth, 1e4), 0).astype(np.float32), radius) / np.maximum(count, 1)
+    # A gap needs a fifth of its surroundings to be leaves or twigs: a lone twig does not swallow the sky around it.
+    gap = closed & np.isin(label, _BEHIND) & (depth > 1.1 * near) & (count > 0.2 * (2 * radius + 1) ** 2)
+    return np.where(gap, np.uint8(VEGETATION), label)
+
+
+def _grown(mask: np.ndarray, radius: int) -> np.ndarray:
+    return _box_sum(mask.astype(np.float32), radius) > 0.5
+
+
+def _box_sum(values: np.ndarray, radius: int) -> np.ndarray:
+    """`(H, W)` sums over squares of `2 * radius + 1` pixels; zero outside."""
+    for axis in (0, 1):
+        pad = [(radius + 1, radius) if k == axis else (0, 0) for k in (0, 1)]
+        total = np.cumsum(np.pad(values, pad).astype(np.float64), axis=axis)
+        n = values.shape[axis]
+        values = total.take(range(2 * radius + 1, 2 * radius + 1 + n), axis) - total.take(range(n), axis)
+    return values
