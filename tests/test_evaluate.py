@@ -526,6 +526,7 @@ def test_an_interrupted_submission_leaves_nothing(acdc, tmp_path, load):
         (["x", "--data", "acdc={acdc}", "--data", "acdc={acdc}"], "data set acdc is given twice"),
         (["x", "x", "--data", "acdc={acdc}"], "model x is given twice"),
         (["x", "--data", "acdc={acdc}", "--limit", "0"], "limit 0"),
+        (["x", "--data", "acdc={acdc}", "--limit", "1", "--record"], "--record keeps figures of whole splits only"),
         (["x", "--data", "acdc={acdc}", "--readers", "0"], "--readers 0"),
         (["x", "--data", "acdc={acdc}", "--source", "moon"], "--source 'moon' is neither"),
         (["x", "y", "--data", "acdc={acdc}", "--submission", "s.zip"], "--submission takes one model"),

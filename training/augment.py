@@ -52,7 +52,7 @@ def resize_crop_flip(
     Args:
         image: `(H, W, C)`, uint8.
         labels: `(H, W)` uint8.
-        crop: (height, width) of what comes out; padded with the mean colour and `ignore_index` where the image is smaller.
+        crop: (height, width) of what comes out; padded with about the mean colour and `ignore_index` where the image is smaller.
         settings: Scale range and flip probability.
         generator: Source of randomness.
         ignore_index: Label of the padding.
@@ -76,7 +76,7 @@ def resize_crop_flip(
     target = (max(1, columns[1] - columns[0]), max(1, rows[1] - rows[0]))
     box = (x0, y0, x1, y1)
     out_image = np.empty((*crop, image.shape[2]), np.uint8)
-    out_image[:] = image.mean(axis=(0, 1)).astype(np.uint8)
+    out_image[:] = image[::8, ::8].mean(axis=(0, 1)).astype(np.uint8)
     out_labels = np.full(crop, ignore_index, np.uint8)
     place = (slice(rows[0], rows[0] + target[1]), slice(columns[0], columns[0] + target[0]))
     out_image[place] = np.asarray(Image.fromarray(image).resize(target, Image.Resampling.BILINEAR, box=box))

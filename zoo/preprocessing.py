@@ -96,16 +96,18 @@ class Preprocessing:
 
     def normalise(self, image: np.ndarray) -> np.ndarray:
         """`(3, H, W)` float32 from `(H, W, 3)` uint8 RGB: scaled to [0, 1], then normalised."""
-        scaled = image.transpose(2, 0, 1).astype(np.float32) * np.float32(1 / 255)
-        if self.normalisation == "image":
-            mean = scaled.mean(axis=(1, 2), keepdims=True, dtype=np.float64)
-            std = np.maximum(scaled.std(axis=(1, 2), keepdims=True, dtype=np.float64), _MIN_STD)
-        else:
-            mean = np.array(self.mean)[:, None, None]
-            std = np.array(self.std)[:, None, None]
-        scaled -= mean.astype(np.float32)
-        scaled *= (1 / std).astype(np.float32)
-        return scaled
+        levels = np.arange(256) / 255
+        array = np.empty((3, *image.shape[:2]), np.float32)
+        for channel in range(3):
+            plane = np.ascontiguousarray(image[:, :, channel])
+            mean, std = self.mean[channel], self.std[channel]
+            if self.normalisation == "image":
+                # Exact moments from the histogram, several times faster than over the pixels.
+                weights = np.bincount(plane.ravel(), minlength=256) / plane.size
+                mean = float(weights @ levels)
+                std = max(float(np.sqrt(weights @ (levels - mean) ** 2)), _MIN_STD)
+            np.take(((levels - mean) / std).astype(np.float32), plane, out=array[channel])
+        return array
 
     def __call__(self, image: np.ndarray) -> Prepared:
         """Prepares `image`, `(H, W, 3)` uint8 RGB of any size."""
@@ -118,4 +120,4 @@ class Preprocessing:
         padding = [-side % self.size_multiple for side in size]
         if any(padding):
             array = np.pad(array, ((0, 0), (0, padding[0]), (0, padding[1])), mode="edge")
-        return Prepared(np.ascontiguousarray(array), size, (height, width))
+        return Prepared(array, size, (height, width))

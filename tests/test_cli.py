@@ -1,0 +1,174 @@
+"""The `zoo` command: exit codes, files written, and one line for everything that a user can get wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zoo.classes import CITYSCAPES
+from zoo.cli import main
+
+REAL = Path(__file__).parents[2] / "shared" / "real"
+MODEL = "supervised-resnet18w48-synthetic.fpn-synthetic"
+
+
+def fails(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    """Runs a command that must end with 2 and one line; gives the line."""
+    capsys.readouterr()
+    assert main([str(word) for word in words]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.startswith("zoo: error: ")
+    return error
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    image = np.random.default_rng(0).integers(0, 256, (45, 61, 3), dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def test_help_version_and_unknown_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert "evaluate" in capsys.readouterr().out
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("perception-zoo ")
+    assert main([]) == 2
+    assert "closest: evaluate" in fails(capsys, "evalute")
+
+
+def test_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    names = {row["name"] for row in rows}
+    assert {
+        "clcp-vit-s-a2d2",
+        "clcp-vit-s-a2d2.segmenter-cityscapes",
+        "lip-loc-vit-s-kitti",
+        "lip-loc-vit-s-kitti-kitti360",
+        "timm-vit-s-imagenet.segmenter-cityscapes",
+        MODEL,
+    } <= names
+    for row in rows:
+        assert {"name", "task", "modality", "released", "classes", "parameters", "licence"} <= set(row)
+    assert main(["list", "lip-loc*", "--json"]) == 0
+    assert {row["name"] for row in json.loads(capsys.readouterr().out)} == {
+        "lip-loc-vit-s-kitti",
+        "lip-loc-vit-s-kitti-kitti360",
+    }
+    assert main(["list", "camvid", "--json"]) == 0
+    assert all("camvid" in row["name"] for row in json.loads(capsys.readouterr().out))
+    assert "no model matches" in fails(capsys, "list", "nothing-like-it")
+
+
+def test_info(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "clcp-vit-s-a2d2", "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["released"] is False
+    assert values["recipe"]
+    assert main(["info", MODEL]) == 0
+    assert "SHA-256" in capsys.readouterr().out
+    assert "closest" in fails(capsys, "info", "clcp-vit-s-a2d")
+
+
+def test_predict_writes_ids_overlay_and_summary(photo: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert main(["predict", MODEL, str(photo), "--out", str(out)]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["photo.json", "photo.png", "photo_overlay.jpg"]
+    labels = Image.open(out / "photo.png")
+    assert (labels.mode, labels.size) == ("L", (61, 45))
+    assert np.asarray(labels).max() < len(CITYSCAPES)
+    assert Image.open(out / "photo_overlay.jpg").size == (61, 45)
+    summary = json.loads((out / "photo.json").read_text())
+    assert sum(summary["fractions"].values()) == pytest.approx(1)
+    assert summary["classes"][0] == {"id": 0, "name": "road", "color": [128, 64, 128]}
+
+
+def test_sliding_windows_from_the_command_line(photo: Path, tmp_path: Path) -> None:
+    words = ["predict", MODEL, str(photo), "--out", str(tmp_path / "out"), "--window", "128", "128"]
+    assert main(words) == 0
+    inference = json.loads((tmp_path / "out" / "photo.json").read_text())["settings"]["inference"]
+    assert inference == {"mode": "sliding", "window": [128, 128], "window_stride": [85, 85], "batch": 4}
+
+
+def png_header(path: Path, width: int, height: int) -> Path:
+    """A PNG that claims a size and holds next to nothing."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    return path
+
+
+def test_wrong_images(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "cut.png").write_bytes(photo.read_bytes()[:200])
+    huge = png_header(tmp_path / "huge.png", 20_000, 20_000)
+    cases = {
+        tmp_path / "text.png": "not a readable image",
+        tmp_path / "cut.png": "not a readable image",
+        tmp_path / "none.png": "does not exist",
+        tmp_path: "is a folder",
+        huge: "20000 x 20000 pixels",
+        png_header(tmp_path / "less.png", 12_000, 12_000): "12000 x 12000 pixels",
+    }
+    for path, message in cases.items():
+        assert message in fails(capsys, "predict", MODEL, path, "--out", out)
+    assert not out.exists()
+
+
+def test_wrong_use(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    (tmp_path / "b").mkdir()
+    twin = tmp_path / "b" / "photo.jpg"
+    Image.open(photo).save(twin)
+    assert "would both become photo.png" in fails(capsys, "predict", MODEL, photo, twin, "--out", out)
+    assert "outside 0 to 1" in fails(capsys, "predict", MODEL, photo, "--out", out, "--alpha", 2)
+    assert "cannot be used" in fails(capsys, "predict", MODEL, photo, "--out", out, "--device", "cuda:7")
+    assert "unknown engine" in fails(capsys, "predict", MODEL, photo, "--out", out, "--engine", "trch")
+    assert "exclude each other" in fails(capsys, "predict", MODEL, photo, "--out", out, "--whole", "--window", 8, 8)
+    assert main(["predict", MODEL]) == 2
+    assert not out.exists()
+
+
+def test_a_full_disk_leaves_nothing(photo: Path, tmp_path: Path) -> None:
+    """The operating system's limit on file sizes stands in for the full disk."""
+    out = tmp_path / "out"
+    program = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500));"
+        "from zoo.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    words = ["predict", MODEL, str(photo), "--out", str(out)]
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    result = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, env=environment)
+    assert result.returncode == 2, result.stderr
+    assert "cannot write" in result.stderr
+    assert list(out.iterdir()) == []
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not REAL.is_dir(), reason="../shared/real is not here")
+def test_real_street_images(tmp_path: Path) -> None:
+    kitti = REAL / "kitti/training/image_2/000000.png"
+    nuscenes = next(iter(sorted((REAL / "nuscenes").rglob("*CAM_FRONT__*.jpg"))))
+    assert main(["predict", MODEL, str(kitti), str(nuscenes), "--out", str(tmp_path)]) == 0
+    for path in (kitti, nuscenes):
+        labels = np.asarray(Image.open(tmp_path / f"{path.stem}.png"))
+        assert labels.shape == Image.open(path).size[::-1]
+        below = labels[-labels.shape[0] // 8 :]  # what lies before the car is road or what lies beside it
+        assert np.isin(below, [0, 1, 9, 13]).mean() > 0.5

@@ -1,0 +1,174 @@
+"""The segmenter recipe: sample order, schedule, averages, exact resume, presets, and a real run on a few made-up frames."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import zoo
+from zoo.cli import main
+from zoo.errors import InputError
+from zoo.model_folder import ModelFolder
+from zoo.training.augment import Augmentation, distort, resize_crop_flip, sample_generator
+from zoo.training.command import parse
+from zoo.training.loop import WeightAverage, load_checkpoint, poly_factor
+from zoo.training.samples import stream_order
+
+CAMVID_MODEL = "supervised-resnet18w48-synthetic.fpn-camvid"
+
+
+def test_poly_factor_by_hand() -> None:
+    # thesis: base 1e-2, minimum 1e-4, so the factor ends at 0.01; half way (1 - 0.01) * 0.5 ** 0.9 + 0.01
+    assert poly_factor(0, 80_000, power=0.9, minimum=0.01) == 1
+    assert poly_factor(40_000, 80_000, power=0.9, minimum=0.01) == pytest.approx(0.99 * 0.535887 + 0.01, abs=1e-5)
+    assert poly_factor(80_000, 80_000, power=0.9, minimum=0.01) == pytest.approx(0.01)
+    # warm-up of 4: 1/4, 2/4, 3/4, 1, then the decay begins
+    assert [poly_factor(i, 10, power=1, warmup=4) for i in range(6)] == pytest.approx([0.25, 0.5, 0.75, 1, 1, 5 / 6])
+
+
+def test_weight_average_by_hand() -> None:
+    model = torch.nn.Linear(1, 1, bias=False)
+    model.weight.data.fill_(0.0)
+    average = WeightAverage(model, decay=0.5)
+    model.weight.data.fill_(1.0)
+    average.update(model, step=1000)  # 0.5 * 0 + 0.5 * 1
+    assert average.values["weight"].item() == 0.5
+    average.update(model, step=0)  # early steps use (1 + 0) / (10 + 0): 0.1 * 0.5 + 0.9 * 1
+    assert average.values["weight"].item() == pytest.approx(0.95)
+
+
+def test_every_epoch_shows_every_frame_once_in_another_order() -> None:
+    order = stream_order([7], [1.0], 21, seed=3)
+    epochs = [order[i : i + 7, 2].tolist() for i in (0, 7, 14)]
+    assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+    assert np.array_equal(order, stream_order([7], [1.0], 21, seed=3))
+    assert not np.array_equal(order, stream_order([7], [1.0], 21, seed=4))
+
+
+def test_mixture_follows_the_weights() -> None:
+    order = stream_order([10, 1000], [3.0, 1.0], 20_000, seed=0)
+    assert (order[:, 0] == 0).mean() == pytest.approx(0.75, abs=0.02)
+    for source, length in enumerate((10, 1000)):
+        chosen = order[order[:, 0] == source][:, 2]
+        whole_epochs = chosen[: len(chosen) // length * length].reshape(-1, length)
+        assert all(len(set(epoch)) == length for epoch in whole_epochs)
+
+
+def test_crops_keep_image_and_labels_together() -> None:
+    # The image's red channel carries the label times 20, so each pixel says which label belongs to it. Bilinear
+    # resizing mixes neighbours at edges, so most pixels, not all, must agree.
+    labels = np.kron(np.arange(12, dtype=np.uint8).reshape(3, 4), np.ones((20, 20), np.uint8))
+    image = np.repeat((labels * 20)[:, :, None], 3, axis=2)
+    for index in range(20):
+        generator = sample_generator(0, 0, index)
+        out, truth = resize_crop_flip(image, labels, (48, 40), Augmentation(scale=(0.5, 2)), generator, 255)
+        assert out.shape == (48, 40, 3)
+        seen = truth != 255
+        agree = np.abs(out[..., 0].astype(int) - truth.astype(int) * 20) <= 10
+        assert seen.any()
+        assert agree[seen].mean() > 0.85
+    small = resize_crop_flip(image, labels, (200, 200), Augmentation(scale=(1, 1)), sample_generator(0, 0, 0), 255)
+    assert (small[1] == 255).mean() > 0.5  # padded, and the padding does not count
+
+
+def test_augmentation_is_a_function_of_its_generator() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
+    settings = Augmentation(photometric=1.0, low_light=0.5, degrade=0.5)
+    results = [distort(image, settings, sample_generator(1, 0, index)) for index in (5, 5, 6)]
+    assert np.array_equal(results[0], results[1])
+    assert not np.array_equal(results[0], results[2])
+    none = Augmentation(photometric=0.0, low_light=0.0, degrade=0.0)
+    assert np.array_equal(distort(image, none, sample_generator(1, 0, 5)), image)
+
+
+def test_thesis_preset_is_the_one_of_the_paper(tmp_path: Path) -> None:
+    words = ["segmenter", "--preset", "thesis", "--model", "m", "--data", "cityscapes=x", "--out", str(tmp_path)]
+    _, settings = parse(words)
+    assert (settings.optimiser, settings.learning_rate, settings.minimum_learning_rate) == ("sgd", 1e-2, 1e-4)
+    assert (settings.batch, settings.steps, settings.crop, settings.weight_decay) == (8, 80_000, (224, 224), 0.0)
+    assert settings.init == "imagenet"
+    _, changed = parse([*words, "--steps", "5", "--frozen-encoder"])
+    assert (changed.steps, changed.frozen_encoder, changed.batch) == (5, True, 8)
+
+
+@pytest.fixture(scope="module")
+def camvid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CamVid folder of made-up frames: a bright road below a dark sky, moved about; one dusk frame."""
+    root = tmp_path_factory.mktemp("camvid")
+    generator = np.random.default_rng(0)
+    names = [f"0016E5_{i:05d}" for i in range(12)] + ["0001TP_000001"]
+    for folder in ("train", "trainannot"):
+        (root / folder).mkdir()
+    for name in names:
+        horizon = int(generator.integers(16, 48))
+        labels = np.zeros((64, 96), np.uint8)
+        labels[horizon:] = 3
+        labels[0, 0] = 11
+        image = np.where(labels[:, :, None] == 3, 200, 40) + generator.integers(-20, 20, (64, 96, 3))
+        Image.fromarray(image.astype(np.uint8)).save(root / "train" / f"{name}.png")
+        Image.fromarray(labels).save(root / "trainannot" / f"{name}.png")
+    return root
+
+
+def words(camvid: Path, out: Path, *more: object) -> list[str]:
+    fixed = ["train", "segmenter", "--preset", "cpu", "--model", CAMVID_MODEL, "--data", f"camvid={camvid}"]
+    small = ["--crop", 64, 96, "--batch", 4, "--warmup", 2, "--evaluate-every", 4, "--checkpoint-every", 2]
+    fixed += ["--workers", "0", "--out", str(out), "--steps", "8"]
+    return [str(word) for word in [*fixed, *small, *more]]
+
+
+def test_a_run_is_resumed_exactly_and_makes_a_loadable_folder(camvid: Path, tmp_path: Path) -> None:
+    assert main(words(camvid, tmp_path / "whole")) == 0
+    # Stopped by the clock after the first step, then finished.
+    assert main(words(camvid, tmp_path / "parts", "--max-minutes", 1e-9)) == 2
+    assert load_checkpoint(tmp_path / "parts" / "last.pt")["step"] == 1
+    assert main(words(camvid, tmp_path / "parts", "--resume")) == 0
+    weights = [
+        (tmp_path / run / "model" / "model.safetensors").read_bytes() for run in ("whole", "parts")
+    ]
+    assert weights[0] == weights[1]
+    folder = ModelFolder.open(tmp_path / "whole" / "model")
+    folder.verify()
+    provenance = folder.config["provenance"]
+    assert provenance["training_frames"] == [10]  # 12 day frames less 15 %, rounded; the dusk frame is left out
+    assert provenance["holdout_frames"] == 2
+    assert [step for step, _ in provenance["holdout_miou"]] == [4, 8]
+    assert json.loads((tmp_path / "whole" / "settings.json").read_text())["steps"] == 8
+    image = np.full((64, 96, 3), 40, np.uint8)
+    assert zoo.load(folder.path)(image).labels.shape == (64, 96)
+    with pytest.raises(InputError, match="holds a run already"):
+        from zoo.training.segmenter import train
+
+        train(parse(words(camvid, tmp_path / "whole")[1:])[1])
+
+
+def test_a_frozen_encoder_does_not_move_and_a_folder_is_a_start(camvid: Path, tmp_path: Path) -> None:
+    assert main(words(camvid, tmp_path / "first", "--steps", 2)) == 0
+    init = tmp_path / "first" / "model"
+    more = ["--steps", 3, "--init", init, "--frozen-encoder", "--average-decay", 0, "--holdout", 0]
+    assert main(words(camvid, tmp_path / "second", *more)) == 0
+    start, end = (zoo.load(path).module.state_dict() for path in (init, tmp_path / "second" / "model"))
+    moved = {name for name in start if not torch.equal(start[name], end[name])}
+    assert moved
+    assert all(name.startswith("head.") for name in moved)
+
+
+def test_wrong_use(camvid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def error(*more: object, base: list[str] | None = None) -> str:
+        capsys.readouterr()
+        assert main(base or words(camvid, tmp_path / "out", *more)) == 2
+        return capsys.readouterr().err
+
+    assert "closest: segmenter" in error(base=["train", "segmentr"])
+    assert "unknown preset" in error("--preset", "gpu", base=["train", "segmenter", "--preset", "gpu"])
+    assert "steps 0 must be above 0" in error("--steps", 0)
+    assert "expected KIND=DIR" in error("--data", "camvid")
+    assert "unknown model" in error("--model", "nothing")
+    assert "neither a name in the catalogue nor a folder" in error("--init", tmp_path / "nowhere")
+    assert "not released" in error("--init", "clcp-vit-s-a2d2")
