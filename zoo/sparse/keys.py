@@ -1,0 +1,108 @@
+"""What both map builders share: the layout of a packed key, and the cells that a kernel reads. No torch.
+
+A voxel is one 64-bit integer, so that sorting, uniqueness and neighbour search are operations on one array:
+
+    bits 62..48   batch index, 0 to 32,767
+    bits 47..32   x + 32,768
+    bits 31..16   y + 32,768
+    bits 15..0    z + 32,768
+
+The sign bit stays 0. Cells keep 256 away from the ends of their field, so that adding a kernel offset to a key never
+carries into the next field; at 5 cm this still spans 3.2 km.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from zoo.errors import InputError
+
+__all__ = [
+    "CELL_LIMIT",
+    "MAX_BATCH",
+    "SENTINEL",
+    "Triple",
+    "as_triple",
+    "axis_offsets",
+    "check_cells",
+    "check_kernel",
+    "kernel_offsets",
+    "key_delta",
+]
+
+Triple = tuple[int, int, int]
+
+OFFSET = 1 << 15
+REACH_LIMIT = 256
+CELL_LIMIT = OFFSET - REACH_LIMIT
+"""Cell indices lie in -CELL_LIMIT .. CELL_LIMIT - 1."""
+MAX_BATCH = (1 << 15) - 1
+SENTINEL = (1 << 63) - 1
+"""Larger than every key: padding for searches that run off the end."""
+
+
+def as_triple(value: int | Sequence[int], name: str, smallest: int = 1) -> Triple:
+    """`value` for x, y and z, from one integer or three.
+
+    Raises:
+        InputError: If it is not one or three integers, or one is smaller than `smallest`.
+    """
+    parts = (value,) * 3 if isinstance(value, int) else tuple(value)
+    if len(parts) != 3 or any(isinstance(p, bool) or int(p) != p or p < smallest for p in parts):
+        raise InputError(f"{name} {value} is not one integer or three, each at least {smallest}")
+    return int(parts[0]), int(parts[1]), int(parts[2])
+
+
+def axis_offsets(size: int, dilation: int) -> range:
+    """Cells that a kernel of `size` reads along one axis: odd sizes are centred, an even size reaches one further up.
+
+    The same as a dense convolution padded by `dilation * ((size - 1) // 2)` below: 2 reads 0 and 1, 3 reads -1 to 1, 4
+    reads -1 to 2.
+    """
+    low = -((size - 1) // 2)
+    return range(low * dilation, (low + size) * dilation, dilation)
+
+
+def kernel_offsets(kernel_size: Triple, dilation: Triple) -> list[Triple]:
+    """Cells that a kernel reads, z fastest: the order of the first axis of every weight here."""
+    x, y, z = (axis_offsets(size, step) for size, step in zip(kernel_size, dilation, strict=True))
+    return [(i, j, k) for i in x for j in y for k in z]
+
+
+def key_delta(offset: Triple) -> int:
+    """What to add to a key to move by `offset` cells."""
+    return (offset[0] << 32) + (offset[1] << 16) + offset[2]
+
+
+def check_kernel(kernel_size: Triple, stride: Triple, dilation: Triple) -> None:
+    """Refuses kernels that have no meaning here.
+
+    Raises:
+        InputError: For an even kernel that keeps the voxels (it has no centre), or a kernel that reaches too far.
+    """
+    for size, step, spread in zip(kernel_size, stride, dilation, strict=True):
+        if size % 2 == 0 and step == 1 and max(stride) == 1:
+            raise InputError(
+                f"kernel size {kernel_size} with stride 1 keeps the voxels, but an even kernel has no centre;"
+                " use an odd size, or a stride"
+            )
+        if (size // 2) * spread >= REACH_LIMIT:
+            raise InputError(f"kernel size {size} with dilation {spread} reaches {REACH_LIMIT} cells or more")
+
+
+def check_cells(low: Sequence[int], high: Sequence[int], batch_low: int, batch_high: int) -> None:
+    """Refuses cells that do not fit the packed key, from the extremes of each axis and of the batch index.
+
+    Raises:
+        InputError: If a cell or a batch index lies outside the key's range.
+    """
+    for axis, smallest, largest in zip("xyz", low, high, strict=True):
+        worst = smallest if smallest < -CELL_LIMIT else largest
+        if smallest < -CELL_LIMIT or largest >= CELL_LIMIT:
+            raise InputError(
+                f"cell {axis} = {worst} does not fit the packed key, which holds -{CELL_LIMIT} to {CELL_LIMIT - 1};"
+                " use larger voxels, or drop far points"
+            )
+    if batch_low < 0 or batch_high > MAX_BATCH:
+        worst = batch_low if batch_low < 0 else batch_high
+        raise InputError(f"batch index {worst} is outside 0 to {MAX_BATCH}")

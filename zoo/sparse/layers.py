@@ -1,0 +1,257 @@
+"""Layers on sparse tensors: convolution, batch norm, ReLU, pooling. Their maps come from the tensor's context."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zoo.errors import InputError
+from zoo.sparse.backends import BackendName, check_channels, check_fit, convolve, pick_backend
+from zoo.sparse.keys import Triple, as_triple, check_kernel
+from zoo.sparse.maps import ONE, KernelMap
+from zoo.sparse.reference import Finish, convolve_reference, work_dtype
+from zoo.sparse.tensor import SparseTensor, reduce_rows
+
+__all__ = ["ConvBlock", "SparseBatchNorm", "SparseConv3d", "SparsePool3d", "SparseReLU", "global_pool", "set_backend"]
+
+
+class SparseConv3d(nn.Module):
+    """Convolution on the occupied cells.
+
+    With stride 1 the output has the input's cells (submanifold). With a stride it has the cells `floor(c / stride)`
+    of the input's; transposed, it goes back to the finer cells that its strided twin came from, along the twin's map.
+    On those cells the values are a dense convolution's on a grid that is 0 elsewhere, padded by
+    `dilation * ((kernel - 1) // 2)` below.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel_size: Cells along each axis, one integer or three; odd unless there is a stride.
+        stride: 1, or how much larger the output's cells are (smaller, if transposed).
+        dilation: Distance of the kernel's cells.
+        bias: Add a learned term per channel.
+        transposed: Go to finer cells.
+        backend: Which kernels to use (`zoo.sparse.backends`).
+
+    Attributes:
+        weight: `(K, in_channels, out_channels)`; kernel cells with z fastest (`zoo.sparse.keys.kernel_offsets`).
+
+    Raises:
+        InputError: For an even kernel without stride, or one that reaches too far.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int] = 3,
+        *,
+        stride: int | Sequence[int] = 1,
+        dilation: int | Sequence[int] = 1,
+        bias: bool = True,
+        transposed: bool = False,
+        backend: BackendName = "auto",
+    ) -> None:
+        super().__init__()
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.kernel_size: Triple = as_triple(kernel_size, "kernel size")
+        self.stride: Triple = as_triple(stride, "stride")
+        self.dilation: Triple = as_triple(dilation, "dilation")
+        check_kernel(self.kernel_size, self.stride, self.dilation)
+        self.transposed = transposed
+        self.backend: BackendName = backend
+        self.weight = nn.Parameter(torch.empty(math.prod(self.kernel_size), in_channels, out_channels))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """He initialisation (normal, fan out), as for the dense convolutions of a residual network."""
+        cells = len(self.weight) / (math.prod(self.stride) if self.transposed else 1)
+        nn.init.normal_(self.weight, std=math.sqrt(2 / (cells * self.out_channels)))
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def extra_repr(self) -> str:
+        """Channels, kernel, stride and dilation."""
+        text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
+        return text + f", dilation={self.dilation}, transposed={self.transposed}, bias={self.bias is not None}"
+
+    def kernel_map(self, x: SparseTensor) -> KernelMap:
+        """The map of this layer on `x`, from its context."""
+        if self.transposed:
+            return x.context.twin_map(x.stride, self.kernel_size, self.stride, self.dilation)
+        return x.context.kernel_map(x.stride, self.kernel_size, self.stride, self.dilation)
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        """Output on the cells that the class describes.
+
+        Raises:
+            InputError: If the channels do not match, or a transposed layer has no strided twin.
+        """
+        if self.is_pointwise:
+            check_channels(x, self.weight)
+            features = F.linear(x.features, self.weight[0].t().to(x.features.dtype), _cast(self.bias, x.features))
+            return x.with_features(features)
+        out = convolve(x, self.weight, self.kernel_map(x), self.backend)
+        return out if self.bias is None else out.with_features(out.features + self.bias.to(out.features.dtype))
+
+    @property
+    def is_pointwise(self) -> bool:
+        """One kernel cell and no stride: a matrix product."""
+        return self.kernel_size == ONE and self.stride == ONE
+
+
+def _cast(value: Tensor | None, like: Tensor) -> Tensor | None:
+    return None if value is None else value.to(like.dtype)
+
+
+class SparseBatchNorm(nn.BatchNorm1d):
+    """Batch norm over all cells of the batch; fewer than two rows are normalised by the running statistics."""
+
+    def forward(self, x: SparseTensor) -> SparseTensor:  # type: ignore[override]
+        """Normalised features on the same cells."""
+        if len(x) > 1 or not self.training:
+            return x.with_features(super().forward(x.features))
+        # One row has no variance, and none no mean: an almost empty sweep must not stop a training run.
+        mean, variance = self.running_mean, self.running_var
+        return x.with_features(F.batch_norm(x.features, mean, variance, self.weight, self.bias, False, 0.0, self.eps))
+
+    def scale_and_shift(self) -> tuple[Float[Tensor, " C"], Float[Tensor, " C"]]:
+        """The factor and term per channel that evaluation mode applies."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        scale = self.weight * torch.rsqrt(self.running_var + self.eps)
+        return scale, self.bias - self.running_mean * scale
+
+
+class SparseReLU(nn.Module):
+    """ReLU on the features."""
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        """Clamped features on the same cells."""
+        return x.with_features(F.relu(x.features))
+
+
+class ConvBlock(nn.Module):
+    """Convolution, batch norm, an optional sum with other features, ReLU.
+
+    In evaluation mode without gradients, the reference backend applies everything after the convolution block by block,
+    while the sums are still in the cache.
+
+    Args:
+        conv: The convolution, without bias.
+        relu: Whether a ReLU ends the block.
+        momentum: Of the batch norm's running statistics.
+    """
+
+    def __init__(self, conv: SparseConv3d, *, relu: bool = True, momentum: float = 0.1) -> None:
+        super().__init__()
+        if conv.bias is not None:
+            raise InputError("a convolution before a batch norm needs no bias; make it with bias=False")
+        self.conv = conv
+        self.norm = SparseBatchNorm(conv.out_channels, momentum=momentum)
+        self.relu = relu
+
+    def forward(self, x: SparseTensor, residual: SparseTensor | None = None) -> SparseTensor:
+        """Output of the block.
+
+        Args:
+            x: Input.
+            residual: Features on the output's cells, added before the ReLU.
+        """
+        if not self.training and not torch.is_grad_enabled() and not torch.is_autocast_enabled(x.features.device.type):
+            backend = "reference" if self.conv.is_pointwise else pick_backend(self.conv.backend, x.features.device)
+            if backend == "reference":
+                return self._evaluate(x, residual)
+        out = self.norm(self.conv(x))
+        if residual is not None:
+            out = out + residual
+        return out.with_features(F.relu(out.features)) if self.relu else out
+
+    def _evaluate(self, x: SparseTensor, residual: SparseTensor | None) -> SparseTensor:
+        scale, shift = (value.detach() for value in self.norm.scale_and_shift())
+        if self.conv.is_pointwise:
+            check_channels(x, self.conv.weight)
+            out = torch.addmm(shift.to(x.features), x.features, self.conv.weight[0] * scale)
+            stride = x.stride
+        else:
+            kernel_map = self.conv.kernel_map(x)
+            check_fit(x, self.conv.weight, kernel_map)
+            stride = kernel_map.out_stride
+            added = None if residual is None else residual.features
+            work = work_dtype(x.features.dtype, x.features.device)
+            finish = Finish(scale.to(work), shift.to(work), added, self.relu)
+            out = convolve_reference(x.features, self.conv.weight, kernel_map, finish)
+        result = SparseTensor(out, x.context, stride)
+        if residual is not None:
+            result.check_same_cells(residual, "residual sum")
+        if self.conv.is_pointwise:
+            if residual is not None:
+                out += residual.features
+            if self.relu:
+                out.clamp_(min=0)
+        return result
+
+
+class SparsePool3d(nn.Module):
+    """Maximum or mean over the occupied cells that the kernel reads.
+
+    Args:
+        kernel_size: Cells along each axis.
+        stride: How much larger the output's cells are; 1 keeps the cells.
+        mode: `max` or `mean`; the mean counts occupied cells only.
+
+    Raises:
+        InputError: For an unknown mode, or an even kernel without stride.
+    """
+
+    def __init__(
+        self,
+        kernel_size: int | Sequence[int] = 2,
+        *,
+        stride: int | Sequence[int] = 2,
+        mode: Literal["max", "mean"] = "max",
+    ) -> None:
+        super().__init__()
+        if mode not in ("max", "mean"):
+            raise InputError(f"unknown pooling {mode!r}; known: max, mean")
+        self.kernel_size, self.stride = as_triple(kernel_size, "kernel size"), as_triple(stride, "stride")
+        check_kernel(self.kernel_size, self.stride, ONE)
+        self.mode: Literal["max", "mean"] = mode
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        """Pooled features; a cell whose kernel reads nothing is 0."""
+        kernel_map = x.context.kernel_map(x.stride, self.kernel_size, self.stride)
+        rows = x.features.index_select(0, kernel_map.in_index)
+        features = reduce_rows(rows, kernel_map.out_index, kernel_map.num_out, self.mode)
+        return SparseTensor(features, x.context, kernel_map.out_stride)
+
+
+def global_pool(x: SparseTensor, mode: Literal["max", "mean", "sum"] = "mean") -> Float[Tensor, "B C"]:
+    """One vector per sample, from all its cells; an empty sample is 0.
+
+    Raises:
+        InputError: For an unknown mode.
+    """
+    if mode not in ("max", "mean", "sum"):
+        raise InputError(f"unknown pooling {mode!r}; known: max, mean, sum")
+    return reduce_rows(x.features, x.batch_index, x.batch_size, mode)
+
+
+def set_backend(module: nn.Module, backend: BackendName) -> None:
+    """Makes every sparse convolution inside `module` use `backend`.
+
+    Raises:
+        InputError: For an unknown backend.
+    """
+    if backend != "auto":
+        pick_backend(backend, next((p.device for p in module.parameters()), torch.device("cpu")))
+    for layer in module.modules():
+        if isinstance(layer, SparseConv3d):
+            layer.backend = backend

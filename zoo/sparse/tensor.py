@@ -1,0 +1,183 @@
+"""The sparse tensor: features on occupied cells, and the context that holds their coordinates at every stride."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from zoo.errors import InputError, closest
+from zoo.sparse.keys import Triple
+from zoo.sparse.maps import ONE, MapContext, pack, unpack
+
+__all__ = ["REDUCTIONS", "Reduction", "SparseTensor", "cat", "reduce_rows", "sparse_tensor"]
+
+Reduction = Literal["first", "mean", "sum", "max"]
+REDUCTIONS: tuple[str, ...] = ("first", "mean", "sum", "max")
+
+
+@dataclass(frozen=True, eq=False)
+class SparseTensor:
+    """Features of the occupied cells of a batch of samples. Make one with `sparse_tensor`.
+
+    Attributes:
+        features: `(N, C)` float, one row per cell, in the order of the context's keys.
+        context: Coordinates and kernel maps of the input that this tensor belongs to.
+        stride: Size of a cell, in cells of the input, for x, y and z.
+    """
+
+    features: Float[Tensor, "N C"]
+    context: MapContext
+    stride: Triple = ONE
+
+    def __post_init__(self) -> None:
+        rows = len(self.context.keys(self.stride))
+        if self.features.ndim != 2 or len(self.features) != rows:
+            raise InputError(
+                f"features of shape {tuple(self.features.shape)} do not match the {rows} cells at stride {self.stride}"
+            )
+        if self.features.device != self.context.device:
+            raise InputError(f"features are on {self.features.device}, the coordinates on {self.context.device}")
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    @property
+    def keys(self) -> Int[Tensor, " N"]:
+        """Packed key of each cell, sorted."""
+        return self.context.keys(self.stride)
+
+    @property
+    def coordinates(self) -> Int[Tensor, "N 3"]:
+        """Cells at this tensor's stride; times the stride, the lowest input cell inside."""
+        return unpack(self.keys)[0]
+
+    @property
+    def batch_index(self) -> Int[Tensor, " N"]:
+        """The sample of each cell."""
+        return self.keys >> 48
+
+    @property
+    def batch_size(self) -> int:
+        """Samples of the batch, empty ones included."""
+        return self.context.batch_size
+
+    def with_features(self, features: Float[Tensor, "N D"]) -> SparseTensor:
+        """Other features on the same cells."""
+        return replace(self, features=features)
+
+    def check_same_cells(self, other: SparseTensor, purpose: str) -> None:
+        """Refuses a tensor of other cells.
+
+        Raises:
+            InputError: If `other` belongs to another input, or to another stride of this one.
+        """
+        if other.context is not self.context:
+            raise InputError(f"{purpose}: the two tensors belong to different inputs, so their rows do not match")
+        if other.stride != self.stride:
+            raise InputError(f"{purpose}: cells at stride {self.stride} and {other.stride} do not match")
+
+    def __add__(self, other: SparseTensor) -> SparseTensor:
+        self.check_same_cells(other, "sum")
+        return self.with_features(self.features + other.features)
+
+    def rows_at(self, stride: Triple) -> Int[Tensor, " M"]:
+        """For each cell at the finer `stride`, the row of the cell of this tensor that holds it.
+
+        Raises:
+            InputError: If the input has no such stride, or this one is no multiple of it.
+        """
+        step = (self.stride[0] // stride[0], self.stride[1] // stride[1], self.stride[2] // stride[2])
+        if (step[0] * stride[0], step[1] * stride[1], step[2] * stride[2]) != self.stride:
+            raise InputError(f"stride {self.stride} is no multiple of {stride}")
+        return self.context.parents(stride, step)
+
+
+def sparse_tensor(
+    features: Float[Tensor, "P C"],
+    coordinates: Int[Tensor, "P 3"],
+    batch_index: Int[Tensor, " P"] | None = None,
+    *,
+    batch_size: int | None = None,
+    reduce: Reduction = "mean",
+) -> tuple[SparseTensor, Int[Tensor, " P"]]:
+    """A sparse tensor of rows in any order, and for each row given the row of the tensor that it went to.
+
+    Args:
+        features: One row per point or voxel.
+        coordinates: Integer cell of each row; several rows may share one.
+        batch_index: The sample of each row; one sample if absent.
+        batch_size: Samples in the batch; the largest index plus one if absent.
+        reduce: How the rows of one cell become one: the first given, their mean, sum or maximum.
+
+    Raises:
+        InputError: For lengths that do not match, NaN or infinite features, coordinates that are not integers or do
+            not fit the packed key, or an unknown reduction.
+    """
+    if features.ndim != 2 or not features.is_floating_point():
+        raise InputError(f"features of shape {tuple(features.shape)} and {features.dtype} are not (N, C) floats")
+    if len(features) != len(coordinates):
+        raise InputError(f"{len(features)} rows of features do not match {len(coordinates)} coordinates")
+    if not torch.isfinite(features).all():
+        row = int((~torch.isfinite(features)).any(1).nonzero()[0])
+        raise InputError(f"features of row {row} are not finite; drop such points first")
+    if batch_index is None:
+        batch_index = coordinates.new_zeros(len(coordinates), dtype=torch.int64)
+    keys, inverse = torch.unique(pack(coordinates, batch_index), return_inverse=True)
+    needed = int(keys[-1] >> 48) + 1 if len(keys) else 0
+    if batch_size is None:
+        batch_size = max(needed, 1)
+    if batch_size < needed:
+        raise InputError(f"batch size {batch_size} is too small for batch index {needed - 1}")
+    return SparseTensor(reduce_rows(features, inverse, len(keys), reduce), MapContext(keys, batch_size)), inverse
+
+
+def reduce_rows(
+    features: Float[Tensor, "P C"], target: Int[Tensor, " P"], count: int, reduce: Reduction
+) -> Float[Tensor, "M C"]:
+    """Rows that share a target become one row; a target without rows is 0.
+
+    Args:
+        features: Rows to reduce.
+        target: Row of the result that each one goes to.
+        count: Rows of the result.
+        reduce: `first` takes the row given first.
+
+    Raises:
+        InputError: For an unknown reduction.
+    """
+    if reduce not in REDUCTIONS:
+        raise InputError(f"unknown reduction {reduce!r}; known: {', '.join(REDUCTIONS)}{closest(reduce, REDUCTIONS)}")
+    if reduce == "first":
+        places = torch.arange(len(target), device=target.device)
+        first = torch.full((count,), len(target), device=target.device)
+        first.scatter_reduce_(0, target, places, "amin")
+        rows = features.new_zeros(count, features.shape[1])
+        hit = first < len(target)
+        rows[hit] = features[first[hit]]
+        return rows
+    if reduce == "max":
+        wide = target[:, None].expand(-1, features.shape[1])
+        empty = features.new_zeros(count, features.shape[1])
+        return empty.scatter_reduce(0, wide, features, "amax", include_self=False)
+    # Sums in at least 32 bits: a hundred points of one voxel in bfloat16 would lose most of their digits.
+    wide_dtype = torch.promote_types(features.dtype, torch.float32)
+    total = features.new_zeros(count, features.shape[1], dtype=wide_dtype).index_add(0, target, features.to(wide_dtype))
+    if reduce == "mean":
+        total = total / torch.bincount(target, minlength=count).clamp(min=1)[:, None]
+    return total.to(features.dtype)
+
+
+def cat(tensors: Sequence[SparseTensor]) -> SparseTensor:
+    """The features of several tensors side by side.
+
+    Raises:
+        InputError: If the tensors do not have the same cells.
+    """
+    for other in tensors[1:]:
+        tensors[0].check_same_cells(other, "cat")
+    return tensors[0].with_features(torch.cat([t.features for t in tensors], dim=1))
