@@ -109,8 +109,12 @@ def _tone_table(optics: Optics) -> np.ndarray:
     return (np.clip(0.5 + (x - 0.5) * optics.contrast, 0, 1) * 0.6 + x * 0.4).astype(np.float32)
 
 
-def take_picture(radiance: np.ndarray, optics: Optics, light: Light, rng: np.random.Generator) -> np.ndarray:
-    """`(H, W, 3)` uint8 from `(H, W, 3)` radiance: exposure, glare, vignetting, blur, noise, tone curve, compression."""
+def take_picture(radiance: np.ndarray, optics: Optics, light: Light, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A picture of `(H, W, 3)` radiance: exposure, glare, vignetting, blur, noise, tone curve, compression.
+
+    Returns:
+        `(H, W, 3)` uint8, and `(H, W)` bool: pixels whose light does not exceed the sensor's own noise.
+    """
     height, width = radiance.shape[:2]
     image = radiance.astype(np.float32)
     luminance = image @ np.array([0.25, 0.6, 0.15], np.float32)
@@ -129,6 +133,7 @@ def take_picture(radiance: np.ndarray, optics: Optics, light: Light, rng: np.ran
     noise = optics.noise * light.gain / 255
     grain = _grain(image.shape, rng)
     grain = 0.7 * grain + 0.5 * np.roll(grain[..., :1], 7, axis=0)
+    dark = image @ np.array([0.25, 0.6, 0.15], np.float32) < noise * 0.35
     image += (np.sqrt(np.maximum(image, 0)) * np.float32(noise * 0.7) + np.float32(noise * 0.35)) * grain
     table = _tone_table(optics)
     image = table.take(np.minimum(np.sqrt(np.maximum(image, 0)) * np.float32(4095 / 2), 4095).astype(np.int32))
@@ -139,4 +144,4 @@ def take_picture(radiance: np.ndarray, optics: Optics, light: Light, rng: np.ran
     pixels = (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=optics.jpeg_quality)
-    return np.asarray(Image.open(buffer).convert("RGB"))
+    return np.asarray(Image.open(buffer).convert("RGB")), dark

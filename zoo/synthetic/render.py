@@ -24,11 +24,12 @@ from zoo.synthetic.scene import Scene, describe
 from zoo.synthetic.shade import openness_map, shade
 from zoo.synthetic.weather import falling
 
-__all__ = ["MAX_SIDE", "iter_frames", "render_frame", "render_scene"]
+__all__ = ["MAX_SIDE", "REGULAR_IDS", "World", "check_size", "iter_frames", "render_frame", "render_scene", "render_world", "stops"]
 
 MAX_SIDE = 8192
 SKY = 10
-_IDS = np.array([7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33])  # training id -> Cityscapes id
+REGULAR_IDS = np.array([7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33])
+"""Regular Cityscapes id of every training id, 0 to 18."""
 
 
 class World:
@@ -76,7 +77,8 @@ def _lamp_positions(mesh: Mesh) -> np.ndarray:
     return centres[np.sort(first)]
 
 
-def _check_size(size: tuple[int, int]) -> None:
+def check_size(size: tuple[int, int]) -> None:
+    """Refuses a (height, width) that cannot be rendered."""
     height, width = size
     if not (8 <= height <= MAX_SIDE and 8 <= width <= MAX_SIDE):
         raise InputError(f"size {height}x{width} cannot be rendered; height and width must lie in 8 to {MAX_SIDE}")
@@ -88,7 +90,7 @@ def render_world(world: World, index: int, time_s: float, s: float, condition: C
 
     `extra` rays are added in pixels at edges; `exact` labels are the middle ray's, others are as annotators draw them.
     """
-    _check_size(size)
+    check_size(size)
     scene = world.scene
     spec, light = scene.camera, light_of(scene, condition)
     intrinsics, ego_camera, ego = intrinsics_of(spec, size), ego_from_camera(spec), world.world_from_ego(s)
@@ -113,7 +115,11 @@ def render_world(world: World, index: int, time_s: float, s: float, condition: C
         shaded.radiance[edges] = (shaded.radiance[edges] + part.sum(0)) / np.float32(1 + extra)
     depth = np.where(hits.face < 0, np.inf, hits.distance).astype(np.float32).reshape(size)
     radiance = falling(shaded.radiance.reshape(*size, 3), depth, light, intrinsics[0, 0], rng)
-    image = take_picture(radiance, scene.optics, light, rng)
+    image, dark = take_picture(radiance, scene.optics, light, rng)
+    # What is left of a surface's contrast behind the air: below 5 % it cannot be seen (the definition of visibility).
+    range_m = depth * np.linalg.norm(directions, axis=1).reshape(size)
+    hidden = np.isfinite(depth) & (light.extinction * range_m > -np.log(0.05))
+    invalid = hidden | dark if condition.name != "clear" else np.zeros(size, bool)
     labels = shaded.label
     if not exact:
         tried = np.nonzero(_covered(world.sheet_boxes, world_camera, intrinsics, size).ravel())[0]
@@ -123,7 +129,7 @@ def render_world(world: World, index: int, time_s: float, s: float, condition: C
     labels = labels.reshape(size)
     camera = CameraFrame(
         image_source=image, labels_source=labels, instances_source=_instances(labels, shaded.instance.reshape(size)), depth_source=depth,
-        timestamp_us=int(time_s * 1e6), intrinsics=intrinsics, ego_from_camera=ego_camera,
+        invalid_source=invalid, timestamp_us=int(time_s * 1e6), intrinsics=intrinsics, ego_from_camera=ego_camera,
     )  # fmt: skip
     return Frame(
         id=f"{scene.seed:08d}_{index:06d}", scene=f"{scene.seed:08d}", condition=condition, cameras={"front": camera}, timestamp_us=int(time_s * 1e6),
@@ -163,16 +169,16 @@ def _instances(labels: np.ndarray, things: np.ndarray) -> np.ndarray:
     """`(H, W)` int32 in the coding of Cityscapes: id * 1000 + k for the classes that have instances."""
     out = np.zeros(labels.shape, np.int32)
     known = labels < 19
-    out[known] = _IDS[labels[known]]
+    out[known] = REGULAR_IDS[labels[known]]
     for label in LABELS_WITH_INSTANCES:
         here = labels == label
         if here.any():
             _, number = np.unique(things[here], return_inverse=True)
-            out[here] = _IDS[label] * 1000 + number
+            out[here] = REGULAR_IDS[label] * 1000 + number
     return out
 
 
-def _stops(scene: Scene, frames: int) -> list[tuple[float, float]]:
+def stops(scene: Scene, frames: int) -> list[tuple[float, float]]:
     """(time, place) of the ego for each frame: it drives on at its own speed."""
     first = scene.ego_start
     step = min(1.6, 9.0 / max(frames - 1, 1)) if frames > 1 else 0.0
@@ -196,11 +202,11 @@ def render_scene(seed: int, frames: int = 4, *, conditions: Sequence[Condition] 
         InputError: If sizes or counts are impossible.
         MissingExtraError: If embreex is not installed.
     """
-    _check_size(size)
+    check_size(size)
     if frames < 1:
         raise InputError(f"frames {frames} is not positive; ask for at least one")
     world = World(describe(seed))
-    for k, (time_s, s) in enumerate(_stops(world.scene, frames)):
+    for k, (time_s, s) in enumerate(stops(world.scene, frames)):
         if k >= start:
             yield render_world(world, k, time_s, s, conditions[k % len(conditions)], size, exact=exact)
 
@@ -242,7 +248,7 @@ def iter_frames(count: int, seed: int = 0, size: tuple[int, int] = (256, 512), *
         InputError: If sizes or counts are impossible.
         MissingExtraError: If embreex is not installed.
     """
-    _check_size(size)
+    check_size(size)
     if count < 1 or frames_per_scene < 1:
         raise InputError(f"{count} frames, {frames_per_scene} per scene: both must be at least 1")
     places = -(-count // frames_per_scene)
