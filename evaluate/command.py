@@ -27,11 +27,11 @@ __all__ = ["Arguments", "run"]
 class Arguments:
     """Measures models per weather and light condition, into metrics.json and report.html."""
 
-    models: Annotated[tuple[str, ...], tyro.conf.Positional]
+    models: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="MODEL [MODEL ...]")]
     """Names, model folders, or hf-hub:org/name. The others are compared with the first."""
     data: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="KIND[=DIR]")] = ()
     """A data set: acdc=DIR, camvid=DIR, cityscapes=DIR, or synthetic (embedded frames). May be given several times."""
-    out: Path = Path("runs/evaluate")
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/evaluate")
     """Folder for the results."""
     split: Literal["train", "val", "test", "all"] = "val"
     """Split of the data sets that have it; embedded frames are always taken."""
@@ -41,14 +41,13 @@ class Arguments:
     """Where the engine runs, for example cuda:0; the CPU by default, under torchrun with CUDA each process its own."""
     precision: str = "fp32"
     """Arithmetic of the torch engine: fp32, bf16 or fp16."""
-    source: str | None = None
-    """Denominator of rPD: a data set, DATA:GROUP, or a group of every data set. By default Cityscapes for ACDC where it
-    is evaluated too, else the data set's own clear, day or reference frames."""
-    limit: int | None = None
+    source: Annotated[str | None, tyro.conf.arg(metavar="DATA|GROUP|DATA:GROUP")] = None
+    """Denominator of rPD. Default: Cityscapes for ACDC if evaluated, else its own clear, day or reference frames."""
+    limit: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """At most so many frames of each condition, evenly spaced: a quick look, marked as such."""
     record: bool = False
     """Add the figures to each model folder's metrics.json."""
-    submission: Path | None = None
+    submission: Annotated[Path | None, tyro.conf.arg(metavar="FILE.zip")] = None
     """Write predictions of ACDC's adverse frames as a zip for its test server (one model, one data set acdc)."""
     fresh: bool = False
     """Forget what an earlier, interrupted run in --out has counted."""
@@ -65,6 +64,8 @@ def run(arguments: Arguments) -> int:
         raise InputError(f"--readers {arguments.readers}: at least one thread must read")
     if not arguments.models:
         raise InputError("no model was given; zoo evaluate MODEL --data synthetic; zoo list shows all names")
+    if arguments.record and arguments.limit is not None:
+        raise InputError("--record keeps figures of whole splits only; leave --limit away")
     if arguments.submission is not None:
         _check_submission(arguments, datasets)
     predictors = _load(arguments)

@@ -20,8 +20,9 @@ from zoo.evaluate.suite import Session
 import zoo
 from zoo.classes import CAMVID, CITYSCAPES, ClassTable
 from zoo.cli import main
-from zoo.data import open_dataset
+from zoo.data import Dataset, open_dataset
 from zoo.errors import InputError
+from zoo.frame import CameraFrame, Frame
 from zoo.prediction import Segmentation2D
 
 CAMVID_REAL = Path(__file__).parents[2] / "shared" / "real" / "camvid"
@@ -202,6 +203,23 @@ def test_a_source_can_be_named(acdc, cityscapes, tmp_path, named, source):
     assert groups["fog"]["rpd"]["source"] == source
     assert ("rpd" in groups["night"]) == (source != "acdc:night")
     assert ("rpd" in groups["all"]) == (source != "acdc:night")  # night is part of all
+
+
+def test_the_shifted_row_pools_all_but_the_source(tmp_path):
+    def frame(group, predicted):
+        camera = CameraFrame(image_source=np.zeros((1, 4, 3), np.uint8), labels_source=A([[0, 0, 1, 1]], np.uint8))
+        return Frame(id=group, group=group, cameras={"front": camera}, meta={"predicted": predicted})
+
+    frames = (frame("clear", [0, 0, 1, 1]), frame("fog", [0, 1, 1, 1]), frame("night", [0, 1, 1, 0]))
+    dataset = Dataset(kind="synthetic", root=None, split="val", classes=CITYSCAPES, frames=frames, source_group="clear")
+    fake = Fake(lambda frame: (A([frame.meta["predicted"]], np.uint8), np.ones((1, 4), np.float32)))
+    groups = Session({"fake": fake}, [dataset], tmp_path).run()["models"][0]["results"]["synthetic"]["groups"]
+    assert list(groups) == ["clear", "fog", "night", "all", "shifted"]
+    # fog and night: road: truth 4, predicted 3, hits 2 -> 2/5; sidewalk: truth 4, predicted 5, hits 3 -> 3/6
+    assert groups["shifted"]["frames"] == 2
+    assert groups["shifted"]["miou"]["value"] == pytest.approx((2 / 5 + 3 / 6) / 2)
+    assert groups["shifted"]["rpd"]["value"] == pytest.approx(0.45)  # the clear frame is all right
+    assert "rpd" not in groups["all"]  # it holds the source
 
 
 @pytest.mark.parametrize("named", ["snow", "acdc:snow", "camvid"])
