@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from zoo.architecture import build
+from zoo.card import render_card
 from zoo.catalogue import Entry, entry
 from zoo.class_maps import class_map
 from zoo.classes import ClassTable
@@ -19,7 +21,7 @@ from zoo.errors import InputError
 from zoo.files import atomic_directory, write_json
 from zoo.frame import Frame
 from zoo.licences import licence_text
-from zoo.model_folder import CONFIG, FORMAT, METRICS, ModelFolder, write_manifest
+from zoo.model_folder import CARD, CONFIG, FORMAT, METRICS, ModelFolder, write_manifest
 from zoo.training.samples import Source
 from zoo.weights import assign, parse, serialise
 
@@ -131,13 +133,13 @@ def publish(
         (temporary / "model.safetensors").write_bytes(weights)
         (temporary / "LICENSE").write_text(licence_text(chosen), encoding="utf-8")
         write_json(temporary / METRICS, {"format": FORMAT, "rows": []})
-        write_json(temporary / CONFIG, _config(chosen, classes, record, weights))
+        config = _config(chosen, classes, record, weights)
+        write_json(temporary / CONFIG, config)
+        (temporary / CARD).write_text(render_card(config, []), encoding="utf-8")
         write_manifest(temporary)
 
 
 def _config(chosen: Entry, classes: ClassTable, record: dict[str, Any], weights: bytes) -> dict[str, Any]:
-    import hashlib
-
     return {
         "format": FORMAT,
         "name": chosen.name,

@@ -22,15 +22,17 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from zoo.card import render_card
 from zoo.classes import ClassTable
 from zoo.errors import InputError, IntegrityError
-from zoo.files import atomic_directory, sha256_of, write_json
+from zoo.files import atomic_directory, sha256_of, write_bytes, write_json
 from zoo.inference import InferenceMode
 from zoo.preprocessing import Preprocessing
 
-__all__ = ["CONFIG", "FORMAT", "MANIFEST", "METRICS", "ModelFolder", "write_manifest"]
+__all__ = ["CARD", "CONFIG", "FORMAT", "MANIFEST", "METRICS", "ModelFolder", "write_manifest"]
 
 FORMAT = 1
+CARD = "README.md"
 CONFIG = "config.json"
 MANIFEST = "MANIFEST.json"
 METRICS = "metrics.json"
@@ -173,8 +175,12 @@ class ModelFolder:
                 raise InputError(f"a row measured the file {row.get('artefact_sha256')}, which {self.path} does not hold")
         identities = {_identity(row, key) for row in rows}
         kept = [row for row in self.metrics() if _identity(row, key) not in identities]
-        write_json(self.path / METRICS, {"format": FORMAT, "rows": kept + [dict(row) for row in rows]})
-        write_manifest(self.path, listed=[*self.manifest, METRICS])
+        rows = kept + [dict(row) for row in rows]
+        write_json(self.path / METRICS, {"format": FORMAT, "rows": rows})
+        listed = {*self.manifest, METRICS}
+        if CARD in self.manifest and "provenance" in self.config:  # a card of ours, not somebody else's text
+            write_bytes(self.path / CARD, render_card(self.config, rows).encode())
+        write_manifest(self.path, listed=sorted(listed))
 
     def copy_to(self, target: Path | str) -> ModelFolder:
         """A verified copy in a new folder, where measurements can be recorded and exports added.

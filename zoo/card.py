@@ -1,0 +1,51 @@
+"""The model card: `README.md` of a model folder, rendered from its JSON files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+__all__ = ["render_card"]
+
+_CAVEATS = {
+    "camvid": (
+        "CamVid's day frames of `val` are of the same drive as most day training frames, so for a model trained on "
+        "CamVid they are same-drive figures; its dusk frames are of another drive, so day to dusk mixes a change of "
+        "place with a change of light."
+    ),
+    "synthetic": "The embedded synthetic frames are of the world that the weights were trained on (other places).",
+}
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.2f}"
+
+
+def _interval(value: Sequence[float] | None) -> str:
+    return "" if value is None else f" [{100 * value[0]:.1f}, {100 * value[1]:.1f}]"
+
+
+def _ratio(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def render_card(config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Markdown of the card.
+
+    Args:
+        config: Content of `config.json`.
+        rows: Rows of `metrics.json`.
+    """
+    import jinja2
+
+    template = files("zoo.model_cards").joinpath("card.md.j2").read_text(encoding="utf-8")
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    return environment.from_string(template).render(
+        config=config,
+        rows=list(rows),
+        caveats=[_CAVEATS[data] for data in dict.fromkeys(row["data"] for row in rows) if data in _CAVEATS],
+        percent=_percent,
+        interval=_interval,
+        ratio=_ratio,
+    )
