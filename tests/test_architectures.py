@@ -163,7 +163,10 @@ def test_heads_are_built_from_channels_and_strides() -> None:
         assert head.eval()(levels).shape == (1, 7, 64 // stride, 96 // stride)
 
 
-@pytest.mark.parametrize(("name", "levels"), [("resnet18", (1, 2, 3, 4)), ("convnext_atto", (0, 1, 2, 3)), ("mobilenetv3_small_050", (1, 2, 3, 4))])
+@pytest.mark.parametrize(
+    ("name", "levels"),
+    [("resnet18", (1, 2, 3, 4)), ("convnext_atto", (0, 1, 2, 3)), ("mobilenetv3_small_050", (1, 2, 3, 4))],
+)
 def test_convnets_by_name(name: str, levels: tuple[int, ...]) -> None:
     encoder = ConvNet(model=name, levels=levels).eval()
     with torch.no_grad():

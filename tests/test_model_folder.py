@@ -251,9 +251,9 @@ def test_unreleased_names_say_so_and_can_be_created(name: str) -> None:
 
 
 def test_unknown_names_offer_the_closest() -> None:
-    with pytest.raises(InputError, match="closest: .*clcp-vit-s-a2d2"):
+    with pytest.raises(InputError, match=r"closest: .*clcp-vit-s-a2d2"):
         zoo.load("clcp-vit-s-a2d3")
-    with pytest.raises(InputError, match="closest: .*clcp-vit-s-a2d2"):
+    with pytest.raises(InputError, match=r"closest: .*clcp-vit-s-a2d2"):
         zoo.create("clcp-vit-s-a2d3")
     with pytest.raises(InputError, match="expected hf-hub:org/name"):
         zoo.load("hf-hub:name")

@@ -55,7 +55,10 @@ def test_imports_follow_the_arrows(folder: str) -> None:
 
 
 def test_the_arrow_test_sees_a_wrong_arrow() -> None:
-    assert {folder_of(m) for m in imports_of("from zoo.evaluate import metrics\nimport zoo.frame")} == {"evaluate", "zoo"}
+    assert {folder_of(m) for m in imports_of("from zoo.evaluate import metrics\nimport zoo.frame")} == {
+        "evaluate",
+        "zoo",
+    }
     assert {folder_of(m) for m in imports_of("from zoo import export")} == {"zoo", "export"}
 
 
@@ -71,7 +74,9 @@ def test_listed_packages_are_those_on_disk() -> None:
 
 
 def test_importing_zoo_is_light() -> None:
-    program = "import sys, json, zoo; zoo.list_models(); print(json.dumps(sorted({m.split('.')[0] for m in sys.modules})))"
+    program = (
+        "import sys, json, zoo; zoo.list_models(); print(json.dumps(sorted({m.split('.')[0] for m in sys.modules})))"
+    )
     loaded = json.loads(subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout)
     assert not LIGHT & set(loaded)
 

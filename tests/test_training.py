@@ -1,4 +1,4 @@
-"""The segmenter recipe: sample order, schedule, averages, exact resume, presets, and a real run on a few made-up frames."""
+"""The segmenter recipe: sample order, schedule, averages, exact resume, presets, real runs on made-up frames."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from zoo.training.augment import Augmentation, distort, resize_crop_flip, sample_generator
+from zoo.training.command import parse
+from zoo.training.loop import WeightAverage, load_checkpoint, poly_factor
+from zoo.training.samples import stream_order
+from zoo.training.segmenter import train
 
 import zoo
 from zoo.cli import main
 from zoo.errors import InputError
 from zoo.model_folder import ModelFolder
-from zoo.training.augment import Augmentation, distort, resize_crop_flip, sample_generator
-from zoo.training.command import parse
-from zoo.training.loop import WeightAverage, load_checkpoint, poly_factor
-from zoo.training.samples import stream_order
 
 CAMVID_MODEL = "supervised-resnet18w48-synthetic.fpn-camvid"
 
@@ -129,9 +130,7 @@ def test_a_run_is_resumed_exactly_and_makes_a_loadable_folder(camvid: Path, tmp_
     assert main(words(camvid, tmp_path / "parts", "--max-minutes", 1e-9)) == 2
     assert load_checkpoint(tmp_path / "parts" / "last.pt")["step"] == 1
     assert main(words(camvid, tmp_path / "parts", "--resume")) == 0
-    weights = [
-        (tmp_path / run / "model" / "model.safetensors").read_bytes() for run in ("whole", "parts")
-    ]
+    weights = [(tmp_path / run / "model" / "model.safetensors").read_bytes() for run in ("whole", "parts")]
     assert weights[0] == weights[1]
     folder = ModelFolder.open(tmp_path / "whole" / "model")
     folder.verify()
@@ -143,8 +142,6 @@ def test_a_run_is_resumed_exactly_and_makes_a_loadable_folder(camvid: Path, tmp_
     image = np.full((64, 96, 3), 40, np.uint8)
     assert zoo.load(folder.path)(image).labels.shape == (64, 96)
     with pytest.raises(InputError, match="holds a run already"):
-        from zoo.training.segmenter import train
-
         train(parse(words(camvid, tmp_path / "whole")[1:])[1])
 
 

@@ -61,12 +61,19 @@ def test_class_tables() -> None:
 
 
 def test_files_and_folders_appear_whole_or_not_at_all(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(RuntimeError), atomic_file(tmp_path / "a") as handle:
-        handle.write(b"half")
-        raise RuntimeError
-    with pytest.raises(RuntimeError), atomic_directory(tmp_path / "b") as folder:
-        (folder / "x").write_text("half")
-        raise RuntimeError
+    def fail_in_file() -> None:
+        with atomic_file(tmp_path / "a") as handle:
+            handle.write(b"half")
+            raise RuntimeError
+
+    def fail_in_folder() -> None:
+        with atomic_directory(tmp_path / "b") as folder:
+            (folder / "x").write_text("half")
+            raise RuntimeError
+
+    for fail in (fail_in_file, fail_in_folder):
+        with pytest.raises(RuntimeError):
+            fail()
     assert list(tmp_path.iterdir()) == []
     with atomic_file(tmp_path / "a") as handle:
         handle.write(b"whole")

@@ -52,7 +52,8 @@ def resize_crop_flip(
     Args:
         image: `(H, W, C)`, uint8.
         labels: `(H, W)` uint8.
-        crop: (height, width) of what comes out; padded with about the mean colour and `ignore_index` where the image is smaller.
+        crop: (height, width) of what comes out; where the image is smaller it is padded with about its mean colour
+            and `ignore_index`.
         settings: Scale range and flip probability.
         generator: Source of randomness.
         ignore_index: Label of the padding.

@@ -24,7 +24,7 @@ def _instantiate(description: Mapping[str, Any], **given: Any) -> nn.Module:
     reference = description.get("class")
     if not isinstance(reference, str) or not reference.startswith(_ALLOWED_PREFIXES) or reference.count(":") != 1:
         raise InputError(
-            f"architecture class {reference!r}: expected 'module:Class' with a module of {' or '.join(_ALLOWED_PREFIXES)}"
+            f"architecture class {reference!r}: expected 'module:Class', module {' or '.join(_ALLOWED_PREFIXES)}"
         )
     module_name, class_name = reference.split(":")
     try:
@@ -33,7 +33,9 @@ def _instantiate(description: Mapping[str, Any], **given: Any) -> nn.Module:
         missing = getattr(error, "name", None)
         if isinstance(error, ModuleNotFoundError) and missing != module_name:
             raise
-        raise InputError(f"architecture class {reference!r} does not exist in this version of perception-zoo") from error
+        raise InputError(
+            f"architecture class {reference!r} does not exist in this version of perception-zoo"
+        ) from error
     if not (inspect.isclass(factory) and issubclass(factory, nn.Module)):
         raise InputError(f"architecture class {reference!r} is no model")
     arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in description.get("arguments", {}).items()}

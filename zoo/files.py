@@ -39,7 +39,9 @@ def _disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG):
-            raise InputError(f"cannot write {path}: {error.strerror}; free some space or choose another folder") from error
+            raise InputError(
+                f"cannot write {path}: {error.strerror}; free some space or choose another folder"
+            ) from error
         raise
 
 

@@ -127,7 +127,7 @@ class Frame:
 
     id: str
     scene: str = ""
-    condition: Condition = Condition()
+    condition: Condition = field(default_factory=Condition)
     group: str = ""
     cameras: Mapping[str, CameraFrame] = field(default_factory=dict)
     lidars: Mapping[str, tuple[Sweep, ...]] = field(default_factory=dict)

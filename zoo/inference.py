@@ -82,7 +82,8 @@ def predict_logits(image: np.ndarray, run: RunLogits, stride: int, inference: In
     """
     if inference.mode == "whole":
         return run(image[None])[0]
-    assert inference.window and inference.window_stride
+    assert inference.window is not None
+    assert inference.window_stride is not None
     height, width = image.shape[1:]
     window = [min(side, max(stride, size // stride * stride)) for side, size in zip((height, width), inference.window)]
     step = [max(stride, size // stride * stride) for size in inference.window_stride]

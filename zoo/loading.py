@@ -112,9 +112,7 @@ def load(
     return _ENGINES[engine](folder, artefact, device, precision, inference or folder.inference)
 
 
-def _load_torch(
-    folder: ModelFolder, artefact: Any, device: str, precision: str, inference: InferenceMode
-) -> Predictor:
+def _load_torch(folder: ModelFolder, artefact: Any, device: str, precision: str, inference: InferenceMode) -> Predictor:
     try:
         from zoo.engines.torch import TorchEngine
     except ImportError as error:

@@ -2,7 +2,7 @@
 
 | file | holds |
 | --- | --- |
-| `config.json` | architecture, preprocessing, inference, classes, licences, provenance, the list of artefacts; schema in `zoo/config.schema.json` |
+| `config.json` | architecture, preprocessing, inference, classes, licences, provenance, artefacts (see the JSON schema) |
 | `model.safetensors` | the weights |
 | `metrics.json` | measured rows, each keyed by the SHA-256 of the file that was measured |
 | `LICENSE`, `README.md` | licence of the weights; the card |
@@ -172,7 +172,7 @@ class ModelFolder:
         known = {entry["sha256"] for entry in self.config["artefacts"]}
         for row in rows:
             if row.get("artefact_sha256") not in known:
-                raise InputError(f"a row measured the file {row.get('artefact_sha256')}, which {self.path} does not hold")
+                raise InputError(f"a row measured {row.get('artefact_sha256')}, a file that {self.path} does not hold")
         identities = {_identity(row, key) for row in rows}
         kept = [row for row in self.metrics() if _identity(row, key) not in identities]
         rows = kept + [dict(row) for row in rows]

@@ -37,14 +37,14 @@ def as_image(source: ImageInput) -> np.ndarray:
     if isinstance(source, Image.Image):
         return np.asarray(source.convert("RGB"))
     if not isinstance(source, np.ndarray):
-        raise InputError(f"an image was expected: a path, a PIL image, an array or a frame; {type(source).__name__} came")
+        raise InputError(f"a path, a PIL image, an array or a frame was expected; {type(source).__name__} came")
     if source.ndim != 3 or source.shape[2] != 3 or source.dtype != np.uint8 or 0 in source.shape:
         raise InputError(
             f"an image array must be (H, W, 3) uint8 RGB; {source.shape} {source.dtype} came"
             + ("; multiply by 255 and convert" if source.dtype.kind == "f" else "")
         )
     if source.shape[0] * source.shape[1] > MAX_PIXELS:
-        raise InputError(f"the image has {source.shape[0]} x {source.shape[1]} pixels; at most {MAX_PIXELS:,} are taken")
+        raise InputError(f"the image has {source.shape[:2]} pixels; at most {MAX_PIXELS:,} are taken")
     return source
 
 

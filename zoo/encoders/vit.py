@@ -1,7 +1,7 @@
 """Vision transformer encoder: timm's blocks and weights, our own forward for any input size.
 
-The position embedding is resized linearly, without antialiasing, so that the eager model and every exported file are the
-same function at every size.
+The position embedding is resized linearly, without antialiasing, so that the eager model and every exported file are
+the same function at every size.
 
 Source: Dosovitskiy et al., "An image is worth 16x16 words" (architecture); timm (Apache-2.0) gives blocks and weights;
 nothing is ported.

@@ -1,7 +1,7 @@
 """Engines run a model's arithmetic; nothing else knows which one it is.
 
-An engine takes and gives dictionaries of NumPy arrays. Image models have the input `image`, `(B, 3, H, W)` float32 after
-normalisation, and segmenters the output `logits`, `(B, C, H / stride, W / stride)` float32.
+An engine takes and gives dictionaries of NumPy arrays. Image models have the input `image`, `(B, 3, H, W)` float32
+after normalisation, and segmenters the output `logits`, `(B, C, H / stride, W / stride)` float32.
 """
 
 from __future__ import annotations

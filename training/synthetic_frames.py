@@ -1,0 +1,80 @@
+"""Renders the frames that the bundled synthetic segmenter is trained on, in Cityscapes' layout.
+
+Five frames of every place, each under a condition and a severity drawn at random:
+
+    python -m zoo.training.synthetic_frames --first-place 1000 --places 163 --out DIR
+
+`zoo synthetic` takes its conditions in turn at one severity, which is what an evaluation wants; training wants all
+severities. Goes on where it stopped when it is started again.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from zoo.condition import Condition
+from zoo.synthetic import render_scene
+from zoo.synthetic.writer import cityscapes_files, write_files
+
+__all__ = ["Arguments", "conditions_of", "main"]
+
+FRAMES_PER_PLACE = 5
+# Clear days and dusk are what the cameras of the real data sets see most.
+_SHARES = {"clear": 0.45, "dusk": 0.2, "night": 0.1, "fog": 0.1, "rain": 0.1, "snow": 0.05}
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Renders training frames of the synthetic street world in Cityscapes' layout."""
+
+    out: Path
+    """Folder for the frames."""
+    places: int = 163
+    """Number of places, five frames each."""
+    first_place: int = 1000
+    """Seed of the first place; below 1,000,000 for training, so that embedded frames show other places."""
+    size: tuple[int, int] = (360, 480)
+    """Height and width in pixels."""
+    workers: int = os.cpu_count() or 1
+    """Processes."""
+
+
+def conditions_of(place: int) -> tuple[Condition, ...]:
+    """The conditions of a place's frames, a function of its seed alone."""
+    generator = np.random.default_rng([place, 77])
+    names = generator.choice(list(_SHARES), FRAMES_PER_PLACE, p=list(_SHARES.values()))
+    return tuple(Condition.parse(str(name), int(generator.integers(1, 6))) for name in names)
+
+
+def _render(job: tuple[int, Arguments]) -> int:
+    place, arguments = job
+    frames = [cityscapes_files(None, "train", place, k) for k in range(FRAMES_PER_PLACE)]
+    if all((arguments.out / path).exists() for files in frames for path in files):
+        return place
+    scene = render_scene(place, FRAMES_PER_PLACE, conditions=conditions_of(place), size=arguments.size)
+    for k, frame in enumerate(scene):
+        write_files(arguments.out, cityscapes_files(frame, "train", place, k))
+    return place
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Renders all places, in parallel."""
+    from rich.progress import track
+
+    arguments = tyro.cli(Arguments, args=words, description=__doc__)
+    jobs = [(arguments.first_place + i, arguments) for i in range(arguments.places)]
+    with ProcessPoolExecutor(arguments.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for _ in track(pool.map(_render, jobs), total=len(jobs), description="places"):
+            pass
+
+
+if __name__ == "__main__":
+    main()
