@@ -78,7 +78,8 @@ def _grouped(
                 axes.text(x, top + 1.2, f"{y:.1f}", ha="center", va="bottom", fontsize=8.5)
             else:
                 axes.errorbar(x, y, whiskers, fmt="o", color=_color(number), ms=6, lw=1.6, capsize=4, zorder=3)
-                axes.text(x + width * 0.16 + 0.04, y, f"{y:.2f}", ha="left", va="center", fontsize=8.5)
+                top = y + (0 if whiskers is None else float(whiskers[1, 0]))
+                axes.text(x, top + 0.02, f"{y:.2f}", ha="center", va="bottom", fontsize=8.5)
     axes.set_xticks(range(len(labels)), labels)
     axes.set_xlim(-0.6, len(labels) - 0.4)
     axes.tick_params(length=0)
@@ -104,7 +105,7 @@ def rpd_plot(models: Sequence[Mapping[str, Any]], data: str, groups: Sequence[st
         axes.axhline(1, color="#9aa5b1", lw=1, ls=(0, (4, 3)))
         _grouped(axes, groups, rows, 1, bars=False)
         values = [f["interval"][1] if f["interval"] else f["value"] for row in rows for f in row if f and f["value"]]
-        axes.set(ylabel="rPD", title=title, ylim=(0, max([1.08, *(1.08 * value for value in values)])))
+        axes.set(ylabel="rPD", title=title, ylim=(0, max([1.1, *(1.1 * value for value in values)])))
         return _uri(figure)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 from zoo.evaluate.summary import ALL, SHIFTED
 
 from zoo.files import write_bytes
@@ -42,6 +43,8 @@ def write_report(path: Path, metrics: Mapping[str, Any], pictures: Sequence[Mapp
                 "data": data,
                 "groups": groups,
                 "single": single,
+                "weighted": any("iiou" in figures for figures in _all_figures(models, kind)),
+                "masked": any("miou_valid_pixels" in figures for figures in _all_figures(models, kind)),
                 "findings": [_finding(model, kind, groups) for model in models],
                 "conditions": conditions_plot(models, kind, groups, "mIoU per condition, 95 % intervals"),
                 "rpd": rpd_plot(models, kind, shifted, f"rPD, source {data['source']}") if shifted else None,
@@ -51,7 +54,8 @@ def write_report(path: Path, metrics: Mapping[str, Any], pictures: Sequence[Mapp
             }
         )
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters |= {"percent": percent, "with_interval": with_interval, "heat": _heat, "points": _points}
+    environment.filters |= {"percent": percent, "with_interval": with_interval, "figure": _figure}
+    environment.filters |= {"heat": _heat, "verdict": _verdict}
     environment.globals |= {"titles": TITLES, "colors": MODEL_COLORS}
     source = resources.files("zoo.evaluate").joinpath(_TEMPLATE).read_text("utf-8")
     page = environment.from_string(source).render(metrics=metrics, models=models, sections=sections)
@@ -75,11 +79,13 @@ def with_interval(figure: Mapping[str, Any] | None, scale: float = 100.0, digits
     """`62.1 [60.0, 64.2]`; without brackets where there is no interval, a dash where there is no figure."""
     if figure is None or figure["value"] is None:
         return "–"
-    form = f"{'+' if sign else ''}.{digits}f"
-    value = format(scale * figure["value"], form)
+
+    def show(number: float) -> str:
+        return format(round(scale * number, digits) + 0.0, f"{'+' if sign else ''}.{digits}f")  # never -0.0
+
     if figure["interval"] is None:
-        return value
-    return f"{value} [{', '.join(format(scale * bound, form) for bound in figure['interval'])}]"
+        return show(figure["value"])
+    return f"{show(figure['value'])} [{', '.join(map(show, figure['interval']))}]"
 
 
 def _finding(model: Mapping[str, Any], kind: str, groups: Sequence[str]) -> str:
@@ -95,7 +101,17 @@ def _finding(model: Mapping[str, Any], kind: str, groups: Sequence[str]) -> str:
     return f"{start}, rPD {with_interval(ratio, 1, 2)} against {ratio['source']}."
 
 
-def _points(figure: Mapping[str, Any]) -> str:
+def _all_figures(models: Sequence[Mapping[str, Any]], kind: str) -> list[Mapping[str, Any]]:
+    return [figures for model in models for figures in model["results"][kind]["groups"].values()]
+
+
+def _figure(figure: Mapping[str, Any] | None, *format_: Any) -> Markup:
+    """As `with_interval`, the interval smaller."""
+    value, _, bounds = with_interval(figure, *format_).partition(" ")
+    return Markup("{} <small>{}</small>").format(value, bounds) if bounds else Markup(value)
+
+
+def _verdict(figure: Mapping[str, Any]) -> str:
     """Whether a difference is beyond chance: its interval lies on one side of zero."""
     if figure["interval"] is None:
         return ""
