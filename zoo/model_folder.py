@@ -2,7 +2,7 @@
 
 | file | holds |
 | --- | --- |
-| `config.json` | architecture, preprocessing, inference, classes, licences, provenance, artefacts (see the JSON schema) |
+| `config.json` | architecture, preprocessing, inference, classes, licences, provenance, list of artefacts |
 | `model.safetensors` | the weights |
 | `metrics.json` | measured rows, each keyed by the SHA-256 of the file that was measured |
 | `LICENSE`, `README.md` | licence of the weights; the card |
