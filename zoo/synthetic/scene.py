@@ -11,6 +11,8 @@ from functools import cached_property
 
 import numpy as np
 
+from zoo.errors import InputError
+
 __all__ = ["Block", "Building", "CameraSpec", "Crossing", "Optics", "Scene", "Sky", "Strip", "Street", "Thing", "describe"]
 
 Color = tuple[float, float, float]
@@ -292,7 +294,13 @@ def _vehicle_palette(rng: np.random.Generator) -> tuple[Color, ...]:
 
 
 def describe(seed: int) -> Scene:
-    """The scene of `seed`: same seed, same scene on every machine."""
+    """The scene of `seed`: same seed, same scene on every machine.
+
+    Raises:
+        InputError: If the seed is negative.
+    """
+    if seed < 0:
+        raise InputError(f"seed {seed} is negative; seeds are 0 or larger")
     rng = np.random.default_rng([20260, seed])
     kind = str(rng.choice(["town", "residential", "city", "boulevard", "rural", "industrial"], p=[0.34, 0.2, 0.2, 0.1, 0.08, 0.08]))
     start, end = -25.0, 190.0

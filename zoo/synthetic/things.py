@@ -333,12 +333,12 @@ def _bicycle(rng: np.random.Generator, variant: int) -> Mesh:
 def _motorcycle(rng: np.random.Generator, variant: int) -> Mesh:
     b = Builder(MOTORCYCLE)
     scooter = variant % 2 == 0
-    r = 0.24 if scooter else 0.31
-    base = 1.25 if scooter else 1.42
+    r = (0.24 if scooter else 0.31) * rng.uniform(0.93, 1.07)
+    base = (1.25 if scooter else 1.42) * rng.uniform(0.93, 1.07)
     for x in (-base / 2, base / 2):
         b.tubes([[x, -0.07, r]], [[x, 0.07, r]], r, r, 16, _DARK, Material.RUBBER, caps=True)
         b.tubes([[x, -0.075, r]], [[x, 0.075, r]], r * 0.6, r * 0.6, 10, (0.3, 0.3, 0.3), Material.METAL, caps=True)
-    b.ellipsoid([-0.35, 0, 0.6], [0.5, 0.2, 0.2], (0.5, 0.1, 0.1), Material.PAINT, slot=0)
+    b.ellipsoid([-0.35, 0, 0.6], [rng.uniform(0.42, 0.55), rng.uniform(0.16, 0.23), rng.uniform(0.15, 0.23)], (0.5, 0.1, 0.1), Material.PAINT, slot=0)
     b.ellipsoid([0.1, 0, 0.75 if not scooter else 0.4], [0.38, 0.19, 0.17], (0.5, 0.1, 0.1), Material.PAINT, slot=0)
     b.ellipsoid([-0.05, 0, 0.42], [0.32, 0.2, 0.22], (0.08, 0.08, 0.08), Material.METAL)
     b.box([-0.7, -0.14, 0.76], [0.0, 0.14, 0.84], _DARK, Material.RUBBER)

@@ -1,0 +1,147 @@
+"""`zoo synthetic`: official layouts read back, resuming, bad input."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zoo.cli import main
+from zoo.data import acdc, cityscapes
+from zoo.synthetic import render_frame
+
+pytest.importorskip("embreex", reason="the extra `synthetic` is not installed")
+
+COMMON = ["synthetic", "--size", "48x80", "--seed", "20", "--workers", "1"]
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def acdc_folder(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("acdc") / "data"
+    assert main([*COMMON, "--layout", "acdc", "--frames", "5", "--scenes", "1", "--out", str(out), "--severity", "5"]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def cityscapes_folder(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("cityscapes") / "data"
+    assert main([*COMMON, "--layout", "cityscapes", "--frames", "3", "--scenes", "2", "--out", str(out), "--split", "train"]) == 0
+    return out
+
+
+def test_cityscapes_files(cityscapes_folder: Path):
+    # 3 frames of 2 places: places 0 and 1 have 2 and 1. Names are {city}_{sequence}_{frame}.
+    names = [f"synthetic_{s:06d}_{k:06d}" for s, k in ((0, 0), (0, 1), (1, 0))]
+    images = cityscapes_folder / "leftImg8bit/train/synthetic"
+    assert sorted(path.name for path in images.iterdir()) == [f"{name}_leftImg8bit.png" for name in names]
+    labels = cityscapes_folder / "gtFine/train/synthetic"
+    kinds = ("color", "instanceIds", "labelIds", "labelTrainIds")
+    assert sorted(path.name for path in labels.iterdir()) == sorted(f"{n}_gtFine_{kind}.png" for n in names for kind in kinds)
+    # Modes and values, with Pillow alone: 8-bit ids 0..33, 16-bit id * 1000 + k, RGBA colours of the official table.
+    opened = {kind: Image.open(labels / f"{names[0]}_gtFine_{kind}.png") for kind in kinds}
+    assert {kind: image.mode for kind, image in opened.items()} == {
+        "color": "RGBA", "instanceIds": "I;16", "labelIds": "L", "labelTrainIds": "L"
+    }  # fmt: skip
+    assert {image.size for image in opened.values()} == {(80, 48)}
+    ids, instances = np.array(opened["labelIds"]), np.array(opened["instanceIds"]).astype(int)
+    assert (ids == 7).any() and ids.max() <= 33
+    np.testing.assert_array_equal(np.where(instances < 1000, instances, instances // 1000), ids)
+    np.testing.assert_array_equal(np.array(opened["labelTrainIds"])[ids == 7], 0)
+    assert (np.array(opened["color"])[ids == 7] == (128, 64, 128, 255)).all()
+
+
+def test_cityscapes_is_read_back(cityscapes_folder: Path):
+    data = cityscapes.read(cityscapes_folder, "train")
+    assert [frame.scene for frame in data.frames] == ["synthetic_000000", "synthetic_000000", "synthetic_000001"]
+    rendered = render_frame(21, size=(48, 80))  # place 1 has the second seed, and one frame
+    read = data.frames[2].camera
+    np.testing.assert_array_equal(read.image, rendered.camera.image)
+    np.testing.assert_array_equal(read.labels, rendered.camera.labels)
+    np.testing.assert_array_equal(read.instances, rendered.camera.instances)
+
+
+def test_acdc_is_read_back(acdc_folder: Path):
+    data = acdc.read(acdc_folder, "val")
+    groups = [frame.group for frame in data.frames]
+    # 5 frames take fog, night, rain, snow, fog; every one has a reference of the same place.
+    assert {group: groups.count(group) for group in set(groups)} == {"fog": 2, "night": 1, "rain": 1, "snow": 1, "reference": 5}
+    by_id = {frame.id: frame for frame in data.frames}
+    for frame in data.frames:
+        if frame.group == "reference":
+            adverse = by_id[frame.id.removesuffix("_ref")]
+            np.testing.assert_array_equal(frame.camera.labels, adverse.camera.labels)
+            assert not np.array_equal(frame.camera.image, adverse.camera.image)
+    fog = by_id["fog_GOPR0000_frame_000000"].camera
+    assert fog.invalid.any() and not fog.invalid.all()  # visibility 40 m
+    ids = Image.open(acdc_folder / "gt/fog/val/GOPR0000/GOPR0000_frame_000000_gt_invIds.png")
+    assert ids.mode == "L" and set(np.unique(np.array(ids))) == {0, 1}
+    assert data.source_group == "reference"
+
+
+def test_test_split_has_no_labels(tmp_path: Path):
+    out = tmp_path / "data"
+    assert main([*COMMON, "--layout", "acdc", "--frames", "1", "--conditions", "snow", "--split", "test", "--out", str(out)]) == 0
+    assert not (out / "gt").exists()
+    assert (out / "rgb_anon/snow/test/GOPR0000/GOPR0000_frame_000000_rgb_anon.png").is_file()
+
+
+def test_resume_equals_an_uninterrupted_run(acdc_folder: Path, tmp_path: Path):
+    whole = content(acdc_folder)
+    out = tmp_path / "data"
+    shutil.copytree(acdc_folder, out)
+    for missing in ("rgb_anon/rain", "gt/fog/val/GOPR0000/GOPR0000_frame_000004_gt_labelIds.png"):
+        path = out / missing
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    before = {name: (out / name).stat().st_mtime_ns for name in content(out)}
+    command = [*COMMON, "--layout", "acdc", "--frames", "5", "--scenes", "1", "--out", str(out), "--severity", "5", "--resume"]
+    assert main(command) == 0
+    assert content(out) == whole
+    kept = "rgb_anon/snow/val/GOPR0000/GOPR0000_frame_000003_rgb_anon.png"
+    assert (out / kept).stat().st_mtime_ns == before[kept]  # what was there is not rendered again
+
+
+def test_resume_refuses_other_settings_and_other_folders(acdc_folder: Path, tmp_path: Path, capsys):
+    command = [*COMMON, "--layout", "acdc", "--frames", "6", "--scenes", "1", "--severity", "5", "--resume"]
+    assert main([*command, "--out", str(acdc_folder)]) == 2
+    assert "was begun with frames 5, not 6" in capsys.readouterr().err
+    (tmp_path / "other").mkdir()
+    assert main([*command, "--out", str(tmp_path / "other")]) == 2
+    assert "was not begun by zoo synthetic" in capsys.readouterr().err
+    record = json.loads((acdc_folder / "synthetic.json").read_text())
+    assert record["frames"] == 5 and record["conditions"] == ["fog", "night", "rain", "snow"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--layout", "cityscape", "--frames", "1"], "unknown layout 'cityscape'; closest: cityscapes"),
+        (["--layout", "acdc", "--frames", "0"], "at least one frame"),
+        (["--layout", "acdc", "--frames", "2", "--scenes", "3"], "between 1 and the 2 frames"),
+        (["--layout", "acdc", "--frames", "1", "--size", "256"], "'256' is not HxW"),
+        (["--layout", "acdc", "--frames", "1", "--size", "4x9000"], "size 4x9000 cannot be rendered"),
+        (["--layout", "acdc", "--frames", "1", "--severity", "6"], "--severity 6 is outside 1 to 5"),
+        (["--layout", "acdc", "--frames", "1", "--conditions", "fog,clear"], "'clear' does not occur in acdc"),
+        (["--layout", "cityscapes", "--frames", "1", "--conditions", "frog"], "closest: fog"),
+        (["--layout", "acdc", "--frames", "1", "--split", "vall"], "unknown split 'vall'; closest: val"),
+        (["--layout", "acdc", "--frames", "1", "--seed", "-1"], "seeds are 0 or larger"),
+    ],
+)
+def test_bad_input(words: list[str], message: str, tmp_path: Path, capsys):
+    assert main(["synthetic", *words, "--out", str(tmp_path / "data")]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "data").exists()
+
+
+def test_existing_folder_is_refused(tmp_path: Path, capsys):
+    assert main([*COMMON, "--layout", "acdc", "--frames", "1", "--out", str(tmp_path)]) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
