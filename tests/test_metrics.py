@@ -197,6 +197,13 @@ def test_video_with_five_sequences_resamples_whole_sequences():
     assert (per_sequence[:, :, 0].sum(1) == 5).all()
 
 
+def test_frames_of_one_place_are_drawn_together_where_places_repeat():
+    drawn = resample(["a", "b", "a", "b"], False, "x", together=True, replicates=50)
+    assert (drawn.unit, drawn.units) == ("scenes", 2)
+    assert (drawn.weights[:, :2] == drawn.weights[:, 2:]).all()
+    assert set(drawn.weights.ravel()) == {0, 1, 2}
+
+
 def test_video_with_few_sequences_resamples_blocks_of_ten():
     drawn = resample(["a"] * 40 + ["b"] * 20, True, "x", replicates=4000)
     assert (drawn.unit, drawn.units) == ("blocks of 10 frames", 6)

@@ -16,17 +16,18 @@ from zoo.errors import InputError, IntegrityError, MissingExtraError
 from zoo.synthetic import iter_frames, render_frame, render_scene
 from zoo.synthetic.annotate import close_crowns, close_fences
 from zoo.synthetic.camera import camera_from_pixels, ego_from_camera, intrinsics_of
+from zoo.synthetic.describe import describe
 from zoo.synthetic.embedded import EMBEDDED_SEEDS, embedded_frames
 from zoo.synthetic.light import light_of
 from zoo.synthetic.mesh import Builder, concatenate, place
-from zoo.synthetic.scene import CameraSpec, describe
+from zoo.synthetic.scene import CameraSpec
 from zoo.synthetic.things import KINDS, VARIANTS, template
 
 pytest.importorskip("embreex", reason="the extra `synthetic` is not installed")
 
-from zoo.synthetic.cast import Caster  # noqa: E402
-from zoo.synthetic.render import World, render_world, stops  # noqa: E402
-from zoo.synthetic.shade import shade  # noqa: E402
+from zoo.synthetic.cast import Caster
+from zoo.synthetic.render import World, render_world, stops
+from zoo.synthetic.shade import shade
 
 SIZE = (96, 160)
 SPEC = CameraSpec(fov_deg=90.0, height_m=1.5, pitch_deg=0.0, roll_deg=0.0, yaw_deg=0.0, forward_m=0.0)
@@ -128,9 +129,18 @@ def test_fog_follows_beer_and_lambert(world: World):
     eye, directions, intrinsics = rays((5, 5))
     hits = caster.trace(np.broadcast_to(eye, directions.shape), directions)
     shaded = shade(
-        world.scene, caster, light, np.zeros((0, 3)), eye, directions, hits, np.ones(25, np.float32), 0.01,
-        np.random.default_rng(0), np.eye(4),
-    )  # fmt: skip
+        world.scene,
+        caster,
+        light,
+        np.zeros((0, 3)),
+        eye,
+        directions,
+        hits,
+        np.ones(25, np.float32),
+        0.01,
+        np.random.default_rng(0),
+        np.eye(4),
+    )
     range_m = 40 * np.linalg.norm(directions, axis=1)
     expected = light.airlight * (1 - np.exp(-light.extinction * range_m))[:, None]
     np.testing.assert_allclose(shaded.radiance, expected, rtol=0.02)  # black is 0.4 % grey here
@@ -163,8 +173,11 @@ def test_a_place_is_the_same_under_every_condition(world: World):
     night, fog = frames[2].camera, frames[3].camera
     assert night.image.mean() < 0.6 * first.image.mean()
     # In 150 m of visibility, contrast has fallen to 5 % at 150 m: exactly the surfaces beyond are invalid.
-    rays_per_metre = np.linalg.norm(np.linalg.inv(fog.intrinsics) @ np.stack(
-        [*np.meshgrid(np.arange(SIZE[1]), np.arange(SIZE[0])), np.ones(SIZE)]).reshape(3, -1), axis=0).reshape(SIZE)  # fmt: skip
+    rays_per_metre = np.linalg.norm(
+        np.linalg.inv(fog.intrinsics)
+        @ np.stack([*np.meshgrid(np.arange(SIZE[1]), np.arange(SIZE[0])), np.ones(SIZE)]).reshape(3, -1),
+        axis=0,
+    ).reshape(SIZE)
     range_m = fog.depth_m * rays_per_metre
     sure = np.isfinite(range_m) & (np.abs(range_m - 150) > 0.1)
     np.testing.assert_array_equal(fog.invalid[sure], (range_m > 150)[sure])
@@ -187,7 +200,9 @@ def test_instances_are_coded_as_in_cityscapes():
 
 
 def test_same_seed_same_bytes_whatever_the_workers():
-    settings = dict(size=(24, 40), frames_per_scene=2, conditions=[Condition.parse(n) for n in ("clear", "rain", "night")])
+    settings = dict(
+        size=(24, 40), frames_per_scene=2, conditions=[Condition.parse(n) for n in ("clear", "rain", "night")]
+    )
     # Two places, so that two processes share the work.
     alone = list(iter_frames(3, 7, **settings))
     spread = list(iter_frames(3, 7, workers=2, **settings))
@@ -202,7 +217,8 @@ def test_scene_yields_frames_along_the_way():
     frames = list(render_scene(3, 3, size=(24, 40)))
     x = np.array([frame.world_from_ego[:3, 3] for frame in frames])
     speed = np.linalg.norm(np.diff(x, axis=0), axis=1) / np.diff([frame.timestamp_us for frame in frames]) * 1e6
-    np.testing.assert_allclose(speed, describe(3).ego_speed, rtol=0.05)  # the lane is a little longer or shorter than the centre
+    # The lane is a little longer or shorter than the centre line.
+    np.testing.assert_allclose(speed, describe(3).ego_speed, rtol=0.05)
     later = next(iter(render_scene(3, 3, size=(24, 40), start=2)))
     assert later.camera.image.tobytes() == frames[2].camera.image.tobytes()
 
@@ -213,8 +229,16 @@ def test_streets_differ_in_topology():
     assert {scene.street.lanes for scene in scenes} >= {2, 3, 4}
     assert len({len(scene.crossings) for scene in scenes}) >= 3
     assert len({tuple(c.side for c in scene.crossings) for scene in scenes}) > 8
-    assert {scene.extra["kind"] for scene in scenes} >= {"town", "residential", "city", "boulevard", "rural", "industrial"}
-    assert any(any(scene.street.bend) for scene in scenes) and any(any(scene.street.grade) for scene in scenes)
+    assert {scene.extra["kind"] for scene in scenes} >= {
+        "town",
+        "residential",
+        "city",
+        "boulevard",
+        "rural",
+        "industrial",
+    }
+    assert any(any(scene.street.bend) for scene in scenes)
+    assert any(any(scene.street.grade) for scene in scenes)
 
 
 @pytest.mark.parametrize("kind", ["car", "truck", "bus", "train", "motorcycle", "bicycle", "person", "sign", "tree"])
@@ -232,11 +256,16 @@ def test_fence_holes_belong_to_the_fence():
     out = close_fences(label, distance, sheet, np.array([0, 0, 0.5]), directions, np.arange(3))
     assert out.tolist() == [4, 2, 13]
     assert label.tolist() == [2, 2, 13]
-    assert close_fences(label, distance, sheet, np.array([0, 0, 0.5]), directions, np.array([1, 2])).tolist() == [2, 2, 13]
+    assert close_fences(label, distance, sheet, np.array([0, 0, 0.5]), directions, np.array([1, 2])).tolist() == [
+        2,
+        2,
+        13,
+    ]
 
 
 def test_gaps_in_crowns_belong_to_the_tree():
-    # A crown of every second pixel 20 m away before the sky: closed. A car that shows through it: not. A lone twig: not.
+    # A crown of every second pixel 20 m away before the sky is closed; a car that shows through it stays a car, and a
+    # lone twig a twig.
     label, depth = np.full((40, 60), 10, np.uint8), np.full((40, 60), np.inf, np.float32)
     label[10:21, 10:31:2], depth[10:21, 10:31:2] = 8, 20.0
     label[15, 15], depth[15, 15] = 13, 30.0
@@ -244,7 +273,8 @@ def test_gaps_in_crowns_belong_to_the_tree():
     out = close_crowns(label, depth, 2)
     assert (np.delete(out[12:19, 12:29].ravel(), (15 - 12) * 17 + 3) == 8).all()
     assert out[15, 15] == 13
-    assert (out[:, 45:50] == 10).all() and (out[:, 51:] == 10).all()
+    assert (out[:, 45:50] == 10).all()
+    assert (out[:, 51:] == 10).all()
     assert (out[:8] == 10).all()
     # A wall in front of the leaves is no gap.
     label[12, 13], depth[12, 13] = 3, 5.0
@@ -253,13 +283,15 @@ def test_gaps_in_crowns_belong_to_the_tree():
 
 def test_embedded_frames():
     frames = embedded_frames()
-    assert len(frames) == 20 and {frame.group for frame in frames} == {"clear", "night", "fog", "rain", "snow"}
+    assert len(frames) == 20
+    assert {frame.group for frame in frames} == {"clear", "night", "fog", "rain", "snow"}
     assert min(EMBEDDED_SEEDS) >= 10_000_000
     seen: set[int] = set()
     for start in range(0, 20, 5):
         labels = frames[start].camera.labels
         seen |= set(np.unique(labels).tolist())
-        assert labels.shape == (256, 512) and frames[start].camera.image.shape == (256, 512, 3)
+        assert labels.shape == (256, 512)
+        assert frames[start].camera.image.shape == (256, 512, 3)
         for frame in frames[start + 1 : start + 5]:
             assert frame.scene == frames[start].scene
             np.testing.assert_array_equal(frame.camera.labels, labels)

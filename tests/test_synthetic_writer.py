@@ -26,14 +26,21 @@ def content(folder: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def acdc_folder(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("acdc") / "data"
-    assert main([*COMMON, "--layout", "acdc", "--frames", "5", "--scenes", "1", "--out", str(out), "--severity", "5"]) == 0
+    assert (
+        main([*COMMON, "--layout", "acdc", "--frames", "5", "--scenes", "1", "--out", str(out), "--severity", "5"]) == 0
+    )
     return out
 
 
 @pytest.fixture(scope="module")
 def cityscapes_folder(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("cityscapes") / "data"
-    assert main([*COMMON, "--layout", "cityscapes", "--frames", "3", "--scenes", "2", "--out", str(out), "--split", "train"]) == 0
+    assert (
+        main(
+            [*COMMON, "--layout", "cityscapes", "--frames", "3", "--scenes", "2", "--out", str(out), "--split", "train"]
+        )
+        == 0
+    )
     return out
 
 
@@ -44,15 +51,21 @@ def test_cityscapes_files(cityscapes_folder: Path):
     assert sorted(path.name for path in images.iterdir()) == [f"{name}_leftImg8bit.png" for name in names]
     labels = cityscapes_folder / "gtFine/train/synthetic"
     kinds = ("color", "instanceIds", "labelIds", "labelTrainIds")
-    assert sorted(path.name for path in labels.iterdir()) == sorted(f"{n}_gtFine_{kind}.png" for n in names for kind in kinds)
+    assert sorted(path.name for path in labels.iterdir()) == sorted(
+        f"{n}_gtFine_{kind}.png" for n in names for kind in kinds
+    )
     # Modes and values, with Pillow alone: 8-bit ids 0..33, 16-bit id * 1000 + k, RGBA colours of the official table.
     opened = {kind: Image.open(labels / f"{names[0]}_gtFine_{kind}.png") for kind in kinds}
     assert {kind: image.mode for kind, image in opened.items()} == {
-        "color": "RGBA", "instanceIds": "I;16", "labelIds": "L", "labelTrainIds": "L"
-    }  # fmt: skip
+        "color": "RGBA",
+        "instanceIds": "I;16",
+        "labelIds": "L",
+        "labelTrainIds": "L",
+    }
     assert {image.size for image in opened.values()} == {(80, 48)}
     ids, instances = np.array(opened["labelIds"]), np.array(opened["instanceIds"]).astype(int)
-    assert (ids == 7).any() and ids.max() <= 33
+    assert (ids == 7).any()
+    assert ids.max() <= 33
     np.testing.assert_array_equal(np.where(instances < 1000, instances, instances // 1000), ids)
     np.testing.assert_array_equal(np.array(opened["labelTrainIds"])[ids == 7], 0)
     assert (np.array(opened["color"])[ids == 7] == (128, 64, 128, 255)).all()
@@ -72,7 +85,13 @@ def test_acdc_is_read_back(acdc_folder: Path):
     data = acdc.read(acdc_folder, "val")
     groups = [frame.group for frame in data.frames]
     # 5 frames take fog, night, rain, snow, fog; every one has a reference of the same place.
-    assert {group: groups.count(group) for group in set(groups)} == {"fog": 2, "night": 1, "rain": 1, "snow": 1, "reference": 5}
+    assert {group: groups.count(group) for group in set(groups)} == {
+        "fog": 2,
+        "night": 1,
+        "rain": 1,
+        "snow": 1,
+        "reference": 5,
+    }
     by_id = {frame.id: frame for frame in data.frames}
     for frame in data.frames:
         if frame.group == "reference":
@@ -80,15 +99,23 @@ def test_acdc_is_read_back(acdc_folder: Path):
             np.testing.assert_array_equal(frame.camera.labels, adverse.camera.labels)
             assert not np.array_equal(frame.camera.image, adverse.camera.image)
     fog = by_id["fog_GOPR0000_frame_000000"].camera
-    assert fog.invalid.any() and not fog.invalid.all()  # visibility 40 m
+    # Visibility is 40 m.
+    assert fog.invalid.any()
+    assert not fog.invalid.all()
     ids = Image.open(acdc_folder / "gt/fog/val/GOPR0000/GOPR0000_frame_000000_gt_invIds.png")
-    assert ids.mode == "L" and set(np.unique(np.array(ids))) == {0, 1}
+    assert ids.mode == "L"
+    assert set(np.unique(np.array(ids))) == {0, 1}
     assert data.source_group == "reference"
 
 
 def test_test_split_has_no_labels(tmp_path: Path):
     out = tmp_path / "data"
-    assert main([*COMMON, "--layout", "acdc", "--frames", "1", "--conditions", "snow", "--split", "test", "--out", str(out)]) == 0
+    assert (
+        main(
+            [*COMMON, "--layout", "acdc", "--frames", "1", "--conditions", "snow", "--split", "test", "--out", str(out)]
+        )
+        == 0
+    )
     assert not (out / "gt").exists()
     assert (out / "rgb_anon/snow/test/GOPR0000/GOPR0000_frame_000000_rgb_anon.png").is_file()
 
@@ -101,7 +128,20 @@ def test_resume_equals_an_uninterrupted_run(acdc_folder: Path, tmp_path: Path):
         path = out / missing
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     before = {name: (out / name).stat().st_mtime_ns for name in content(out)}
-    command = [*COMMON, "--layout", "acdc", "--frames", "5", "--scenes", "1", "--out", str(out), "--severity", "5", "--resume"]
+    command = [
+        *COMMON,
+        "--layout",
+        "acdc",
+        "--frames",
+        "5",
+        "--scenes",
+        "1",
+        "--out",
+        str(out),
+        "--severity",
+        "5",
+        "--resume",
+    ]
     assert main(command) == 0
     assert content(out) == whole
     kept = "rgb_anon/snow/val/GOPR0000/GOPR0000_frame_000003_rgb_anon.png"
@@ -116,7 +156,8 @@ def test_resume_refuses_other_settings_and_other_folders(acdc_folder: Path, tmp_
     assert main([*command, "--out", str(tmp_path / "other")]) == 2
     assert "was not begun by zoo synthetic" in capsys.readouterr().err
     record = json.loads((acdc_folder / "synthetic.json").read_text())
-    assert record["frames"] == 5 and record["conditions"] == ["fog", "night", "rain", "snow"]
+    assert record["frames"] == 5
+    assert record["conditions"] == ["fog", "night", "rain", "snow"]
 
 
 @pytest.mark.parametrize(
@@ -137,7 +178,8 @@ def test_resume_refuses_other_settings_and_other_folders(acdc_folder: Path, tmp_
 def test_bad_input(words: list[str], message: str, tmp_path: Path, capsys):
     assert main(["synthetic", *words, "--out", str(tmp_path / "data")]) == 2
     error = capsys.readouterr().err
-    assert message in error and error.count("\n") == 1
+    assert message in error
+    assert error.count("\n") == 1
     assert not (tmp_path / "data").exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -14,9 +15,11 @@ from zoo.training.command import parse
 from zoo.training.loop import WeightAverage, load_checkpoint, poly_factor
 from zoo.training.samples import stream_order
 from zoo.training.segmenter import train
+from zoo.training.segmenter_parts import split_training
 
 import zoo
 from zoo.cli import main
+from zoo.data import open_dataset
 from zoo.errors import InputError
 from zoo.model_folder import ModelFolder
 
@@ -169,3 +172,21 @@ def test_wrong_use(camvid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "unknown model" in error("--model", "nothing")
     assert "neither a name in the catalogue nor a folder" in error("--init", tmp_path / "nowhere")
     assert "not released" in error("--init", "clcp-vit-s-a2d2")
+
+
+def test_held_back_frames_are_whole_scenes_at_the_end(tmp_path: Path) -> None:
+    for scene, count in ((1, 4), (2, 3), (3, 3)):
+        for number in range(count):
+            stem = f"town_{scene:06d}_{number:06d}"
+            for folder, suffix, mode in (("leftImg8bit", "leftImg8bit", "RGB"), ("gtFine", "gtFine_labelIds", "L")):
+                path = tmp_path / folder / "train" / "town" / f"{stem}_{suffix}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new(mode, (4, 4)).save(path)
+    dataset = open_dataset("cityscapes", tmp_path, "train")
+    # 20 % of 10 frames is 2, but the last scene has 3, and a place is either trained on or decided with.
+    training, held = split_training(dataset, 0.2)
+    assert (len(training), len(held)) == (7, 3)
+    assert {frame.scene for frame in held} == {"town_000003"}
+    with pytest.raises(InputError, match="one scene only"):
+        split_training(dataclasses.replace(dataset, frames=dataset.frames[:4]), 0.5)
+    assert split_training(dataset, 0.0) == (dataset.frames, ())

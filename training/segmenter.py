@@ -87,7 +87,7 @@ class Settings:
     augmentation: Augmentation = field(default_factory=Augmentation)
     """How samples are varied."""
     holdout: float = 0.0
-    """Share of each training sequence (its end) that is held back to decide which step is kept; 0 keeps the last."""
+    """Share held back to decide which step is kept (the last scenes; of CamVid the end of each sequence); 0: none."""
     evaluate_every: int = 2000
     """Steps between evaluations on the held-back frames."""
     checkpoint_every: int = 1000
@@ -148,12 +148,14 @@ def train(settings: Settings) -> Path:
 
     keep_freed_memory()
     _check(settings)
-    _claim(settings)
+    _refuse_other_run(settings)
     fabric = Fabric(accelerator=settings.device, devices=settings.devices, precision=settings.precision)
     fabric.launch()
     recipe = _Data.read(settings)
     torch.manual_seed(settings.seed)
     model, entry = initial_model(settings, recipe.classes)
+    if fabric.is_global_zero:  # not before everything that was asked for has been found
+        write_json(settings.out / "settings.json", plain(settings))
     preprocessing = Preprocessing.from_json(entry.preprocessing)
     if settings.frozen_encoder:
         model.encoder.requires_grad_(False)
@@ -257,21 +259,20 @@ def _check(settings: Settings) -> None:
         raise InputError(f"mixture has {len(settings.mixture)} shares, but there are {len(settings.data)} data sets")
 
 
-def _claim(settings: Settings) -> None:
-    """Refuses a folder that holds another run; writes the settings."""
+def _refuse_other_run(settings: Settings) -> None:
+    """Raises an `InputError` if the folder holds a run that these settings do not continue."""
     path = settings.out / "settings.json"
-    values = plain(settings)
-    if path.exists():
-        if not settings.resume:
-            raise InputError(f"{settings.out} holds a run already; go on with --resume or choose another folder")
-        former = json.loads(path.read_text())
-        free = {"resume", "max_minutes", "workers", "cache", "checkpoint_every", "out"}
-        changed = [key for key in values if key not in free and values[key] != former.get(key)]
-        if changed:
-            raise InputError(f"{settings.out} holds a run with another {', '.join(changed)}; give the same settings")
-    elif settings.resume and (settings.out / "last.pt").exists():
-        raise InputError(f"{settings.out} holds a checkpoint, but no settings.json")
-    write_json(path, values)
+    if not path.exists():
+        if (settings.out / "last.pt").exists():
+            raise InputError(f"{settings.out} holds a checkpoint, but no settings.json; choose another folder")
+        return
+    if not settings.resume:
+        raise InputError(f"{settings.out} holds a run already; go on with --resume or choose another folder")
+    values, former = plain(settings), json.loads(path.read_text())
+    free = {"resume", "max_minutes", "workers", "cache", "checkpoint_every", "out"}
+    changed = [key for key in values if key not in free and values[key] != former.get(key)]
+    if changed:
+        raise InputError(f"{settings.out} holds a run with another {', '.join(changed)}; give the same settings")
 
 
 def plain(settings: Settings) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from zoo.licences import licence_text
 from zoo.model_folder import CARD, CONFIG, FORMAT, METRICS, ModelFolder, write_manifest
 from zoo.weights import assign, parse, serialise
 
-__all__ = ["initial_model", "publish", "read_training_data"]
+__all__ = ["initial_model", "publish", "read_training_data", "split_training"]
 
 
 def read_training_data(settings: Any) -> tuple[ClassTable, list[Source], list[tuple[Frame, np.ndarray]], list[str]]:
@@ -38,7 +38,7 @@ def read_training_data(settings: Any) -> tuple[ClassTable, list[Source], list[tu
     sources, holdout, names = [], [], []
     for dataset, share in zip(datasets, shares, strict=True):
         label_map = _label_map(dataset.classes, classes)
-        frames, held = _split(dataset, settings.holdout)
+        frames, held = split_training(dataset, settings.holdout)
         sources.append(Source(frames, label_map, share))
         holdout += [(frame, label_map) for frame in held]
         names.append(f"{dataset.kind} {dataset.split}, fingerprint {dataset.fingerprint()}")
@@ -60,22 +60,19 @@ def _label_map(source: ClassTable, target: ClassTable) -> np.ndarray:
     return table
 
 
-def _split(dataset: Dataset, holdout: float) -> tuple[tuple[Frame, ...], tuple[Frame, ...]]:
-    """Frames to train on and frames to decide with: the end of each scene; never CamVid's dusk sequence."""
+def split_training(dataset: Dataset, holdout: float) -> tuple[tuple[Frame, ...], tuple[Frame, ...]]:
+    """Frames to train on and frames to decide with: the last scenes; for CamVid the end of each day sequence."""
     if dataset.kind == "camvid":
         from zoo.data.camvid import training_split
 
         return training_split(dataset, holdout)
-    scenes: dict[str, list[Frame]] = {}
-    for frame in dataset.frames:
-        scenes.setdefault(frame.scene, []).append(frame)
-    training: list[Frame] = []
-    held: list[Frame] = []
-    for frames in scenes.values():
-        count = round(len(frames) * holdout)
-        training += frames[: len(frames) - count]
-        held += frames[len(frames) - count :]
-    return tuple(training), tuple(held)
+    frames = dataset.frames
+    cut = len(frames) - round(len(frames) * holdout)
+    while 0 < cut < len(frames) and frames[cut].scene == frames[cut - 1].scene:
+        cut -= 1  # a place is either trained on or decided with
+    if cut == 0:
+        raise InputError(f"{dataset.kind} train has one scene only; its end cannot be held back: --holdout 0")
+    return frames[:cut], frames[cut:]
 
 
 def initial_model(settings: Any, classes: ClassTable) -> tuple[nn.Module, Entry]:
