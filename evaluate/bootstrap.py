@@ -1,9 +1,9 @@
 """95 % bootstrap intervals from per-frame records, by resampling what is independent.
 
-Images of an image data set are resampled one by one. Neighbouring frames of a video show nearly the same, so there
-whole sequences are resampled, or, with fewer than five of them, blocks of ten consecutive frames (circular within the
-sequence, so that every frame is drawn equally often). Two models are compared on the same resamples, which removes
-what they share; a source and a target domain are resampled independently.
+Images of an image data set are resampled one by one, unless several show the same place. Neighbouring frames of a
+video show nearly the same, so there whole sequences are resampled, or, with fewer than five of them, blocks of ten
+consecutive frames (circular within the sequence, so that every frame is drawn equally often). Two models are compared
+on the same resamples, which removes what they share; a source and a target domain are resampled independently.
 
 Sources: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), percentile intervals; Politis and Romano,
 "A circular block-resampling procedure for stationary data" (1992).
@@ -50,19 +50,24 @@ class Resampling:
         return (self.weights @ flat).reshape(-1, *records.shape[1:])
 
 
-def resample(scenes: Sequence[str], video: bool, seed: str, replicates: int = REPLICATES) -> Resampling:
+def resample(
+    scenes: Sequence[str], video: bool, seed: str, *, together: bool = False, replicates: int = REPLICATES
+) -> Resampling:
     """Draws the replicates for the frames of one condition.
 
     Args:
         scenes: Sequence of every frame, in order.
         video: Neighbouring frames of a sequence are alike.
         seed: Any text; the same text and frames give the same draws.
+        together: Frames of a scene are one unit, however few scenes there are.
         replicates: R.
     """
     rng = np.random.default_rng(zlib.crc32(seed.encode()))
     names = list(dict.fromkeys(scenes))
     members = [np.flatnonzero([scene == name for scene in scenes]) for name in names]
-    if not video:
+    if together:
+        blocks, draws, unit = members, len(members), "scenes"
+    elif not video:
         blocks, draws, unit = [np.array([i]) for i in range(len(scenes))], len(scenes), "images"
     elif len(names) >= MIN_SEQUENCES:
         blocks, draws, unit = members, len(members), "sequences"
@@ -79,7 +84,7 @@ def resample(scenes: Sequence[str], video: bool, seed: str, replicates: int = RE
     picks = rng.integers(len(blocks), size=(replicates, draws))
     rows = np.arange(replicates)[:, None] * len(blocks)
     drawn = np.bincount((picks + rows).ravel(), minlength=replicates * len(blocks)).reshape(replicates, len(blocks))
-    if not video:
+    if unit == "images":
         return Resampling(drawn.astype(np.float64), unit, draws)
     membership = np.zeros((len(blocks), len(scenes)))
     for row, block in enumerate(blocks):

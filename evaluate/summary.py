@@ -78,7 +78,8 @@ def measure(dataset: Dataset, frames: Sequence[Frame], records: Sequence[Tally],
         records: Their records.
         group: Name, which seeds the resampling: all models get the same draws.
     """
-    drawn = resample([frame.scene for frame in frames], dataset.video, f"{dataset.kind}:{group}")
+    scenes = [frame.scene for frame in frames]
+    drawn = resample(scenes, dataset.video, f"{dataset.kind}:{group}", together=dataset.repeated_scenes)
     matrices = np.stack([record.matrix for record in records])
     matrix, matrix_replicates = matrices.sum(0), drawn.sums(matrices)
     calibrations = np.stack([record.calibration for record in records])
@@ -90,7 +91,7 @@ def measure(dataset: Dataset, frames: Sequence[Frame], records: Sequence[Tally],
     value = float(mean_iou(matrix, absent))
     json = {
         "frames": len(frames),
-        "scenes": len({frame.scene for frame in frames}),
+        "scenes": len(set(scenes)),
         "pixels": int(matrix.sum()),
         "resampled": None if drawn.weights is None else {"unit": drawn.unit, "units": drawn.units},
         "miou": _figure(value, replicates),

@@ -32,6 +32,8 @@ class Dataset:
         classes: Meaning of the labels.
         frames: In a fixed order, so that blocks of consecutive frames of one scene stay together.
         video: Neighbouring frames show nearly the same; intervals are then computed over sequences or blocks.
+        repeated_scenes: Frames of one scene show the same place (under several conditions), so they are resampled
+            together; otherwise images of an image data set are taken as independent.
         source_group: Group whose mIoU is the denominator of rPD unless another is named; `None` if there is none.
         source_data: Kind of the data set whose mIoU is that denominator instead, where it is evaluated in the same
             run (ACDC: `cityscapes`, as in the literature).
@@ -49,6 +51,7 @@ class Dataset:
     classes: ClassTable
     frames: tuple[Frame, ...]
     video: bool = False
+    repeated_scenes: bool = False
     source_group: str | None = None
     source_data: str | None = None
     outside_pool: tuple[str, ...] = ()

@@ -21,6 +21,10 @@ def read(root: Path | None, split: str) -> Dataset:
         split=split,
         classes=CITYSCAPES,
         frames=tuple(embedded_frames()),
+        repeated_scenes=True,
         source_group="clear",
-        caveats=("The frames are rendered: they compare models and conditions, and say nothing absolute about roads.",),
+        caveats=(
+            "The embedded frames are rendered and few: four places under five conditions. They show that everything "
+            "works and compare models; they say nothing absolute about real roads.",
+        ),
     )
