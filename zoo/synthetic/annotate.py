@@ -1,4 +1,4 @@
-"""Labels as a human annotator draws them: what shows through a fence or a crown of leaves belongs to the fence or the tree.
+"""Labels as a human annotator draws them: what shows through a fence or a crown belongs to the fence or the tree.
 
 Cityscapes defines a fence as a structure whose holes belong to it, and the polygons of all street data sets go around a
 tree, not around its leaves. Rays alone would give the sky between two twigs.
@@ -9,11 +9,11 @@ from __future__ import annotations
 import numpy as np
 
 from zoo.synthetic.cast import FAR, Caster
+from zoo.synthetic.mesh import Label
 
 __all__ = ["close_crowns", "close_fences"]
 
-BUILDING, WALL, FENCE, VEGETATION, SKY = 2, 3, 4, 8, 10
-_BEHIND = (BUILDING, WALL, FENCE, SKY, 9)
+_BEHIND = (Label.BUILDING, Label.WALL, Label.FENCE, Label.SKY, Label.TERRAIN)
 
 
 def close_fences(
@@ -33,13 +33,13 @@ def close_fences(
     found = sheets.trace(np.broadcast_to(eye, toward.shape), toward)
     passed = (found.face >= 0) & (found.distance < np.minimum(distance.take(tried), FAR))
     out = label.copy()
-    out[tried[passed]] = FENCE
+    out[tried[passed]] = Label.FENCE
     return out
 
 
 def close_crowns(label: np.ndarray, depth: np.ndarray, radius: int) -> np.ndarray:
-    """`(H, W)` labels where gaps in vegetation up to `2 * radius` pixels wide are vegetation, if what shows is farther."""
-    plants = label == VEGETATION
+    """`(H, W)` labels where gaps in vegetation up to `2 * radius` pixels wide are vegetation, if farther."""
+    plants = label == Label.VEGETATION
     if radius < 1 or not plants.any():
         return label
     closed = ~_grown(~_grown(plants, radius), radius)
@@ -47,7 +47,7 @@ def close_crowns(label: np.ndarray, depth: np.ndarray, radius: int) -> np.ndarra
     near = _box_sum(np.where(plants, np.minimum(depth, 1e4), 0).astype(np.float32), radius) / np.maximum(count, 1)
     # A gap needs a fifth of its surroundings to be leaves or twigs: a lone twig does not swallow the sky around it.
     gap = closed & np.isin(label, _BEHIND) & (depth > 1.1 * near) & (count > 0.2 * (2 * radius + 1) ** 2)
-    return np.where(gap, np.uint8(VEGETATION), label)
+    return np.where(gap, np.uint8(Label.VEGETATION), label)
 
 
 def _grown(mask: np.ndarray, radius: int) -> np.ndarray:

@@ -26,7 +26,11 @@ def ego_from_camera(spec: CameraSpec) -> np.ndarray:
     yaw, pitch, roll = np.radians([spec.yaw_deg, spec.pitch_deg, spec.roll_deg])
     axes = np.array([[0, 0, 1.0], [-1, 0, 0], [0, -1, 0]])
     cy, sy, cp, sp, cr, sr = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
-    turn = np.array([[cy, -sy, 0], [sy, cy, 0], [0, 0, 1]]) @ np.array([[cp, 0, -sp], [0, 1, 0], [sp, 0, cp]]) @ np.array([[1, 0, 0], [0, cr, -sr], [0, sr, cr]])
+    turn = (
+        np.array([[cy, -sy, 0], [sy, cy, 0], [0, 0, 1]])
+        @ np.array([[cp, 0, -sp], [0, 1, 0], [sp, 0, cp]])
+        @ np.array([[1, 0, 0], [0, cr, -sr], [0, sr, cr]])
+    )
     pose = np.eye(4)
     pose[:3, :3] = turn @ axes
     pose[:3, 3] = [spec.forward_m, spec.left_m, spec.height_m]
@@ -109,7 +113,9 @@ def _tone_table(optics: Optics) -> np.ndarray:
     return (np.clip(0.5 + (x - 0.5) * optics.contrast, 0, 1) * 0.6 + x * 0.4).astype(np.float32)
 
 
-def take_picture(radiance: np.ndarray, optics: Optics, light: Light, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def take_picture(
+    radiance: np.ndarray, optics: Optics, light: Light, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """A picture of `(H, W, 3)` radiance: exposure, glare, vignetting, blur, noise, tone curve, compression.
 
     Returns:

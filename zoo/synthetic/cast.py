@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,7 @@ class Caster:
         MissingExtraError: If embreex is not installed.
     """
 
-    def __init__(self, meshes: Sequence[Mesh], scenes: Sequence[object] | None = None) -> None:
+    def __init__(self, meshes: Sequence[Mesh], scenes: Sequence[Any] | None = None) -> None:
         self._scenes = list(scenes) if scenes is not None else [embree_scene(mesh) for mesh in meshes]
         self._starts = np.cumsum([0] + [len(mesh.faces) for mesh in meshes])
         self._meshes = list(meshes)
@@ -75,7 +76,9 @@ class Caster:
                 hit = np.nonzero((found["primID"] >= 0) & (found["tfar"] < distance))[0]
                 local = hit
             else:
-                found = scene.run(origins.take(some, axis=0), directions.take(some, axis=0), dists=distance.take(some), output=True)
+                found = scene.run(
+                    origins.take(some, axis=0), directions.take(some, axis=0), dists=distance.take(some), output=True
+                )
                 local = np.nonzero(found["primID"] >= 0)[0]
                 hit = some.take(local)
             if not len(hit):
@@ -167,7 +170,7 @@ def _upload(scene: object, vertices: np.ndarray, faces: np.ndarray) -> bool:
     return True
 
 
-def embree_scene(mesh: Mesh) -> object:
+def embree_scene(mesh: Mesh) -> Any:
     """The search tree of one mesh.
 
     Raises:

@@ -17,8 +17,8 @@ import tyro
 from zoo.condition import CONDITIONS, Condition
 from zoo.errors import InputError, closest, require
 from zoo.files import write_json
+from zoo.synthetic.describe import describe
 from zoo.synthetic.render import World, check_size, render_world, stops
-from zoo.synthetic.scene import describe
 from zoo.synthetic.writer import acdc_files, cityscapes_files, write_files
 
 __all__ = ["LAYOUTS", "Arguments", "run"]
@@ -101,14 +101,20 @@ def run(arguments: Arguments) -> int:
 
 def _plan(arguments: Arguments) -> tuple[_Plan, dict]:
     if arguments.layout not in LAYOUTS:
-        raise InputError(f"unknown layout {arguments.layout!r}{closest(arguments.layout, LAYOUTS)}; known: {', '.join(LAYOUTS)}")
+        raise InputError(
+            f"unknown layout {arguments.layout!r}{closest(arguments.layout, LAYOUTS)}; known: {', '.join(LAYOUTS)}"
+        )
     if arguments.split not in _SPLITS:
-        raise InputError(f"unknown split {arguments.split!r}{closest(arguments.split, _SPLITS)}; known: {', '.join(_SPLITS)}")
+        raise InputError(
+            f"unknown split {arguments.split!r}{closest(arguments.split, _SPLITS)}; known: {', '.join(_SPLITS)}"
+        )
     if arguments.frames < 1:
         raise InputError(f"--frames {arguments.frames}: at least one frame is needed")
     scenes = arguments.scenes or -(-arguments.frames // 8)
     if not 1 <= scenes <= arguments.frames:
-        raise InputError(f"--scenes {arguments.scenes}: between 1 and the {arguments.frames} frames, so that no place stays empty")
+        raise InputError(
+            f"--scenes {arguments.scenes}: between 1 and the {arguments.frames} frames, so that no place stays empty"
+        )
     if arguments.seed < 0:
         raise InputError(f"--seed {arguments.seed}: seeds are 0 or larger")
     if arguments.workers < 0:
@@ -121,15 +127,27 @@ def _plan(arguments: Arguments) -> tuple[_Plan, dict]:
     if not 1 <= arguments.severity <= 5:
         raise InputError(f"--severity {arguments.severity} is outside 1 to 5")
     allowed = CONDITIONS if arguments.layout == "cityscapes" else LAYOUTS["acdc"]
-    names = tuple(name.strip() for name in arguments.conditions.split(",")) if arguments.conditions else LAYOUTS[arguments.layout]
+    names = (
+        tuple(name.strip() for name in arguments.conditions.split(","))
+        if arguments.conditions
+        else LAYOUTS[arguments.layout]
+    )
     for name in names:
         if name not in allowed:
-            raise InputError(f"condition {name!r} does not occur in {arguments.layout}{closest(name, allowed)}; known: {', '.join(allowed)}")
+            hint = f"{closest(name, allowed)}; known: {', '.join(allowed)}"
+            raise InputError(f"condition {name!r} does not occur in {arguments.layout}{hint}")
     conditions = tuple(Condition.parse(name, arguments.severity) for name in names)
     settings = {
-        "layout": arguments.layout, "frames": arguments.frames, "scenes": scenes, "seed": arguments.seed, "size": list(size),
-        "split": arguments.split, "conditions": list(names), "severity": arguments.severity, "exact": arguments.exact,
-    }  # fmt: skip
+        "layout": arguments.layout,
+        "frames": arguments.frames,
+        "scenes": scenes,
+        "seed": arguments.seed,
+        "size": list(size),
+        "split": arguments.split,
+        "conditions": list(names),
+        "severity": arguments.severity,
+        "exact": arguments.exact,
+    }
     return _Plan(arguments.layout, arguments.split, size, conditions, arguments.exact, arguments.out), settings
 
 
@@ -148,7 +166,9 @@ def _check_same(record: Path, settings: dict) -> None:
         raise InputError(f"{record.parent} was not begun by zoo synthetic: no readable {_RECORD} in it") from error
     for key, value in settings.items():
         if before.get(key) != value:
-            raise InputError(f"{record.parent} was begun with {key} {before.get(key)}, not {value}; resume with the same settings")
+            raise InputError(
+                f"{record.parent} was begun with {key} {before.get(key)}, not {value}; resume with the same settings"
+            )
 
 
 def _jobs(arguments: Arguments, plan: _Plan) -> Iterator[_Job]:
@@ -190,9 +210,23 @@ def _render_job(job: _Job, plan: _Plan) -> int:
 
 
 def _render_all(jobs: list[_Job], plan: _Plan, workers: int, total: int, before: int) -> None:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (TextColumn("rendering"), BarColumn(), MofNCompleteColumn(), TextColumn("frames"), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("rendering"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("frames"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns) as progress:
         task = progress.add_task("frames", total=before + total, completed=before)
         if workers == 1:

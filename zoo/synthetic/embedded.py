@@ -40,7 +40,9 @@ def embedded_frames(folder: Path | None = None) -> tuple[Frame, ...]:
         index = json.loads((folder / "index.json").read_text("utf-8"))
         return tuple(_frame(folder, row) for row in index["frames"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise IntegrityError(f"{folder}/index.json is missing or damaged ({error}); install perception-zoo again") from error
+        raise IntegrityError(
+            f"{folder}/index.json is missing or damaged ({error}); install perception-zoo again"
+        ) from error
 
 
 def _frame(folder: Path, row: dict) -> Frame:
@@ -74,8 +76,8 @@ def write_embedded(out: Path, seeds: tuple[int, ...] = EMBEDDED_SEEDS, severity:
     """
     from PIL import Image
 
+    from zoo.synthetic.describe import describe
     from zoo.synthetic.render import World, render_world, stops
-    from zoo.synthetic.scene import describe
 
     rows = []
     with atomic_directory(out) as folder:
@@ -85,7 +87,9 @@ def write_embedded(out: Path, seeds: tuple[int, ...] = EMBEDDED_SEEDS, severity:
                 condition = Condition.parse(name, severity)
                 frame = render_world(world, 0, *stops(world.scene, 1)[0], condition, _SIZE)
                 camera = frame.camera
-                assert camera.labels is not None and camera.intrinsics is not None and camera.ego_from_camera is not None
+                assert camera.labels is not None
+                assert camera.intrinsics is not None
+                assert camera.ego_from_camera is not None
                 stem = f"{seed}_{name}"
                 with atomic_file(folder / f"{stem}.jpg") as handle:
                     Image.fromarray(camera.image).save(handle, "JPEG", quality=95, subsampling=0)
@@ -93,11 +97,16 @@ def write_embedded(out: Path, seeds: tuple[int, ...] = EMBEDDED_SEEDS, severity:
                     Image.fromarray(camera.labels).save(handle, "PNG", optimize=True)
                 rows.append(
                     {
-                        "id": stem, "scene": str(seed), "condition": name, "severity": condition.severity or severity,
-                        "image": f"{stem}.jpg", "labels": f"{stem}_labels.png",
-                        "intrinsics": camera.intrinsics.round(6).tolist(), "ego_from_camera": camera.ego_from_camera.round(9).tolist(),
+                        "id": stem,
+                        "scene": str(seed),
+                        "condition": name,
+                        "severity": condition.severity or severity,
+                        "image": f"{stem}.jpg",
+                        "labels": f"{stem}_labels.png",
+                        "intrinsics": camera.intrinsics.round(6).tolist(),
+                        "ego_from_camera": camera.ego_from_camera.round(9).tolist(),
                     }
-                )  # fmt: skip
+                )
         write_json(folder / "index.json", {"format": 1, "classes": "cityscapes", "size": list(_SIZE), "frames": rows})
 
 

@@ -135,8 +135,26 @@ def light_of(scene: Scene, condition: Condition) -> Light:
     airlight = 0.95 * horizon * np.array([1.0, 1.0, 1.0])
     if condition.time_of_day == "night":
         airlight = horizon + 0.03 * lamp * np.asarray(color)
-    return Light(to_sun, sun, zenith, horizon, ambient, cover, float(extinction), airlight, lamp, color, headlamp, lit, wet, snow, rain_rate, snow_rate,
-                 target, gain)
+    return Light(
+        to_sun,
+        sun,
+        zenith,
+        horizon,
+        ambient,
+        cover,
+        float(extinction),
+        airlight,
+        lamp,
+        color,
+        headlamp,
+        lit,
+        wet,
+        snow,
+        rain_rate,
+        snow_rate,
+        target,
+        gain,
+    )
 
 
 def sky_radiance(light: Light, scene: Scene, directions: np.ndarray) -> np.ndarray:

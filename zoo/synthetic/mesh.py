@@ -1,6 +1,6 @@
 """Triangle meshes with what the shader needs, and the solids that everything in the world is put together from.
 
-Metres; x forward, y left, z up. A template is a mesh around its own origin, made once per process and placed many times.
+Metres; x forward, y left, z up. A template is a mesh around its own origin, made once per process and placed often.
 """
 
 from __future__ import annotations
@@ -11,7 +11,32 @@ from enum import IntEnum
 
 import numpy as np
 
-__all__ = ["Builder", "Material", "Mesh", "concatenate", "place"]
+__all__ = ["Builder", "Label", "Material", "Mesh", "concatenate", "place"]
+
+
+class Label(IntEnum):
+    """Training ids of Cityscapes."""
+
+    ROAD = 0
+    SIDEWALK = 1
+    BUILDING = 2
+    WALL = 3
+    FENCE = 4
+    POLE = 5
+    TRAFFIC_LIGHT = 6
+    TRAFFIC_SIGN = 7
+    VEGETATION = 8
+    TERRAIN = 9
+    SKY = 10
+    PERSON = 11
+    RIDER = 12
+    CAR = 13
+    TRUCK = 14
+    BUS = 15
+    TRAIN = 16
+    MOTORCYCLE = 17
+    BICYCLE = 18
+    NONE = 255
 
 
 class Material(IntEnum):
@@ -87,7 +112,7 @@ def concatenate(meshes: Sequence[Mesh]) -> Mesh:
 
 def place(
     mesh: Mesh,
-    position: Sequence[float],
+    position: Sequence[float] | np.ndarray,
     yaw: float = 0.0,
     scale: float | Sequence[float] = 1.0,
     palette: Sequence[Sequence[float]] = (),
@@ -216,7 +241,9 @@ class Builder:
         if caps:
             k = np.arange(1, sides - 1)
             zero = np.zeros_like(k)
-            one = np.concatenate([one, np.stack([zero + sides, k + sides, k + 1 + sides], 1), np.stack([zero, k + 1, k], 1)])
+            one = np.concatenate(
+                [one, np.stack([zero + sides, k + sides, k + 1 + sides], 1), np.stack([zero, k + 1, k], 1)]
+            )
         faces = (np.arange(count)[:, None, None] * (2 * sides) + one).reshape(-1, 3)
         around = np.broadcast_to(angle[None, None] * r0[:, None, None], (count, 2, sides))
         along = np.broadcast_to(np.stack([np.zeros(count), length[:, 0]], 1)[:, :, None], (count, 2, sides))
@@ -237,8 +264,10 @@ class Builder:
         )
         self.loft(unit * np.asarray(radii) + np.asarray(centre), color, material, closed=True, smooth=True, **kwargs)
 
-    def loft(self, rings: np.ndarray, color=(0.5, 0.5, 0.5), material=0, *, closed=False, smooth=True, **kwargs) -> None:
-        """`(K, R, 3)` rings of points joined to a skin; `color`, `material`, `slot` may be `(K - 1, R or R - 1)` grids."""
+    def loft(
+        self, rings: np.ndarray, color=(0.5, 0.5, 0.5), material=0, *, closed=False, smooth=True, **kwargs
+    ) -> None:
+        """`(K, R, 3)` rings of points joined to a skin; `color`, `material`, `slot` may be `(K - 1, R or R - 1)`."""
         rings = np.asarray(rings, np.float32)
         k, r = rings.shape[:2]
         columns = r if closed else r - 1

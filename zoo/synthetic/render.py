@@ -15,19 +15,31 @@ from zoo.condition import Condition
 from zoo.errors import InputError
 from zoo.frame import CameraFrame, Frame
 from zoo.synthetic.annotate import close_crowns, close_fences
-from zoo.synthetic.build import LABELS_WITH_INSTANCES, build_moving, build_sheets, build_static
+from zoo.synthetic.barriers import build_sheets
+from zoo.synthetic.build import LABELS_WITH_INSTANCES, build_moving, build_static
 from zoo.synthetic.camera import camera_from_pixels, ego_from_camera, intrinsics_of, take_picture
 from zoo.synthetic.cast import Caster, Hits, embree_scene
+from zoo.synthetic.describe import describe
 from zoo.synthetic.light import light_of
-from zoo.synthetic.mesh import Material, Mesh
-from zoo.synthetic.scene import Scene, describe
+from zoo.synthetic.mesh import Label, Material, Mesh
+from zoo.synthetic.scene import Scene
 from zoo.synthetic.shade import openness_map, shade
 from zoo.synthetic.weather import falling
 
-__all__ = ["MAX_SIDE", "REGULAR_IDS", "World", "check_size", "iter_frames", "render_frame", "render_scene", "render_world", "stops"]
+__all__ = [
+    "MAX_SIDE",
+    "REGULAR_IDS",
+    "World",
+    "check_size",
+    "iter_frames",
+    "render_frame",
+    "render_scene",
+    "render_world",
+    "stops",
+]
 
 MAX_SIDE = 8192
-SKY = 10
+_CLEAR = Condition()
 REGULAR_IDS = np.array([7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33])
 """Regular Cityscapes id of every training id, 0 to 18."""
 
@@ -45,7 +57,7 @@ class World:
         self._moving: tuple[float, Caster, np.ndarray] | None = None
 
     def caster(self, time_s: float, world_from_ego: np.ndarray) -> tuple[Caster, np.ndarray]:
-        """The caster with everything where it is at `time_s`, and `(K, 8, 3)` boxes around what its first mesh holds."""
+        """The caster with everything where it is at `time_s`, and `(K, 8, 3)` boxes around its first mesh."""
         if self._moving is None or self._moving[0] != time_s:
             moving, boxes = build_moving(self.scene, time_s, world_from_ego)
             if moving is None:
@@ -84,8 +96,17 @@ def check_size(size: tuple[int, int]) -> None:
         raise InputError(f"size {height}x{width} cannot be rendered; height and width must lie in 8 to {MAX_SIDE}")
 
 
-def render_world(world: World, index: int, time_s: float, s: float, condition: Condition, size: tuple[int, int], *, extra: int = 2,
-                 exact: bool = False) -> Frame:
+def render_world(
+    world: World,
+    index: int,
+    time_s: float,
+    s: float,
+    condition: Condition,
+    size: tuple[int, int],
+    *,
+    extra: int = 2,
+    exact: bool = False,
+) -> Frame:
     """One frame of `world` from `s` metres along the street at `time_s` seconds.
 
     `extra` rays are added in pixels at edges; `exact` labels are the middle ray's, others are as annotators draw them.
@@ -128,13 +149,24 @@ def render_world(world: World, index: int, time_s: float, s: float, condition: C
         labels = close_crowns(labels.reshape(size), depth, max(1, round(0.012 * max(size))))
     labels = labels.reshape(size)
     camera = CameraFrame(
-        image_source=image, labels_source=labels, instances_source=_instances(labels, shaded.instance.reshape(size)), depth_source=depth,
-        invalid_source=invalid, timestamp_us=int(time_s * 1e6), intrinsics=intrinsics, ego_from_camera=ego_camera,
-    )  # fmt: skip
+        image_source=image,
+        labels_source=labels,
+        instances_source=_instances(labels, shaded.instance.reshape(size)),
+        depth_source=depth,
+        invalid_source=invalid,
+        timestamp_us=int(time_s * 1e6),
+        intrinsics=intrinsics,
+        ego_from_camera=ego_camera,
+    )
     return Frame(
-        id=f"{scene.seed:08d}_{index:06d}", scene=f"{scene.seed:08d}", condition=condition, cameras={"front": camera}, timestamp_us=int(time_s * 1e6),
-        world_from_ego=ego, meta={"seed": scene.seed, "index": index, "city": "synthetic"},
-    )  # fmt: skip
+        id=f"{scene.seed:08d}_{index:06d}",
+        scene=f"{scene.seed:08d}",
+        condition=condition,
+        cameras={"front": camera},
+        timestamp_us=int(time_s * 1e6),
+        world_from_ego=ego,
+        meta={"seed": scene.seed, "index": index, "city": "synthetic"},
+    )
 
 
 def _covered(boxes: np.ndarray, world_camera: np.ndarray, intrinsics: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -144,7 +176,10 @@ def _covered(boxes: np.ndarray, world_camera: np.ndarray, intrinsics: np.ndarray
     z = local[..., 2]
     for corners, depth in zip(local[z.max(1) > 0.05], z[z.max(1) > 0.05]):
         if depth.min() < 0.05:  # part of it lies behind the camera: it ends on the plane z = 0.05 between its corners
-            corners, depth = np.concatenate([corners, corners]), np.concatenate([np.maximum(depth, 0.05), np.full(8, 0.05)])
+            corners, depth = (
+                np.concatenate([corners, corners]),
+                np.concatenate([np.maximum(depth, 0.05), np.full(8, 0.05)]),
+            )
         x = corners[:, 0] / depth * intrinsics[0, 0] + intrinsics[0, 2]
         y = corners[:, 1] / depth * intrinsics[1, 1] + intrinsics[1, 2]
         x0, y0 = int(max(np.floor(x.min()) - 1, 0)), int(max(np.floor(y.min()) - 1, 0))
@@ -157,9 +192,12 @@ def _edges(label: np.ndarray, hits: Hits, size: tuple[int, int]) -> np.ndarray:
     label, depth = label.reshape(size), np.log(hits.distance).reshape(size)
     normal = hits.normal.reshape(*size, 3)
     edge = np.zeros(size, bool)
-    for a, b in (((slice(1, None), slice(None)), (slice(None, -1), slice(None))), ((slice(None), slice(1, None)), (slice(None), slice(None, -1)))):
+    for a, b in (
+        ((slice(1, None), slice(None)), (slice(None, -1), slice(None))),
+        ((slice(None), slice(1, None)), (slice(None), slice(None, -1))),
+    ):
         slanted = np.einsum("ijk,ijk->ij", normal[a], normal[b]) < 0.8
-        differs = (label[a] != label[b]) | (np.abs(depth[a] - depth[b]) > 0.25) | (slanted & (label[a] != SKY))
+        differs = (label[a] != label[b]) | (np.abs(depth[a] - depth[b]) > 0.25) | (slanted & (label[a] != Label.SKY))
         edge[a] |= differs
         edge[b] |= differs
     return np.nonzero(edge.ravel())[0]
@@ -185,8 +223,15 @@ def stops(scene: Scene, frames: int) -> list[tuple[float, float]]:
     return [(k * step, first + scene.ego_speed * k * step) for k in range(frames)]
 
 
-def render_scene(seed: int, frames: int = 4, *, conditions: Sequence[Condition] = (Condition(),), size: tuple[int, int] = (256, 512),
-                 start: int = 0, exact: bool = False) -> Iterator[Frame]:
+def render_scene(
+    seed: int,
+    frames: int = 4,
+    *,
+    conditions: Sequence[Condition] = (Condition(),),
+    size: tuple[int, int] = (256, 512),
+    start: int = 0,
+    exact: bool = False,
+) -> Iterator[Frame]:
     """Frames `start` to `frames - 1` of one place along the ego's way; frame k has condition `k % len(conditions)`.
 
     Args:
@@ -211,7 +256,9 @@ def render_scene(seed: int, frames: int = 4, *, conditions: Sequence[Condition] 
             yield render_world(world, k, time_s, s, conditions[k % len(conditions)], size, exact=exact)
 
 
-def render_frame(seed: int, *, condition: Condition = Condition(), size: tuple[int, int] = (256, 512), exact: bool = False) -> Frame:  # noqa: B008
+def render_frame(
+    seed: int, *, condition: Condition = _CLEAR, size: tuple[int, int] = (256, 512), exact: bool = False
+) -> Frame:
     """The first frame of place `seed` under `condition`; labels and depth do not depend on the condition.
 
     Args:
@@ -232,8 +279,15 @@ def _scene_frames(job: tuple) -> list[Frame]:
     return list(render_scene(seed, frames, conditions=conditions, size=size))
 
 
-def iter_frames(count: int, seed: int = 0, size: tuple[int, int] = (256, 512), *, conditions: Sequence[Condition] = (Condition(),),
-                frames_per_scene: int = 4, workers: int = 0) -> Iterable[Frame]:
+def iter_frames(
+    count: int,
+    seed: int = 0,
+    size: tuple[int, int] = (256, 512),
+    *,
+    conditions: Sequence[Condition] = (Condition(),),
+    frames_per_scene: int = 4,
+    workers: int = 0,
+) -> Iterable[Frame]:
     """`count` frames of places `seed`, `seed + 1`, ..., in the same order for every number of `workers`.
 
     Args:
@@ -252,7 +306,10 @@ def iter_frames(count: int, seed: int = 0, size: tuple[int, int] = (256, 512), *
     if count < 1 or frames_per_scene < 1:
         raise InputError(f"{count} frames, {frames_per_scene} per scene: both must be at least 1")
     places = -(-count // frames_per_scene)
-    jobs = [(seed + k, frames_per_scene, tuple(conditions[(k + i) % len(conditions)] for i in range(len(conditions))), size) for k in range(places)]
+    jobs = [
+        (seed + k, frames_per_scene, tuple(conditions[(k + i) % len(conditions)] for i in range(len(conditions))), size)
+        for k in range(places)
+    ]
     return itertools.islice(_frames(jobs, workers), count)
 
 

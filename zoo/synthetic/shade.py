@@ -8,13 +8,12 @@ import numpy as np
 
 from zoo.synthetic.cast import Caster, Hits
 from zoo.synthetic.light import Light, sky_radiance
-from zoo.synthetic.mesh import Material
+from zoo.synthetic.mesh import Label, Material
 from zoo.synthetic.scene import Scene
 from zoo.synthetic.texture import ground_albedo, noise, road_albedo, surface_albedo, window_albedo
 
 __all__ = ["Shaded", "openness_map", "shade"]
 
-SKY, ROAD = 10, 0
 _EMITTERS = (Material.LAMP, Material.SIGNAL, Material.HEADLIGHT, Material.TAILLIGHT)
 
 
@@ -27,8 +26,19 @@ class Shaded:
     instance: np.ndarray
 
 
-def shade(scene: Scene, caster: Caster, light: Light, lamps: np.ndarray, eye: np.ndarray, directions: np.ndarray, hits: Hits, openness: np.ndarray,
-          pixel_angle: float, rng: np.random.Generator, ego: np.ndarray) -> Shaded:
+def shade(
+    scene: Scene,
+    caster: Caster,
+    light: Light,
+    lamps: np.ndarray,
+    eye: np.ndarray,
+    directions: np.ndarray,
+    hits: Hits,
+    openness: np.ndarray,
+    pixel_angle: float,
+    rng: np.random.Generator,
+    ego: np.ndarray,
+) -> Shaded:
     """Radiance, label and instance of `(P, 3)` rays `directions` from `eye` that gave `hits`.
 
     `openness` `(P,)` is the fraction of the hemisphere above each hit that is open (see `openness_map`).
@@ -39,7 +49,7 @@ def shade(scene: Scene, caster: Caster, light: Light, lamps: np.ndarray, eye: np
     length = np.sqrt(_dot(directions, directions))
     unit = directions / length[:, None]
     hit = np.nonzero(hits.face >= 0)[0]
-    label = np.full(count, SKY, np.uint8)
+    label = np.full(count, Label.SKY, np.uint8)
     instance = np.full(count, -1, np.int32)
     radiance = np.empty((count, 3), np.float32)
     miss = hits.face < 0
@@ -81,8 +91,22 @@ def shade(scene: Scene, caster: Caster, light: Light, lamps: np.ndarray, eye: np
     out = albedo * arriving
     mirror = np.nonzero(gloss > 0.02)[0]
     if len(mirror):
-        out[mirror] = _mirror(scene, caster, light, lamps, start[mirror], ray[mirror], normal[mirror], gloss[mirror], material[mirror], out[mirror], point[mirror],
-                              facing[mirror], rng, ego)
+        out[mirror] = _mirror(
+            scene,
+            caster,
+            light,
+            lamps,
+            start[mirror],
+            ray[mirror],
+            normal[mirror],
+            gloss[mirror],
+            material[mirror],
+            out[mirror],
+            point[mirror],
+            facing[mirror],
+            rng,
+            ego,
+        )
     out = out + glow
     air = np.exp(np.float32(-light.extinction) * range_m)[:, None]
     out *= air
@@ -137,14 +161,19 @@ def _surface(scene: Scene, caster: Caster, hits: Hits, hit, face, material, poin
                 gloss[at] = 0.12
     back = np.empty_like(order)
     back[order] = np.arange(len(order))
-    return albedo.take(back, axis=0), gloss.take(back), glow if not glow.any() else glow.take(back, axis=0), ground_label.take(back)
+    return (
+        albedo.take(back, axis=0),
+        gloss.take(back),
+        glow if not glow.any() else glow.take(back, axis=0),
+        ground_label.take(back),
+    )
 
 
 def _snow(scene, light, albedo, gloss, material, label, normal, point):
     """White on what faces up; tyre tracks stay dark on the road."""
     patch = noise(point[:, 0], point[:, 1], 23.0, 1.1, 51) * 0.35 + 0.2 * noise(point[:, 0], point[:, 1], 4.0, 0.7, 52)
     cover = np.clip((normal[:, 2] - 0.35) * 2.2, 0, 1) * np.clip(light.snow * 1.5 + patch, 0, 1)
-    road = label == ROAD
+    road = label == Label.ROAD
     if road.any():
         slush = np.clip(light.snow * 1.15 - 0.35 + 1.1 * patch[road], 0, 1)
         cover[road] = slush
@@ -160,22 +189,47 @@ def _snow(scene, light, albedo, gloss, material, label, normal, point):
 def _wet(light, albedo, gloss, material, label, normal, point):
     """Water fills the pores: darker, and a mirror where it lies level."""
     level = normal[:, 2] > 0.85
-    porous = np.isin(material, (Material.ASPHALT, Material.GROUND, Material.KERB, Material.BRICK, Material.STONE, Material.CONCRETE, Material.PLASTER, Material.BARK, Material.CLOTH))
+    porous = np.isin(
+        material,
+        (
+            Material.ASPHALT,
+            Material.GROUND,
+            Material.KERB,
+            Material.BRICK,
+            Material.STONE,
+            Material.CONCRETE,
+            Material.PLASTER,
+            Material.BARK,
+            Material.CLOTH,
+        ),
+    )
     darker = np.where(porous, 1 - 0.5 * light.wet * np.where(level, 1, 0.5), 1).astype(np.float32)
     puddle = np.clip(0.5 + 0.6 * noise(point[:, 0], point[:, 1], 17.0, 1.3, 61), 0.12, 1)
     flat = level & np.isin(material, (Material.ASPHALT, Material.GROUND, Material.KERB)) & (label != 9)
     return albedo * darker[:, None], np.where(flat, np.maximum(gloss, light.wet * puddle), gloss).astype(np.float32)
 
 
-def openness_map(caster: Caster, eye: np.ndarray, directions: np.ndarray, hits: Hits, shape: tuple[int, int], rng: np.random.Generator, rays: int = 2,
-                 reach: float = 9.0) -> np.ndarray:
-    """`(H * W,)` fraction of the hemisphere that is open within `reach` metres: cosine rays at every second pixel, smoothed."""
+def openness_map(
+    caster: Caster,
+    eye: np.ndarray,
+    directions: np.ndarray,
+    hits: Hits,
+    shape: tuple[int, int],
+    rng: np.random.Generator,
+    rays: int = 2,
+    reach: float = 9.0,
+) -> np.ndarray:
+    """`(H * W,)` open fraction of the hemisphere within `reach` metres: cosine rays at every second pixel, smoothed."""
     height, width = shape
     index = np.arange(height * width).reshape(shape)[::2, ::2]
     solid = hits.face.take(index) >= 0
     chosen = index[solid]
     normal = hits.normal.take(chosen, axis=0)
-    start = eye.astype(np.float32) + directions.astype(np.float32).take(chosen, axis=0) * hits.distance.take(chosen)[:, None] + normal * np.float32(0.012)
+    start = (
+        eye.astype(np.float32)
+        + directions.astype(np.float32).take(chosen, axis=0) * hits.distance.take(chosen)[:, None]
+        + normal * np.float32(0.012)
+    )
     total = np.zeros(len(chosen), np.float32)
     for _ in range(rays):
         random = rng.standard_normal((len(chosen), 3), np.float32)
@@ -222,19 +276,29 @@ def _lamps(light: Light, lamps: np.ndarray, point: np.ndarray, normal: np.ndarra
             distance = np.sqrt(square)
             cosine = np.clip(-_dot(to, normal) / distance, 0, 1)
             ahead = np.maximum(local[:, 0], 0.01)
-            beam = np.exp(-((local[:, 1] / ahead / 0.33) ** 2)) * np.clip(0.5 - (local[:, 2] / ahead) * 14, 0.03, 1) * (local[:, 0] > 0)
-            total += (light.headlamp * 160 * cosine * beam / np.maximum(square, 6))[:, None] * np.array([1.0, 0.93, 0.82], np.float32)
+            beam = (
+                np.exp(-((local[:, 1] / ahead / 0.33) ** 2))
+                * np.clip(0.5 - (local[:, 2] / ahead) * 14, 0.03, 1)
+                * (local[:, 0] > 0)
+            )
+            total += (light.headlamp * 160 * cosine * beam / np.maximum(square, 6))[:, None] * np.array(
+                [1.0, 0.93, 0.82], np.float32
+            )
     return total
 
 
-def _mirror(scene, caster, light, lamps, start, unit, normal, gloss, material, base, point, facing, rng, ego) -> np.ndarray:
+def _mirror(
+    scene, caster, light, lamps, start, unit, normal, gloss, material, base, point, facing, rng, ego
+) -> np.ndarray:
     """Adds what glossy surfaces reflect, by one ray each and Schlick's Fresnel term."""
     # Ripples of water films are metres to centimetres long; panes and paint are almost flat.
     level = np.isin(material, (Material.ASPHALT, Material.GROUND, Material.KERB))
     far = np.sqrt(_dot(point - ego[:3, 3], point - ego[:3, 3]))
     ripple = np.where(level, np.float32(0.022) / (1 + far / 30), np.float32(0.002)).astype(np.float32)
     x, y = point[:, 0] + point[:, 2], point[:, 1] + point[:, 2]
-    bent = normal + ripple[:, None] * np.stack([noise(x, y, 2.4, 0.8, 71), noise(x, y, 2.4, 0.8, 72), np.zeros_like(x)], 1)
+    bent = normal + ripple[:, None] * np.stack(
+        [noise(x, y, 2.4, 0.8, 71), noise(x, y, 2.4, 0.8, 72), np.zeros_like(x)], 1
+    )
     bent /= np.sqrt(_dot(bent, bent))[:, None]
     toward = unit - 2 * _dot(unit, bent)[:, None] * bent
     hits = caster.trace(start, toward)
@@ -245,13 +309,21 @@ def _mirror(scene, caster, light, lamps, start, unit, normal, gloss, material, b
         face = hits.face[~sky]
         n = hits.normal[~sky]
         at = start[~sky] + toward[~sky] * hits.distance[~sky][:, None]
-        level = light.ambient * (0.35 + 0.3 * n[:, 2:]) + 0.45 * light.sun * np.clip(n @ light.to_sun, 0, 1)[:, None] + _lamps(light, lamps, at, n, ego)
+        level = (
+            light.ambient * (0.35 + 0.3 * n[:, 2:])
+            + 0.45 * light.sun * np.clip(n @ light.to_sun, 0, 1)[:, None]
+            + _lamps(light, lamps, at, n, ego)
+        )
         color = np.where((caster.material[face] == Material.ASPHALT)[:, None], scene.street.shade, caster.color[face])
         seen[~sky] = color * level
         shining = np.isin(caster.material[face], _EMITTERS)
         if shining.any() and (light.lamp or light.headlamp):
             seen[np.nonzero(~sky)[0][shining]] += caster.color[face][shining] * (120 * max(light.lamp, 1))
-    f0 = np.where(np.isin(material, (Material.GLASS, Material.WINDOW, Material.SHOP)), 0.1, np.where(material == Material.PAINT, 0.07, 0.035))
+    f0 = np.where(
+        np.isin(material, (Material.GLASS, Material.WINDOW, Material.SHOP)),
+        0.1,
+        np.where(material == Material.PAINT, 0.07, 0.035),
+    )
     fresnel = f0 + (1 - f0) * (1 - facing) ** 5
     strength = (gloss * fresnel)[:, None]
     return base * (1 - strength) + strength * seen

@@ -55,17 +55,22 @@ def _times(color: np.ndarray, value: np.ndarray) -> np.ndarray:
 
 def _line(distance: np.ndarray, half: float, foot: np.ndarray) -> np.ndarray:
     """How much of a pixel of footprint `foot` a stripe `half` metres to each side covers."""
-    return np.clip((half + foot / 2 - np.abs(distance)) / np.maximum(foot, 1e-3), 0, 1) * np.minimum(1, 2 * half / np.maximum(foot, 1e-3))
+    return np.clip((half + foot / 2 - np.abs(distance)) / np.maximum(foot, 1e-3), 0, 1) * np.minimum(
+        1, 2 * half / np.maximum(foot, 1e-3)
+    )
 
 
 def road_albedo(scene: Scene, s: np.ndarray, t: np.ndarray, foot: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Reflectance `(P, 3)` of the road at street coordinates, and how glossy it is; `foot` is the pixel's size along s."""
+    """Reflectance `(P, 3)` and gloss `(P,)` of the road at street coordinates; `foot` is the pixel's size along s."""
     street = scene.street
     rng = np.random.default_rng([scene.seed, 41])
     tone = (1 + rng.normal(0, 0.025, 3)).astype(np.float32)
     fade = np.clip(0.05 / foot, 0, 1)
     value = street.shade * (
-        1 + 0.10 * noise(s, t, 60.0, 1.4, 1) + 0.16 * fade * rng.uniform(0.4, 1.3) * noise(s, t, 3.1, 0.35, 2) + 0.05 * noise(s * 0.12, t, 9.0, 1.0, 3)
+        1
+        + 0.10 * noise(s, t, 60.0, 1.4, 1)
+        + 0.16 * fade * rng.uniform(0.4, 1.3) * noise(s, t, 3.1, 0.35, 2)
+        + 0.05 * noise(s * 0.12, t, 9.0, 1.0, 3)
     )
     wide = scene.extra["lane_width"]
     wear = rng.uniform(-0.12, 0.12)  # wheel tracks are polished or dark
@@ -133,7 +138,9 @@ def _markings(scene: Scene, s, t, foot, rng) -> tuple[np.ndarray, np.ndarray]:
     if street.edge_line in (1, 2):
         edge = np.maximum(_line(t - outer + 0.25, width, side_foot), _line(t + outer - 0.25, width, side_foot))
         if street.edge_line == 2:  # the double yellow lines of a street without parking
-            edge = np.maximum(edge, np.maximum(_line(t - outer + 0.47, width, side_foot), _line(t + outer - 0.47, width, side_foot)))
+            edge = np.maximum(
+                edge, np.maximum(_line(t - outer + 0.47, width, side_foot), _line(t + outer - 0.47, width, side_foot))
+            )
             tint[(np.abs(t) > outer - 0.7)] = yellow
         paint = np.maximum(paint, edge * clear)
     if max(street.parking):
@@ -209,7 +216,9 @@ def _block_albedo(scene: Scene, block: Block, s, t, foot) -> tuple[np.ndarray, n
         label = np.where(yard, 1 if block.yard == "paved" else 9, label).astype(np.uint8)
     rng = np.random.default_rng([scene.seed, 43, int(block.start) + 100])
     tone = np.array([1.0, 0.97, 0.92]) * (1 + rng.normal(0, 0.05, 3))
-    value = block.shade * (1 + 0.1 * noise(s, t, 31.0, 1.2, 6) + 0.08 * np.clip(0.05 / foot, 0, 1) * noise(s, t, 2.3, 0.4, 7))
+    value = block.shade * (
+        1 + 0.1 * noise(s, t, 31.0, 1.2, 6) + 0.08 * np.clip(0.05 / foot, 0, 1) * noise(s, t, 2.3, 0.4, 7)
+    )
     fade = np.clip(0.12 / foot, 0, 1)
     if block.paving < 3:
         a, c = [(0.6, 0.6), (0.9, 0.6), (0.2, 0.1)][block.paving]
@@ -219,7 +228,6 @@ def _block_albedo(scene: Scene, block: Block, s, t, foot) -> tuple[np.ndarray, n
         joint = np.minimum(np.abs(u % 1 - 0.5) - 0.5 + 0.012 / a, np.abs((t / c) % 1 - 0.5) - 0.5 + 0.012 / c)
         joint = ((0.5 - np.abs(u % 1 - 0.5)) * a < 0.012) | ((0.5 - np.abs((t / c) % 1 - 0.5)) * c < 0.012)
         value = np.where(joint, value * (1 - 0.4 * fade), value)
-        del joint
     paved = value[:, None] * tone
     lush = np.asarray(scene.foliage[0]) * 1.1 + 0.02
     dry = np.array([0.16, 0.13, 0.075])
@@ -255,7 +263,9 @@ def surface_albedo(material: int, color: np.ndarray, uv: np.ndarray, xyz: np.nda
         row = np.floor(v / 0.3)
         w = u / 0.65 + 0.37 * row
         joint = (np.abs(w % 1 - 0.5) > 0.485) | (np.abs((v / 0.3) % 1 - 0.5) > 0.465)
-        value = (1 + 0.35 * (hash01(np.floor(w), row) - 0.5)) * np.where(joint, 1 - 0.45 * fade, 1) + 0.12 * noise(u, v, 6.0, 0.9, 13)
+        value = (1 + 0.35 * (hash01(np.floor(w), row) - 0.5)) * np.where(joint, 1 - 0.45 * fade, 1) + 0.12 * noise(
+            u, v, 6.0, 0.9, 13
+        )
         out = _times(color, value)
     elif material == Material.PLASTER:
         stain = np.clip(noise(u, v * 0.25, 14.0, 1.2, 14), 0, 3)
@@ -269,17 +279,29 @@ def surface_albedo(material: int, color: np.ndarray, uv: np.ndarray, xyz: np.nda
         fade = np.clip(0.15 / foot, 0, 1)
         row = np.floor(v / 0.3)
         w = u / 0.3 + 0.5 * (row % 2)
-        value = 1 + 0.3 * fade * (hash01(np.floor(w), row) - 0.5) - 0.3 * fade * (((v / 0.3) % 1) < 0.15) + 0.12 * noise(u, v, 8.0, 1.0, 17)
+        value = (
+            1
+            + 0.3 * fade * (hash01(np.floor(w), row) - 0.5)
+            - 0.3 * fade * (((v / 0.3) % 1) < 0.15)
+            + 0.12 * noise(u, v, 8.0, 1.0, 17)
+        )
         out = _times(color, value)
     elif material in (Material.KERB,):
         value = 0.9 + 0.15 * noise(u, v, 9.0, 0.9, 18) - 0.3 * (((u / 0.9) % 1) < 0.03)
         out = _times(np.array([[0.3, 0.29, 0.27]], np.float32), value)
     elif material == Material.BARK:
-        out = _times(color, np.clip(1 + 0.35 * noise(u * 6, v, 2.0, 0.6, 19) + 0.15 * noise(xyz[:, 0], xyz[:, 2], 3.0, 0.8, 20), 0.3, 2))
+        out = _times(
+            color,
+            np.clip(
+                1 + 0.35 * noise(u * 6, v, 2.0, 0.6, 19) + 0.15 * noise(xyz[:, 0], xyz[:, 2], 3.0, 0.8, 20), 0.3, 2
+            ),
+        )
     elif material == Material.FOLIAGE:
         out = _times(color, np.clip(1 + 0.25 * noise(xyz[:, 0] + xyz[:, 1], xyz[:, 2], 5.0, 0.7, 21), 0.3, 2))
     elif material == Material.CLOTH:
-        out = _times(color, np.clip(1 + 0.18 * noise(xyz[:, 0] * 3 + xyz[:, 1] * 3, xyz[:, 2] * 2, 3.0, 0.9, 22), 0.4, 1.6))
+        out = _times(
+            color, np.clip(1 + 0.18 * noise(xyz[:, 0] * 3 + xyz[:, 1] * 3, xyz[:, 2] * 2, 3.0, 0.9, 22), 0.4, 1.6)
+        )
     elif material == Material.WOOD:
         out = _times(color, np.clip(1 + 0.2 * noise(u * 4, v, 3.0, 0.9, 23), 0.4, 1.6))
     elif material == Material.HILL:
@@ -320,7 +342,9 @@ def window_albedo(color: np.ndarray, uv: np.ndarray, shop: bool) -> tuple[np.nda
         goods = (item < 0.5)[:, None] & (f[:, 1] < 0.75)[:, None]
         inside = np.where(goods, 0.02 + 0.3 * hue**2, 0.03 + 0.04 * a[:, None])
     else:
-        curtain = (b > 0.62) & ((f[:, 0] < 0.22 + 0.2 * a) | (f[:, 0] > 0.8 - 0.2 * a) | (f[:, 1] > 0.98 - 0.6 * (b - 0.62)))
+        curtain = (b > 0.62) & (
+            (f[:, 0] < 0.22 + 0.2 * a) | (f[:, 0] > 0.8 - 0.2 * a) | (f[:, 1] > 0.98 - 0.6 * (b - 0.62))
+        )
         inside = np.where(curtain[:, None], 0.25 + 0.3 * a[:, None], inside)
     out = np.where(frame[:, None], color, inside)
     lit = (hash01(cell[:, 0] + 31, cell[:, 1]) < (0.6 if shop else 0.28)) & ~frame

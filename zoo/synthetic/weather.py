@@ -9,7 +9,9 @@ from zoo.synthetic.light import Light
 __all__ = ["falling"]
 
 
-def falling(radiance: np.ndarray, depth: np.ndarray, light: Light, focal: float, rng: np.random.Generator) -> np.ndarray:
+def falling(
+    radiance: np.ndarray, depth: np.ndarray, light: Light, focal: float, rng: np.random.Generator
+) -> np.ndarray:
     """`(H, W, 3)` radiance with drops or flakes in front of surfaces that lie behind them."""
     if light.rain_mm_h > 0:
         return _draw(radiance, depth, light, focal, rng, count=18 * light.rain_mm_h**0.85, streak=True)
@@ -30,7 +32,6 @@ def _draw(radiance, depth, light, focal, rng, count, streak) -> np.ndarray:
     size = rng.uniform(0.7, 1.5, n) * (0.0016 if streak else 0.0045)
     radius = np.clip(size * focal / z, 0.35, 5)
     length = np.where(streak, np.clip(0.09 * focal / z, 2, height / 7), 0)  # 9 m/s for 10 ms
-    bright = (light.ambient * (0.9 if streak else 1.25) + 0.4 * light.headlamp * 10 / (1 + z**2))[None] if np.ndim(light.headlamp) else None
     for i in range(n):
         glow = light.ambient * (0.85 if streak else 1.15) + 6.0 * light.headlamp / (1 + z[i] ** 2)
         steps = max(1, int(length[i]))
@@ -48,5 +49,4 @@ def _draw(radiance, depth, light, focal, rng, count, streak) -> np.ndarray:
         alpha = np.clip(radius[i] - d + 0.5, 0, 1) * min(1.0, radius[i]) * (0.28 if streak else 0.85)
         alpha = (alpha * (depth[y0:y1, x0:x1] > z[i]))[..., None]
         out[y0:y1, x0:x1] = out[y0:y1, x0:x1] * (1 - alpha) + alpha * glow
-    del bright
     return out

@@ -50,7 +50,9 @@ def cityscapes_files(frame: Frame | None, split: str, sequence: int, number: int
     return files
 
 
-def acdc_files(frame: Frame | None, reference: Frame | None, split: str, condition: str, sequence: int, number: int) -> Images:
+def acdc_files(
+    frame: Frame | None, reference: Frame | None, split: str, condition: str, sequence: int, number: int
+) -> Images:
     """Relative path and content of every file of one adverse frame and of its clear-weather reference.
 
     With the frames None the paths alone are meant.
