@@ -350,7 +350,7 @@ def _holdout_score(
     def run(image: np.ndarray) -> np.ndarray:
         return model(torch.from_numpy(image).to(fabric.device)).float().cpu().numpy()
 
-    total: np.ndarray | None = None
+    total = np.zeros((len(data.classes), len(data.classes) + 1), np.float64)
     mode = InferenceMode()
     for frame, label_map in data.holdout[fabric.global_rank :: fabric.world_size]:
         prepared = preprocessing(frame.camera.image)
@@ -358,9 +358,8 @@ def _holdout_score(
         labels, _ = labels_and_scores(logits, model.stride, prepared)
         truth = frame.camera.labels
         assert truth is not None
-        matrix = count_pairs(label_map[truth], labels, len(data.classes), data.classes.ignore_index)
-        total = matrix if total is None else total + matrix
-    summed = fabric.all_reduce(torch.from_numpy(np.asarray(total, np.float64)), reduce_op="sum").cpu().numpy()
+        total += count_pairs(label_map[truth], labels, len(data.classes), data.classes.ignore_index)
+    summed = fabric.all_reduce(torch.from_numpy(total), reduce_op="sum").cpu().numpy()
     if own:
         model.load_state_dict(own)
     return float(mean_iou(summed, "skip"))
