@@ -15,13 +15,14 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from zoo.errors import InputError
 from zoo.geometry.voxels import Grid, cells_of
-from zoo.sparse.backends import BackendName, torchsparse_cell_order
+from zoo.sparse.backends import BackendName, check_backend_name, torchsparse_cell_order
 from zoo.sparse.layers import ConvBlock, SparseConv3d, set_backend
 from zoo.sparse.maps import ONE
 from zoo.sparse.tensor import Reduction, SparseTensor, cat, sparse_tensor
@@ -123,13 +124,14 @@ class MinkUNet(nn.Module):
         super().__init__()
         if len(layers) != 8 or min(layers) < 1:
             raise InputError(f"layers {layers} are not eight counts of at least 1: four stages down, four up")
-        if width < 1 or any(width * plane % 32 for plane in PLANES):
-            raise InputError(f"width {width} does not scale the stages {PLANES} to whole numbers")
+        if width < 1:
+            raise InputError(f"width {width} is no positive number of channels")
         if stem_convolutions not in (1, 2):
             raise InputError(f"stem_convolutions {stem_convolutions} is neither 1 nor 2")
+        check_backend_name(backend)
         self.in_columns, self.voxel_size, self.grid = tuple(in_columns), voxel_size, grid
         self.reduce: Reduction = reduce
-        cells_of(torch.zeros(0, 3), voxel_size, grid)  # refuses a size that does not fit the grid, here and not later
+        cells_of(np.zeros((0, 3)), voxel_size, grid)  # refuses a size that does not fit the grid, here and not later
         planes = [width * plane // 32 for plane in PLANES]
 
         widths = [len(self.in_columns)] + [width] * stem_convolutions

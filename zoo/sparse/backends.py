@@ -207,16 +207,25 @@ def available_backends(device: torch.device | str) -> list[str]:
     return [name for name in BACKENDS if (name == "reference" or kind in _DEVICES[name]) and _installed(name)]
 
 
+def check_backend_name(name: str) -> None:
+    """Refuses a name that no backend has.
+
+    Raises:
+        InputError: For an unknown backend.
+    """
+    if name != "auto" and name not in BACKENDS:
+        raise InputError(f"unknown backend {name!r}; known: auto, {', '.join(BACKENDS)}{closest(name, BACKENDS)}")
+
+
 def pick_backend(name: BackendName, device: torch.device) -> str:
     """The backend that `name` stands for on `device`.
 
     Raises:
         InputError: For an unknown backend, or one that is not installed or does not run there.
     """
+    check_backend_name(name)
     if name == "auto":
         return "spconv" if device.type == "cuda" and "spconv" in available_backends(device) else "reference"
-    if name not in BACKENDS:
-        raise InputError(f"unknown backend {name!r}; known: auto, {', '.join(BACKENDS)}{closest(name, BACKENDS)}")
     if name not in available_backends(device):
         reason = "is not installed" if not _installed(name) else f"does not run on {device.type}"
         raise InputError(f"backend {name} {reason}; available here: {', '.join(available_backends(device))}")

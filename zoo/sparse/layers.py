@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.errors import InputError
-from zoo.sparse.backends import BackendName, check_channels, check_fit, convolve, pick_backend
+from zoo.sparse.backends import BackendName, check_backend_name, check_channels, check_fit, convolve, pick_backend
 from zoo.sparse.keys import Triple, as_triple, check_kernel
 from zoo.sparse.maps import ONE, KernelMap
 from zoo.sparse.reference import Finish, convolve_reference, work_dtype
@@ -43,7 +43,7 @@ class SparseConv3d(nn.Module):
         weight: `(K, in_channels, out_channels)`; kernel cells with z fastest (`zoo.sparse.keys.kernel_offsets`).
 
     Raises:
-        InputError: For an even kernel without stride, or one that reaches too far.
+        InputError: For an even kernel without stride, one that reaches too far, or an unknown backend.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class SparseConv3d(nn.Module):
         self.stride: Triple = as_triple(stride, "stride")
         self.dilation: Triple = as_triple(dilation, "dilation")
         check_kernel(self.kernel_size, self.stride, self.dilation)
+        check_backend_name(backend)
         self.transposed = transposed
         self.backend: BackendName = backend
         self.weight = nn.Parameter(torch.empty(math.prod(self.kernel_size), in_channels, out_channels))
