@@ -35,7 +35,7 @@ SPEC = CameraSpec(fov_deg=90.0, height_m=1.5, pitch_deg=0.0, roll_deg=0.0, yaw_d
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    return World(describe(103))
+    return World(describe(0))
 
 
 def box(low: tuple[float, ...], high: tuple[float, ...], label: int = 13, color: tuple[float, ...] = (0.5, 0.5, 0.5)):
@@ -204,9 +204,9 @@ def test_same_seed_same_bytes_whatever_the_workers():
         size=(24, 40), frames_per_scene=2, conditions=[Condition.parse(n) for n in ("clear", "rain", "night")]
     )
     # Two places, so that two processes share the work.
-    alone = list(iter_frames(3, 7, **settings))
-    spread = list(iter_frames(3, 7, workers=2, **settings))
-    assert [f.id for f in alone] == [f.id for f in spread] == ["00000007_000000", "00000007_000001", "00000008_000000"]
+    alone = list(iter_frames(3, 56, **settings))
+    spread = list(iter_frames(3, 56, workers=2, **settings))
+    assert [f.id for f in alone] == [f.id for f in spread] == ["00000056_000000", "00000056_000001", "00000057_000000"]
     assert [f.condition.name for f in alone] == ["clear", "rain", "rain"]  # each place begins with another condition
     for a, b in zip(alone, spread):
         for name in ("image", "labels", "instances", "depth_m"):
@@ -214,17 +214,17 @@ def test_same_seed_same_bytes_whatever_the_workers():
 
 
 def test_scene_yields_frames_along_the_way():
-    frames = list(render_scene(3, 3, size=(24, 40)))
+    frames = list(render_scene(38, 3, size=(24, 40)))
     x = np.array([frame.world_from_ego[:3, 3] for frame in frames])
     speed = np.linalg.norm(np.diff(x, axis=0), axis=1) / np.diff([frame.timestamp_us for frame in frames]) * 1e6
     # The lane is a little longer or shorter than the centre line.
-    np.testing.assert_allclose(speed, describe(3).ego_speed, rtol=0.05)
-    later = next(iter(render_scene(3, 3, size=(24, 40), start=2)))
+    np.testing.assert_allclose(speed, describe(38).ego_speed, rtol=0.05)
+    later = next(iter(render_scene(38, 3, size=(24, 40), start=2)))
     assert later.camera.image.tobytes() == frames[2].camera.image.tobytes()
 
 
 def test_streets_differ_in_topology():
-    scenes = [describe(seed) for seed in range(24)]
+    scenes = [describe(seed) for seed in range(20)]
     assert describe(5) == scenes[5]
     assert {scene.street.lanes for scene in scenes} >= {2, 3, 4}
     assert len({len(scene.crossings) for scene in scenes}) >= 3
