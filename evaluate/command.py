@@ -36,11 +36,15 @@ class Arguments:
     split: Literal["train", "val", "test", "all"] = "val"
     """Split of the data sets that have it; embedded frames are always taken."""
     engine: str = "auto"
-    """Runs the models: torch, onnx, openvino, tensorrt, or auto."""
+    """Runs the models: torch, onnx, openvino, or auto (the first of onnx, torch, openvino that is there)."""
     device: str = ""
     """Where the engine runs, for example cuda:0; the CPU by default, under torchrun with CUDA each process its own."""
     precision: str = "fp32"
-    """Arithmetic of the torch engine: fp32, bf16 or fp16."""
+    """Arithmetic: fp32, bf16 or fp16, as far as engine and file have it."""
+    threads: int | None = None
+    """CPU threads of the engine."""
+    file: str | None = None
+    """One of the model folder's files, for example onnx/NAME.fp16.onnx."""
     source: Annotated[str | None, tyro.conf.arg(metavar="DATA|GROUP|DATA:GROUP")] = None
     """Denominator of rPD. Default: Cityscapes for ACDC if evaluated, else its own clear, day or reference frames."""
     limit: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
@@ -96,7 +100,14 @@ def _load(arguments: Arguments) -> dict[str, Any]:
         raise InputError(f"model {twice[0]} is given twice")
     predictors: dict[str, Any] = {}
     for reference in arguments.models:
-        predictor = zoo.load(reference, engine=arguments.engine, device=device, precision=arguments.precision)
+        predictor = zoo.load(
+            reference,
+            engine=arguments.engine,
+            device=device,
+            precision=arguments.precision,
+            threads=arguments.threads,
+            file=arguments.file,
+        )
         if arguments.record:
             predictor.folder.refuse_installed("record measurements in")
         # Two folders may hold models of the same name; then their folders tell them apart.

@@ -39,12 +39,14 @@ def render_card(config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
     """
     import jinja2
 
+    accuracy = [row for row in rows if row.get("kind") != "latency"]
     template = files("zoo.model_cards").joinpath("card.md.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
     return environment.from_string(template).render(
         config=config,
-        rows=list(rows),
-        caveats=[_CAVEATS[data] for data in dict.fromkeys(row["data"] for row in rows) if data in _CAVEATS],
+        rows=accuracy,
+        latency=[row for row in rows if row.get("kind") == "latency"],
+        caveats=[_CAVEATS[data] for data in dict.fromkeys(row["data"] for row in accuracy) if data in _CAVEATS],
         percent=_percent,
         interval=_interval,
         ratio=_ratio,

@@ -1,6 +1,6 @@
 """The `zoo` command: a table of commands, of which only the one that runs is imported.
 
-Exit codes: 0 done, 2 wrong input or use, 1 our own fault.
+Exit codes: 0 done, 2 wrong input or use, 3 an exported file that is not kept, 1 our own fault.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
-from zoo.errors import InputError, closest
+from zoo.errors import InputError, ParityError, closest
 
 __all__ = ["COMMANDS", "main"]
 
@@ -22,6 +22,9 @@ COMMANDS = {
     "copy": ("zoo.commands.copy", "copy a model folder to where measurements and exports can be added"),
     "predict": ("zoo.commands.predict", "segment images"),
     "evaluate": ("zoo.evaluate.command", "measure models per weather and light condition, and write a report"),
+    "export": ("zoo.export.command", "turn a model into an ONNX file that is compared with it before it is kept"),
+    "verify": ("zoo.export.verify", "check a model folder's files, and its exported files against their source"),
+    "benchmark": ("zoo.export.benchmark", "measure a model's latency, throughput and memory, engine by engine"),
     "synthetic": ("zoo.synthetic.command", "render frames of the synthetic street world in a data set's layout"),
     "train": ("zoo.training.command", "run a training recipe"),
 }
@@ -66,6 +69,9 @@ def main(words: Sequence[str] | None = None) -> int:
     except InputError as error:
         print("zoo: error: " + " ".join(str(error).split()), file=sys.stderr)
         return 2
+    except ParityError as error:
+        print("zoo: refused: " + " ".join(str(error).split()), file=sys.stderr)
+        return 3
     except KeyboardInterrupt:
         print("zoo: interrupted", file=sys.stderr)
         return 130

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["InputError", "IntegrityError", "MissingExtraError", "NotReleasedError", "closest", "require"]
+__all__ = ["InputError", "IntegrityError", "MissingExtraError", "NotReleasedError", "ParityError", "closest", "require"]
 
 
 class InputError(ValueError):
@@ -22,6 +22,10 @@ class NotReleasedError(InputError):
 
 class MissingExtraError(InputError, ImportError):
     """A package of an optional extra is missing; the message names the extra."""
+
+
+class ParityError(Exception):
+    """An exported file does not compute what its source computes; it is not kept. Exit code 3."""
 
 
 def closest(name: str, known: Iterable[str], count: int = 3) -> str:

@@ -17,9 +17,9 @@ from zoo.frame import Frame
 from zoo.inference import InferenceMode, labels_and_scores, predict_logits
 from zoo.model_folder import ModelFolder
 from zoo.prediction import Segmentation2D
-from zoo.preprocessing import Preprocessing
+from zoo.preprocessing import Prepared, Preprocessing
 
-__all__ = ["ImageInput", "Predictor", "as_image"]
+__all__ = ["ImageInput", "Predictor", "as_image", "is_fused"]
 
 ImageInput = str | Path | Image.Image | np.ndarray | Frame
 
@@ -46,6 +46,11 @@ def as_image(source: ImageInput) -> np.ndarray:
     if source.shape[0] * source.shape[1] > MAX_PIXELS:
         raise InputError(f"the image has {source.shape[:2]} pixels; at most {MAX_PIXELS:,} are taken")
     return source
+
+
+def is_fused(artefact: Mapping[str, Any]) -> bool:
+    """Whether a file takes uint8 images and normalises, upsamples and picks the class inside its graph."""
+    return artefact.get("input", {}).get("dtype") == "uint8"
 
 
 class Predictor:
@@ -83,6 +88,11 @@ class Predictor:
         self.preprocessing: Preprocessing = folder.preprocessing
         self.inference = inference
         self.stride = stride
+        if is_fused(artefact) and inference.mode != "whole":
+            raise InputError(
+                f"{folder.path / artefact['file']} picks classes inside its graph and takes whole images only; "
+                "use whole-image inference or a file that gives logits"
+            )
         if self.preprocessing.size_multiple % size_multiple:
             raise InputError(
                 f"{folder.path}: images are padded to multiples of {self.preprocessing.size_multiple}, "
@@ -126,14 +136,42 @@ class Predictor:
             InputError: If it is no image.
         """
         array = as_image(image)
-        prepared = self.preprocessing(array)
-        logits = predict_logits(prepared.array, self._run, self.stride, self.inference)
-        labels, scores = labels_and_scores(logits, self.stride, prepared)
+        prepared = self.prepare(array)
+        labels, scores = self.finish(self.infer(prepared), prepared)
         return Segmentation2D(labels=labels, scores=scores, classes=self.classes, image=array)
+
+    def prepare(self, image: np.ndarray) -> Prepared:
+        """What the engine takes, of `(H, W, 3)` uint8 RGB; a file with the steps inside takes the resized image."""
+        if not is_fused(self.artefact):
+            return self.preprocessing(image)
+        resized = self.preprocessing.resize(image)
+        return Prepared(resized, (resized.shape[0], resized.shape[1]), (image.shape[0], image.shape[1]))
+
+    def infer(self, prepared: Prepared) -> dict[str, np.ndarray]:
+        """`logits`, `(C, h, w)`; of a file with the steps inside `labels` and `scores`, `(h, w)`."""
+        if is_fused(self.artefact):
+            outputs = self.engine.run({"image": prepared.array[None]})
+            return {name: outputs[name][0] for name in ("labels", "scores")}
+        return {"logits": predict_logits(prepared.array, self._run, self.stride, self.inference)}
+
+    def finish(self, outputs: Mapping[str, np.ndarray], prepared: Prepared) -> tuple[np.ndarray, np.ndarray]:
+        """Labels and scores at the image's own size."""
+        if not is_fused(self.artefact):
+            return labels_and_scores(outputs["logits"], self.stride, prepared)
+        labels, scores = outputs["labels"], outputs["scores"]
+        if labels.shape != prepared.original_size:
+            size = prepared.original_size[::-1]
+            labels = np.asarray(Image.fromarray(labels).resize(size, Image.Resampling.NEAREST))
+            scores = np.asarray(Image.fromarray(scores).resize(size, Image.Resampling.BILINEAR))
+        return labels, scores
 
     def record(self, rows: Sequence[Mapping[str, Any]], key: Sequence[str]) -> None:
         """Adds measured rows to the model folder's `metrics.json`; see `ModelFolder.record`."""
         self.folder.record(rows, key)
 
     def _run(self, images: np.ndarray) -> np.ndarray:
-        return self.engine.run({"image": images})["logits"]
+        batch = self.engine.spec.inputs[0].shape[0]
+        if batch in (None, len(images)):
+            return self.engine.run({"image": images})["logits"]
+        # A file with a fixed batch of one takes windows one by one.
+        return np.concatenate([self.engine.run({"image": image[None]})["logits"] for image in images])

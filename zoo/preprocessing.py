@@ -15,12 +15,12 @@ from PIL import Image
 
 from zoo.errors import InputError
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Prepared", "Preprocessing"]
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "MIN_STD", "Prepared", "Preprocessing"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 _MAX_ASPECT = 8  # a strip of 10 x 5000 pixels must not become 360 x 180,000
-_MIN_STD = 0.02  # of a nearly even image, whose noise must not be blown up to contrast
+MIN_STD = 0.02  # of a nearly even image, whose noise must not be blown up to contrast
 
 
 @dataclass(frozen=True)
@@ -105,19 +105,24 @@ class Preprocessing:
                 # Exact moments from the histogram, several times faster than over the pixels.
                 weights = np.bincount(plane.ravel(), minlength=256) / plane.size
                 mean = float(weights @ levels)
-                std = max(float(np.sqrt(weights @ (levels - mean) ** 2)), _MIN_STD)
+                std = max(float(np.sqrt(weights @ (levels - mean) ** 2)), MIN_STD)
             np.take(((levels - mean) / std).astype(np.float32), plane, out=array[channel])
         return array
 
-    def __call__(self, image: np.ndarray) -> Prepared:
-        """Prepares `image`, `(H, W, 3)` uint8 RGB of any size."""
+    def resize(self, image: np.ndarray) -> np.ndarray:
+        """`(h, w, 3)` uint8 RGB of `resized_size` from `(H, W, 3)` uint8 RGB."""
         height, width = image.shape[:2]
         size = self.resized_size(height, width)
-        if size != (height, width):
-            resized = Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR)
-            image = np.asarray(resized)
-        array = self.normalise(image)
-        padding = [-side % self.size_multiple for side in size]
+        if size == (height, width):
+            return image
+        return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+
+    def __call__(self, image: np.ndarray) -> Prepared:
+        """Prepares `image`, `(H, W, 3)` uint8 RGB of any size."""
+        resized = self.resize(image)
+        array = self.normalise(resized)
+        padding = [-side % self.size_multiple for side in array.shape[1:]]
         if any(padding):
             array = np.pad(array, ((0, 0), (0, padding[0]), (0, padding[1])), mode="edge")
-        return Prepared(array, size, (height, width))
+        height, width = image.shape[:2]
+        return Prepared(array, (resized.shape[0], resized.shape[1]), (height, width))

@@ -84,6 +84,13 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
         return
     print("measured:")
     for row in rows:
+        if row.get("kind") == "latency":
+            print(
+                f"  {row['engine']} {row['precision']} on {row['machine']['processor']}, {row['threads']} threads, "
+                f"image {row['image'][0]} x {row['image'][1]}: p50 {row['latency_ms']['p50']:.1f} ms, "
+                f"p99 {row['latency_ms']['p99']:.1f} ms, {row['runs']} runs, file {row['artefact_sha256'][:12]}"
+            )
+            continue
         interval = row.get("miou_interval")
         spread = f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else ""
         print(

@@ -32,9 +32,15 @@ class Arguments:
     out: Path
     """Folder for the results; made if it does not exist, files of the same name are replaced."""
     engine: str = "auto"
-    """Engine that runs the model."""
+    """Runs the model: torch, onnx, openvino, or auto (the first of onnx, torch, openvino that is there)."""
     device: str = "cpu"
-    """Where the engine runs, for example cpu or cuda:0."""
+    """Where the engine runs, for example cpu or cuda:0. Another one is never taken instead."""
+    precision: str = "fp32"
+    """Arithmetic: fp32, fp16 or bf16, as far as engine and file have it."""
+    threads: int | None = None
+    """CPU threads."""
+    file: str | None = None
+    """One of the model's files, for example onnx/NAME.fp16.onnx."""
     alpha: float = 0.55
     """Weight of the colours in the overlay, 0 to 1."""
     whole: bool = False
@@ -57,7 +63,13 @@ def run(arguments: Arguments) -> int:
     if not 0.0 <= arguments.alpha <= 1.0:
         raise InputError(f"alpha {arguments.alpha} is outside 0 to 1")
     predictor = load(
-        arguments.model, engine=arguments.engine, device=arguments.device, inference=chosen_inference(arguments)
+        arguments.model,
+        engine=arguments.engine,
+        device=arguments.device,
+        precision=arguments.precision,
+        threads=arguments.threads,
+        file=arguments.file,
+        inference=chosen_inference(arguments),
     )
     for path in arguments.images:
         prediction = predictor(path)

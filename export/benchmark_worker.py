@@ -1,0 +1,89 @@
+"""One engine in a process of its own, so that its memory and threads are its own.
+
+Reads lines of JSON: first what to load, then numbers of runs; answers every line with one line of JSON.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from zoo.errors import InputError
+from zoo.inference import InferenceMode
+from zoo.loading import load
+from zoo.predictor import Predictor
+
+__all__ = ["main"]
+
+
+def _load(request: Mapping[str, Any]) -> tuple[Predictor, dict[str, Any]]:
+    start = time.perf_counter()
+    predictor = load(
+        request["model"],
+        engine=request["engine"],
+        device=request["device"],
+        precision=request["precision"],
+        threads=request["threads"],
+        file=request["file"],
+        inference=InferenceMode(**request["inference"]) if request["inference"] else None,
+    )
+    seconds = time.perf_counter() - start
+    answer = {
+        "artefact": dict(predictor.artefact),
+        "settings": predictor.settings,
+        "options": dict(predictor.engine.spec.options),
+        "name": predictor.name,
+        "load_s": seconds,
+    }
+    return predictor, answer
+
+
+def _runs(predictor: Predictor, image: np.ndarray, count: int) -> list[list[float]]:
+    """Seconds of preprocessing, inference and postprocessing, per run."""
+    times = []
+    for _ in range(count):
+        marks = [time.perf_counter()]
+        prepared = predictor.prepare(image)
+        marks.append(time.perf_counter())
+        outputs = predictor.infer(prepared)
+        marks.append(time.perf_counter())
+        predictor.finish(outputs, prepared)
+        marks.append(time.perf_counter())
+        times.append([end - start for start, end in itertools.pairwise(marks)])
+    return times
+
+
+def _memory(device: str) -> dict[str, int | None]:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    bytes_ = peak if sys.platform == "darwin" else peak * 1024
+    torch = sys.modules.get("torch")
+    on_device = torch.cuda.max_memory_allocated(device) if torch is not None and device.startswith("cuda") else None
+    return {"peak_bytes": bytes_, "peak_device_bytes": on_device}
+
+
+def main() -> None:
+    """Serves one parent process until its end of the pipe closes."""
+    answers = sys.stdout
+    sys.stdout = sys.stderr  # nothing that a library prints may come between the answers
+    request = json.loads(sys.stdin.readline())
+    try:
+        predictor, answer = _load(request)
+    except InputError as error:
+        print(json.dumps({"error": str(error)}), file=answers, flush=True)
+        return
+    print(json.dumps(answer), file=answers, flush=True)
+    image = np.load(request["image"], allow_pickle=False)
+    for line in sys.stdin:
+        times = _runs(predictor, image, json.loads(line)["runs"])
+        print(json.dumps({"times": times, **_memory(request["device"])}), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,237 @@
+"""Turns a model into an ONNX file that is compared with it before it is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from zoo.errors import InputError, require
+from zoo.loading import find_folder, load
+from zoo.model_folder import ModelFolder
+
+__all__ = ["Arguments", "export", "run"]
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Copies a model folder and adds an ONNX file, compared with the model frame by frame before it is kept.
+
+    Exit code 3: the file does not compute what the model computes; nothing is written.
+    """
+
+    model: Annotated[str, tyro.conf.Positional]
+    """Catalogue name, model folder, or hf-hub:org/name."""
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    """Folder to make."""
+    format: Literal["onnx"] = "onnx"
+    """Kind of file."""
+    precision: Literal["fp32", "fp16"] = "fp32"
+    """Arithmetic inside the file; its inputs and outputs stay float32."""
+    dynamic: Annotated[str | None, tyro.conf.arg(metavar="batch,size")] = None
+    """What stays free: batch, size or both. Default: both; with --size, neither."""
+    size: Annotated[str | None, tyro.conf.arg(metavar="HxW")] = None
+    """Fixed height and width of the input in pixels, for example 384x640."""
+    uint8_input: bool = False
+    """Take camera images, (B, H, W, 3) uint8 RGB, and give labels and scores: all steps but the resize inside."""
+    frames: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Compare on the images in this folder too."""
+
+
+def run(arguments: Arguments) -> int:
+    """Exports, compares, writes the folder and says what was found."""
+    if hasattr(signal, "SIGTERM"):
+        signal.signal(signal.SIGTERM, lambda number, stack: sys.exit(128 + number))  # so that cleaning up happens
+    folder, row, findings = export(arguments)
+    entry = row["file"]
+    print(f"{folder.path / entry}: {(folder.path / entry).stat().st_size:,} bytes, SHA-256 {row['artefact_sha256']}")
+    print_parity(row)
+    print(
+        f"TensorRT, by its list ({findings['list']}): "
+        + (f"{len(findings['rejected'])} nodes not taken" if findings["rejected"] else "every node is taken")
+    )
+    for finding in findings["rejected"]:
+        print(f"  {finding['node']} ({finding['operator']}): {finding['reason']}")
+    return 0
+
+
+def print_parity(row: Mapping[str, Any]) -> None:
+    """One line for all frames, one per condition."""
+    print(
+        f"parity, {row['engine']} on {row['device']}: {row['frames']} frames, {100 * row['agreement']:.4f} % of the "
+        f"labels agree, {row['compared']} differ by at most {row['max_error']:.2g}, "
+        f"{row['relative_error']:.2g} of the largest"
+    )
+    for name, values in row["conditions"].items():
+        difference = values["miou_difference"]
+        shown = "no labels" if difference is None else f"mIoU {100 * difference:+.4f} points"
+        print(f"  {name}: {values['frames']} frames, {100 * values['agreement']:.4f} %, {shown}")
+    for shape in row["other_shapes"]:
+        size = "x".join(map(str, shape["shape"]))
+        print(f"  input {size}: {100 * shape['agreement']:.4f} %, relative error {shape['relative_error']:.2g}")
+
+
+def parse_shape(arguments: Arguments) -> tuple[tuple[str, ...], tuple[int, int] | None]:
+    """The free axes and the fixed (height, width) that the command line asks for."""
+    words = arguments.dynamic.split(",") if arguments.dynamic else ([] if arguments.size else ["batch", "size"])
+    if unknown := [word for word in words if word not in ("batch", "size")]:
+        raise InputError(f"--dynamic {arguments.dynamic}: {unknown[0]!r} is neither batch nor size")
+    if "size" in words and arguments.size:
+        raise InputError(f"--dynamic {arguments.dynamic} leaves the size free and --size {arguments.size} fixes it")
+    axes = (("batch",) if "batch" in words else ()) + (("height", "width") if "size" in words else ())
+    if "size" in words:
+        return axes, None
+    if not arguments.size:
+        raise InputError(f"--dynamic {arguments.dynamic} fixes the size; say which: --size HxW")
+    height, separator, width = arguments.size.partition("x")
+    if not separator or not (height.isdigit() and width.isdigit()) or min(int(height), int(width)) < 1:
+        raise InputError(f"--size {arguments.size}: expected HxW in pixels, for example 384x640")
+    return axes, (int(height), int(width))
+
+
+def export(arguments: Arguments) -> tuple[ModelFolder, dict[str, Any], dict[str, Any]]:
+    """The new folder, its file's row of `parity.json`, and what the TensorRT check found.
+
+    Raises:
+        ParityError: If the file does not compute what the model computes.
+        MissingExtraError: If a package that exporting needs is not installed.
+        InputError: If the model cannot be exported, a size does not fit, or a frame cannot be read.
+    """
+    axes, size = parse_shape(arguments)
+    if arguments.out.exists():
+        raise InputError(f"{arguments.out} exists already; choose another folder or remove it first")
+    try:
+        from zoo.export.graph import OPSET, to_onnx
+    except ImportError as error:
+        raise require("torch", "export", "exporting a model") from error
+    from zoo.export.parity import LIMITS, EngineSource, compare, embedded_set, frames_in, refuse_if_beyond
+    from zoo.export.rewrite import fuse_image_steps, set_metadata, to_half
+    from zoo.export.tensorrt_check import check_tensorrt
+    from zoo.export.tensorrt_operators import SOURCE
+
+    sets = [embedded_set()] + ([frames_in(arguments.frames)] if arguments.frames else [])
+    folder = ModelFolder.open(find_folder(arguments.model))
+    folder.verify()
+    predictor = load(folder.path, engine="torch")
+    module, stride, multiple = predictor.module, predictor.stride, predictor.preprocessing.size_multiple
+    inner = _inner_size(size, multiple, arguments.uint8_input)
+    model = to_onnx(
+        module,
+        size=inner or (3 * multiple, 4 * multiple),
+        batch=2 if "batch" in axes else 1,
+        dynamic=axes,
+        what=folder.name,
+    )
+    if arguments.precision == "fp16":
+        model = to_half(model)
+    source = EngineSource(predictor.engine, predictor.artefact["sha256"])
+    limits = LIMITS[arguments.precision]
+    if arguments.uint8_input:
+        # Scores alone would hardly show a class that never wins, so the graph inside is compared as well.
+        core = _file(model.SerializeToString(), predictor, axes, inner, fused=False, precision=arguments.precision)
+        refuse_if_beyond(compare(source, core, sets[:1], limits)[0], f"the graph inside the file of {folder.name}")
+        model = fuse_image_steps(model, predictor.preprocessing, stride=stride, size=size)
+    set_metadata(model, _metadata(folder, predictor, arguments))
+    content = model.SerializeToString()
+    findings = {"list": SOURCE, "rejected": [finding.to_json() for finding in check_tensorrt(model)]}
+    name = _file_name(folder.name, arguments, axes, size)
+    file = _file(content, predictor, axes, size, fused=arguments.uint8_input, precision=arguments.precision)
+    row, stored = compare(source, file, sets, limits)
+    refuse_if_beyond(row, name)
+    sha256 = hashlib.sha256(content).hexdigest()
+    row = {"artefact_sha256": sha256, "file": name, "precision": arguments.precision, **row}
+    entry = {
+        "file": name,
+        "engine": "onnx",
+        "precision": arguments.precision,
+        "sha256": sha256,
+        "source_sha256": predictor.artefact["sha256"],
+        "opset": OPSET,
+        "stride": stride,
+        "size_multiple": multiple,
+        "dynamic": list(axes),
+        "input": _value(file.engine.spec.inputs[0], "NHWC" if arguments.uint8_input else "NCHW"),
+        "outputs": [_value(value) for value in file.engine.spec.outputs],
+        "in_graph": ["normalise", "pad", "upsample", "argmax"] if arguments.uint8_input else [],
+    }
+    return add(folder, arguments.out, entry, content, row, stored, findings), row, findings
+
+
+def add(folder: ModelFolder, out: Path, *parts: Any) -> ModelFolder:
+    """Writes the new folder; see `zoo.export.folder.add_file`."""
+    from zoo.export.folder import add_file
+
+    return add_file(folder, out, *parts)
+
+
+def _inner_size(size: tuple[int, int] | None, multiple: int, uint8_input: bool) -> tuple[int, int] | None:
+    """The fixed size that the network itself sees."""
+    if size is None:
+        return None
+    padded = tuple(side + -side % multiple for side in size)
+    if padded != size and not uint8_input:
+        raise InputError(
+            f"--size {size[0]}x{size[1]} is no multiple of {multiple}; take {padded[0]}x{padded[1]}, "
+            "or --uint8-input, which pads inside"
+        )
+    return padded[0], padded[1]
+
+
+def _file(content: bytes, predictor: Any, axes: tuple[str, ...], size: Any, *, fused: bool, precision: str) -> Any:
+    from zoo.export.parity import ExportedFile
+
+    from zoo.engines.onnx import OnnxEngine
+
+    multiple = predictor.preprocessing.size_multiple
+    return ExportedFile(
+        engine=OnnxEngine(content, precision=precision, size_multiple=multiple, what="the exported file"),
+        fused=fused,
+        stride=predictor.stride,
+        size_multiple=multiple,
+        size=size,
+        batch="batch" in axes,
+        preprocessing=predictor.preprocessing,
+        classes=predictor.classes,
+    )
+
+
+def _file_name(model: str, arguments: Arguments, axes: tuple[str, ...], size: tuple[int, int] | None) -> str:
+    """`onnx/<name>.onnx`, with what is out of the ordinary in between."""
+    parts = [model]
+    parts += ["fp16"] if arguments.precision == "fp16" else []
+    parts += ["uint8"] if arguments.uint8_input else []
+    parts += [f"{size[0]}x{size[1]}"] if size else []
+    parts += ["batch"] if size and "batch" in axes else []
+    parts += ["one"] if not size and "batch" not in axes else []
+    return f"onnx/{'.'.join(parts)}.onnx"
+
+
+def _value(spec: Any, layout: str | None = None) -> dict[str, Any]:
+    value = {"name": spec.name, "dtype": spec.dtype, "shape": list(spec.shape)}
+    return {**value, "layout": layout} if layout else value
+
+
+def _metadata(folder: ModelFolder, predictor: Any, arguments: Arguments) -> dict[str, Any]:
+    """What the file says of itself when it has been parted from its folder."""
+    config = folder.config
+    return {
+        "name": folder.name,
+        "task": config["task"],
+        "classes": list(predictor.classes.names),
+        "colors": [list(color) for color in predictor.classes.colors],
+        "taxonomy": predictor.classes.taxonomy,
+        "preprocessing": predictor.preprocessing.to_json(),
+        "in_graph": "normalise, pad, upsample, argmax" if arguments.uint8_input else "nothing",
+        "stride": predictor.stride,
+        "size_multiple": predictor.preprocessing.size_multiple,
+        "precision": arguments.precision,
+        "licence": config.get("licence", {"weights": "not stated"}),
+        "source_sha256": predictor.artefact["sha256"],
+        "producer": "perception-zoo",
+    }

@@ -1,0 +1,124 @@
+"""Exported files in a model folder: their entries, their parity rows, the folder written anew in one step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from zoo.card import render_card
+from zoo.errors import InputError
+from zoo.files import atomic_directory, write_json
+from zoo.model_folder import CARD, CONFIG, FORMAT, MANIFEST, METRICS, ModelFolder, write_manifest
+
+__all__ = ["PARITY", "add_file", "add_row", "not_measured", "read_parity", "reference_name"]
+
+PARITY = "parity.json"
+_ROW_KEY = ("artefact_sha256", "engine", "device", "machine", "frame_sets")
+_DEVICES = (
+    ("onnx", "cpu"),
+    ("onnx", "cuda"),
+    ("onnx", "tensorrt"),
+    ("onnx", "openvino"),
+    ("openvino", "cpu"),
+    ("openvino", "gpu"),
+)
+
+
+def reference_name(file: str) -> str:
+    """Where the source's outputs for `file` are stored."""
+    return str(PurePosixPath(file).with_suffix(".reference.npz"))
+
+
+def read_parity(folder: ModelFolder) -> dict[str, Any]:
+    """Content of `parity.json`: rows, and per file what the TensorRT check found and what was not measured."""
+    if PARITY not in folder.manifest:
+        return {"format": FORMAT, "rows": [], "files": []}
+    return json.loads(folder.read_bytes(PARITY))
+
+
+def not_measured(rows: Sequence[Mapping[str, Any]], sha256: str) -> list[str]:
+    """Engines and devices that no row tells of for this file."""
+    done = {(row["engine"], row["device"].split(":")[0]) for row in rows if row["artefact_sha256"] == sha256}
+    return [f"{engine} on {device}" for engine, device in _DEVICES if (engine, device) not in done]
+
+
+def _merged(parity: Mapping[str, Any], row: Mapping[str, Any], files: list[dict[str, Any]]) -> dict[str, Any]:
+    """The record with one more row, which replaces one of the same file, engine, device, machine and frames."""
+    known = {entry["sha256"] for entry in files}
+    rows = [
+        old
+        for old in parity["rows"]
+        if old["artefact_sha256"] in known and any(old[key] != row[key] for key in _ROW_KEY)
+    ]
+    rows.append(dict(row))
+    for entry in files:
+        entry["not_measured"] = not_measured(rows, entry["sha256"])
+    return {"format": FORMAT, "rows": rows, "files": files}
+
+
+def add_file(
+    folder: ModelFolder,
+    out: Path,
+    entry: Mapping[str, Any],
+    content: bytes,
+    row: Mapping[str, Any],
+    stored: bytes,
+    tensorrt: Mapping[str, Any],
+) -> ModelFolder:
+    """A copy of `folder` at `out` that holds one more file; an older one of the same name is replaced.
+
+    Args:
+        folder: The model folder.
+        out: Folder to make.
+        entry: The file's entry in the list of artefacts.
+        content: The file.
+        row: Its row of `parity.json`.
+        stored: The source's outputs on the embedded frames.
+        tensorrt: What the TensorRT check found.
+
+    Raises:
+        InputError: If `out` exists or cannot be written.
+        IntegrityError: If a file of `folder` differs from the manifest.
+    """
+    file = entry["file"]
+    artefacts = [old for old in folder.config["artefacts"] if old["file"] != file]
+    config = {**folder.config, "artefacts": [*artefacts, dict(entry)]}
+    known = {artefact["sha256"] for artefact in config["artefacts"]}
+    parity = read_parity(folder)
+    files = [dict(old) for old in parity["files"] if old["file"] != file]
+    files.append(
+        {"file": file, "sha256": entry["sha256"], "source_sha256": entry["source_sha256"], "tensorrt": dict(tensorrt)}
+    )
+    rows = [measured for measured in folder.metrics() if measured["artefact_sha256"] in known]
+    with atomic_directory(out) as temporary:
+        for name in folder.manifest:
+            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+            (temporary / name).write_bytes(folder.read_bytes(name))
+        (temporary / file).parent.mkdir(parents=True, exist_ok=True)
+        (temporary / file).write_bytes(content)
+        (temporary / reference_name(file)).write_bytes(stored)
+        write_json(temporary / CONFIG, config)
+        write_json(temporary / PARITY, _merged(parity, row, files))
+        if METRICS in folder.manifest:
+            write_json(temporary / METRICS, {"format": FORMAT, "rows": rows})
+        if CARD in folder.manifest and "provenance" in config:
+            (temporary / CARD).write_text(render_card(config, rows), encoding="utf-8")
+        write_manifest(temporary)
+    return ModelFolder.open(out)
+
+
+def add_row(folder: ModelFolder, row: Mapping[str, Any]) -> None:
+    """Adds one row to `parity.json` and renews the manifest.
+
+    Raises:
+        InputError: If the folder belongs to the installed package.
+    """
+    folder.refuse_installed("record parity in")
+    parity = read_parity(folder)
+    files = [dict(entry) for entry in parity["files"]]
+    if row["artefact_sha256"] not in {entry["sha256"] for entry in files}:
+        raise InputError(f"{folder.path / PARITY} tells of no file {row['artefact_sha256'][:12]}…; export it again")
+    write_json(folder.path / PARITY, _merged(parity, row, files))
+    write_manifest(folder.path, listed=[name for name in (*folder.manifest, PARITY) if name != MANIFEST])

@@ -1,0 +1,143 @@
+"""Checks a model folder's files, and its exported files against their source.
+
+With torch the source model itself runs; without it, its outputs that were stored with the file are compared.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from zoo.export.command import print_parity
+from zoo.export.folder import add_row, reference_name
+from zoo.export.parity import (
+    LIMITS,
+    EngineSource,
+    ExportedFile,
+    StoredSource,
+    compare,
+    embedded_set,
+    frames_in,
+    refuse_if_beyond,
+)
+
+from zoo.errors import InputError
+from zoo.inference import InferenceMode
+from zoo.loading import find_folder, load
+from zoo.model_folder import ModelFolder
+from zoo.predictor import is_fused
+
+__all__ = ["Arguments", "run", "verify"]
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Checks every file's hash, compares every exported file with its source, and records the device it ran on.
+
+    Exit code 2: a file is damaged. Exit code 3: an exported file does not compute what its source computes here.
+    """
+
+    folder: Annotated[str, tyro.conf.Positional]
+    """Model folder, catalogue name, or hf-hub:org/name."""
+    engine: Literal["onnx", "openvino"] = "onnx"
+    """Runs the exported files."""
+    device: str = "cpu"
+    """Where: cpu, cuda, tensorrt, openvino for onnx; what OpenVINO finds, for openvino."""
+    threads: int | None = None
+    """CPU threads."""
+    frames: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Compare on the images in this folder too; needs torch."""
+    record: bool = True
+    """Add the row to parity.json; never done in the installed package."""
+
+
+def run(arguments: Arguments) -> int:
+    """Prints what was checked."""
+    for line in verify(arguments):
+        if isinstance(line, str):
+            print(line)
+        else:
+            print_parity(line)
+    return 0
+
+
+def verify(arguments: Arguments) -> list[str | dict[str, Any]]:
+    """Lines and rows to show.
+
+    Raises:
+        IntegrityError: If a file differs from the manifest.
+        ParityError: If an exported file does not compute what its source computes.
+        InputError: If the engine or the device cannot be had, or a frame cannot be read.
+    """
+    folder = ModelFolder.open(find_folder(arguments.folder))
+    folder.verify()
+    shown: list[str | dict[str, Any]] = [f"{folder.path}: {len(folder.manifest)} files are as {folder.name} lists them"]
+    sets = [embedded_set()] + ([frames_in(arguments.frames)] if arguments.frames else [])
+    exported = [entry for entry in folder.config["artefacts"] if entry["engine"] == "onnx"]
+    if not exported:
+        return [*shown, "no exported file; zoo export makes one"]
+    for entry in exported:
+        source = _source(folder, entry, arguments)
+        row, _ = compare(source, _exported_file(folder, entry, arguments), sets, LIMITS[entry["precision"]])
+        refuse_if_beyond(row, entry["file"])
+        row = {"artefact_sha256": entry["sha256"], "file": entry["file"], "precision": entry["precision"], **row}
+        kept = "stored outputs of the source" if row["source"]["stored"] else "the source model"
+        shown += [f"{entry['file']} against {kept}:", row]
+        if not arguments.record:
+            continue
+        try:
+            add_row(folder, row)
+        except InputError as error:
+            shown.append(f"not recorded: {error}")
+        else:
+            folder = ModelFolder.open(folder.path)
+    return shown
+
+
+def _source(folder: ModelFolder, entry: Mapping[str, Any], arguments: Arguments) -> EngineSource | StoredSource:
+    sha256 = entry["source_sha256"]
+    here = {artefact["sha256"]: artefact for artefact in folder.config["artefacts"] if artefact["engine"] == "torch"}
+    if sha256 in here and _torch_is_installed():
+        predictor = load(folder.path, engine="torch", file=here[sha256]["file"], inference=InferenceMode())
+        return EngineSource(predictor.engine, sha256)
+    stored = reference_name(entry["file"])
+    if stored not in folder.manifest:
+        raise InputError(
+            f"{folder.path} holds no stored outputs for {entry['file']}; pip install 'perception-zoo[torch]'"
+        )
+    return StoredSource(folder.read_bytes(stored), sha256, stored)
+
+
+def _torch_is_installed() -> bool:
+    try:
+        return all(importlib.util.find_spec(package) is not None for package in ("torch", "timm"))
+    except (ImportError, ValueError):
+        return False
+
+
+def _exported_file(folder: ModelFolder, entry: Mapping[str, Any], arguments: Arguments) -> ExportedFile:
+    predictor = load(
+        folder.path,
+        engine=arguments.engine,
+        device=arguments.device,
+        threads=arguments.threads,
+        file=entry["file"],
+        inference=InferenceMode(),
+    )
+    fused = is_fused(entry)
+    shape = entry["input"]["shape"]
+    height, width = (shape[1], shape[2]) if fused else (shape[2], shape[3])
+    return ExportedFile(
+        engine=predictor.engine,
+        fused=fused,
+        stride=predictor.stride,
+        size_multiple=entry["size_multiple"],
+        size=None if "height" in entry["dynamic"] else (height, width),
+        batch="batch" in entry["dynamic"],
+        preprocessing=predictor.preprocessing,
+        classes=predictor.classes,
+    )

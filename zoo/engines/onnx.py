@@ -1,0 +1,138 @@
+"""ONNX Runtime: runs an exported file without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zoo.engines import EngineSpec, TensorSpec
+from zoo.engines.checks import available_threads, check_inputs, check_threads
+from zoo.errors import InputError, IntegrityError, require
+
+__all__ = ["PROVIDERS", "OnnxEngine"]
+
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+}
+"""Execution provider of ONNX Runtime for every device that can be asked for."""
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(uint8)": "uint8",
+    "tensor(int64)": "int64",
+}
+
+
+class OnnxEngine:
+    """Runs one ONNX file.
+
+    Args:
+        source: The verified file's content, or its path if its weights lie in files beside it.
+        device: `cpu`, `cuda`, `cuda:1`, `tensorrt`, `tensorrt:1` or `openvino`. What is asked for is what runs:
+            ONNX Runtime itself would fall back to the CPU without a word.
+        precision: Of the file; for the record.
+        threads: Threads of one operator; by default those that the process may use.
+        size_multiple: Height and width of the input must be multiples of it. ONNX Runtime does not check.
+        what: Name of the file, for errors.
+
+    Raises:
+        MissingExtraError: If ONNX Runtime is not installed.
+        IntegrityError: If ONNX Runtime cannot read the file.
+        InputError: If the device is unknown or cannot be had.
+    """
+
+    def __init__(
+        self,
+        source: bytes | Path,
+        *,
+        device: str = "cpu",
+        precision: str = "fp32",
+        threads: int | None = None,
+        size_multiple: int = 1,
+        what: str = "the file",
+    ) -> None:
+        check_threads(threads)
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise require("onnxruntime", "onnx", f"running {what} with the onnx engine") from error
+        provider, options = _provider(onnxruntime, device)
+        settings = onnxruntime.SessionOptions()
+        settings.log_severity_level = 4  # failures come as exceptions; one line is enough
+        # Said explicitly, because the default pins threads to cores that a container may not have.
+        settings.intra_op_num_threads = threads or available_threads()
+        settings.inter_op_num_threads = 1
+        session: Any
+        try:
+            session = onnxruntime.InferenceSession(
+                source if isinstance(source, bytes) else str(source), settings, providers=[(provider, options)]
+            )
+        except Exception as error:  # one class per status code, none of them public
+            first = str(error).splitlines()[0]
+            if provider != PROVIDERS["cpu"]:
+                raise InputError(f"device {device!r} ({provider}) cannot be used: {first}") from error
+            raise IntegrityError(f"{what} is no ONNX file that ONNX Runtime takes: {first}") from error
+        if provider not in session.get_providers():
+            raise InputError(
+                f"device {device!r} was asked for, but ONNX Runtime could not start {provider} and would run on "
+                f"{', '.join(session.get_providers())}; check the driver and its libraries, or use device 'cpu'"
+            )
+        session.disable_fallback()
+        self._session = session
+        self._size_multiple = size_multiple
+        self.spec = EngineSpec(
+            engine="onnx",
+            device=device,
+            precision=precision,
+            inputs=tuple(_spec(value) for value in session.get_inputs()),
+            outputs=tuple(_spec(value) for value in session.get_outputs()),
+            options={"provider": provider, "threads": settings.intra_op_num_threads},
+        )
+
+    def run(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The outputs by name.
+
+        Raises:
+            InputError: If a name, shape or dtype is not what the file takes.
+        """
+        check_inputs(arrays, self.spec.inputs, self._size_multiple)
+        feeds = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        return dict(zip([output.name for output in self.spec.outputs], self._session.run(None, feeds), strict=True))
+
+    def warmup(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Runs once on zeros of these shapes."""
+        self.run({spec.name: np.zeros(shapes[spec.name], spec.dtype) for spec in self.spec.inputs})
+
+    def close(self) -> None:
+        """Frees the session."""
+        del self._session
+
+
+def _provider(onnxruntime: Any, device: str) -> tuple[str, dict[str, str]]:
+    kind, separator, index = device.partition(":")
+    if kind not in PROVIDERS or (separator and (kind in ("cpu", "openvino") or not index.isdigit())):
+        raise InputError(f"device {device!r} is unknown to the onnx engine; known: {', '.join(PROVIDERS)}, cuda:1")
+    provider = PROVIDERS[kind]
+    available = onnxruntime.get_available_providers()
+    if provider not in available:
+        hint = {
+            "cuda": "; pip install 'perception-zoo[onnx-gpu]' in place of [onnx]",
+            "tensorrt": "; pip install 'perception-zoo[onnx-gpu]' in place of [onnx]",
+            "openvino": "; engine 'openvino' runs the same file without it",
+        }.get(kind, "")
+        raise InputError(
+            f"device {device!r} needs {provider}, which the installed onnxruntime {onnxruntime.__version__} has not; "
+            f"it has {', '.join(available)}{hint}"
+        )
+    return provider, {"device_id": index} if index else {}
+
+
+def _spec(value: Any) -> TensorSpec:
+    shape = tuple(side if isinstance(side, int) else None for side in value.shape)
+    return TensorSpec(value.name, _DTYPES.get(value.type, value.type), shape)
