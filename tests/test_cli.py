@@ -123,8 +123,8 @@ def test_wrong_images(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture
         tmp_path / "cut.png": "not a readable image",
         tmp_path / "none.png": "does not exist",
         tmp_path: "is a folder",
-        huge: "20000 x 20000 pixels",
-        png_header(tmp_path / "less.png", 12_000, 12_000): "12000 x 12000 pixels",
+        huge: "too large",
+        png_header(tmp_path / "less.png", 12_000, 12_000): "too large: 12000 x 12000",
     }
     for path, message in cases.items():
         assert message in fails(capsys, "predict", MODEL, path, "--out", out)
@@ -159,6 +159,37 @@ def test_a_full_disk_leaves_nothing(photo: Path, tmp_path: Path) -> None:
     assert result.returncode == 2, result.stderr
     assert "cannot write" in result.stderr
     assert list(out.iterdir()) == []
+
+
+def without(packages: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command where these packages cannot be imported."""
+    program = (
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.split('.')[0] in {packages.split()!r}:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "from zoo.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    return subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True)
+
+
+def test_the_base_install_lists_and_names_the_missing_extra(photo: Path, tmp_path: Path) -> None:
+    absent = "torch torchvision timm jaxtyping onnxruntime openvino embreex lightning_fabric"
+    assert without(absent, "list").returncode == 0
+    assert without(absent, "info", MODEL).returncode == 0
+    words = {
+        "perception-zoo[torch]": ["predict", MODEL, str(photo), "--engine", "torch", "--out", str(tmp_path / "a")],
+        "perception-zoo[synthetic]": ["synthetic", "--layout", "acdc", "--frames", "1", "--out", str(tmp_path / "b")],
+        "perception-zoo[": ["train", "segmenter", "--model", MODEL, "--data", "camvid=x", "--out", str(tmp_path / "c")],
+    }
+    for extra, command in words.items():
+        result = without(absent, *command)
+        assert result.returncode == 2, result.stderr
+        assert extra in result.stderr
+        assert result.stderr.count("\n") == 1
 
 
 @pytest.mark.real

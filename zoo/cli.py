@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
-from zoo.errors import InputError, ParityError, closest
+from zoo.errors import InputError, ParityError, closest, require
 
 __all__ = ["COMMANDS", "main"]
 
@@ -27,6 +27,22 @@ COMMANDS = {
     "benchmark": ("zoo.export.benchmark", "measure a model's latency, throughput and memory, engine by engine"),
     "synthetic": ("zoo.synthetic.command", "render frames of the synthetic street world in a data set's layout"),
     "train": ("zoo.training.command", "run a training recipe"),
+}
+
+# Commands import what they need where they need it; what is missing names its extra.
+_EXTRA_OF = {
+    "embreex": "synthetic",
+    "gradio": "demo",
+    "huggingface_hub": "hub",
+    "jaxtyping": "torch",
+    "lightning_fabric": "train",
+    "onnx": "export",
+    "onnxruntime": "onnx",
+    "onnxscript": "export",
+    "openvino": "openvino",
+    "timm": "torch",
+    "torch": "torch",
+    "torchvision": "torch",
 }
 
 
@@ -52,14 +68,20 @@ def _run(words: Sequence[str]) -> int:
     name, *rest = words
     if name not in COMMANDS:
         raise InputError(f"unknown command {name!r}{closest(name, COMMANDS)}; zoo --help lists all")
-    module: Any = importlib.import_module(COMMANDS[name][0])
-    if hasattr(module, "parse"):
-        arguments = module.parse(rest)
-    else:
-        import tyro
+    try:
+        module: Any = importlib.import_module(COMMANDS[name][0])
+        if hasattr(module, "parse"):
+            arguments = module.parse(rest)
+        else:
+            import tyro
 
-        arguments = tyro.cli(module.Arguments, prog=f"zoo {name}", args=rest, description=module.__doc__)
-    return module.run(arguments)
+            arguments = tyro.cli(module.Arguments, prog=f"zoo {name}", args=rest, description=module.__doc__)
+        return module.run(arguments)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package not in _EXTRA_OF:
+            raise
+        raise require(package, _EXTRA_OF[package], f"zoo {name}") from error
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -31,6 +32,9 @@ __all__ = [
 
 MAX_PIXELS = 128 * 1024 * 1024
 """Largest image that is decoded (134 million pixels); a header that claims more is refused unread."""
+
+# Pillow's own warning from 89 million pixels on would be a second line beside the error below.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 @contextlib.contextmanager
@@ -113,7 +117,7 @@ def _open(path: Path | str, read: Callable[[Image.Image], np.ndarray]) -> np.nda
         with Image.open(path) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
-                raise InputError(f"{path} is {width} x {height} pixels; at most {MAX_PIXELS:,} pixels are decoded")
+                raise InputError(f"{path} is too large: {width} x {height}; at most {MAX_PIXELS:,} pixels are decoded")
             return read(image)
     except InputError:
         raise
@@ -124,7 +128,7 @@ def _open(path: Path | str, read: Callable[[Image.Image], np.ndarray]) -> np.nda
     except PermissionError as error:
         raise InputError(f"{path} cannot be read: permission denied") from error
     except Image.DecompressionBombError as error:
-        raise InputError(f"{path} is too large: {error}") from error
+        raise InputError(f"{path} is too large: at most {MAX_PIXELS:,} pixels are decoded") from error
     except (OSError, SyntaxError, ValueError) as error:  # Pillow raises any of them for a damaged file
         raise InputError(f"{path} is not a readable image: {error}") from error
 
