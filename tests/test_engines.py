@@ -1,0 +1,417 @@
+"""The torch-free runtime on hand-made ONNX files: right numbers, and no wrong size, device or file goes unnoticed.
+
+The network is one 2 x 2 convolution of stride 2. Class 0 has the logit 0; class 1 has 4 * (mean red of the block) - 2,
+so red 255 gives 2, red 0 gives -2, and the winner's probability is 1 / (1 + exp(-2)) = 0.880797 in both cases.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+import zoo
+from zoo.cli import main
+from zoo.engines.onnx import OnnxEngine
+from zoo.engines.onnx_file import external_files, metadata
+from zoo.engines.openvino import OpenVINOEngine
+from zoo.errors import InputError, IntegrityError, MissingExtraError
+from zoo.inference import InferenceMode
+from zoo.loading import engines_for
+from zoo.model_folder import ModelFolder
+
+SCHEMA = json.loads((Path(zoo.__file__).parent / "config.schema.json").read_text())
+CONFIDENCE = 0.880797
+BOTH = pytest.mark.parametrize("engine", ["onnx", "openvino"])
+
+
+def red_model(batch: Any = "batch", height: Any = "height", width: Any = "width") -> onnx.ModelProto:
+    weight = np.zeros((2, 3, 2, 2), np.float32)
+    weight[1, 0] = 1.0  # the sum over four pixels is 4 times their mean
+    node = helper.make_node("Conv", ["image", "weight", "bias"], ["logits"], strides=[2, 2])
+    out = [batch, 2, *(side // 2 if isinstance(side, int) else f"{side}_out" for side in (height, width))]
+    graph = helper.make_graph(
+        [node],
+        "red",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, 3, height, width])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, out)],
+        [numpy_helper.from_array(weight, "weight"), numpy_helper.from_array(np.array([0, -2], np.float32), "bias")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+def seal(path: Path) -> None:
+    files = {
+        file.relative_to(path).as_posix(): {
+            "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+            "size": file.stat().st_size,
+        }
+        for file in path.rglob("*")
+        if file.is_file() and file.name != "MANIFEST.json"
+    }
+    (path / "MANIFEST.json").write_text(json.dumps({"format": 1, "files": files}))
+
+
+def write_folder(path: Path, content: bytes, **changes: Any) -> Path:
+    """A folder with an ONNX file and no weights for torch, written without this project's writer."""
+    (path / "onnx").mkdir(parents=True)
+    (path / "onnx" / "red.onnx").write_bytes(content)
+    artefact = {
+        "file": "onnx/red.onnx",
+        "engine": "onnx",
+        "precision": "fp32",
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "source_sha256": "0" * 64,
+        "opset": 18,
+        "stride": 2,
+        "size_multiple": 2,
+        "dynamic": ["batch", "height", "width"],
+        "input": {"name": "image", "dtype": "float32", "shape": [None, 3, None, None], "layout": "NCHW"},
+        "outputs": [{"name": "logits", "dtype": "float32", "shape": [None, 2, None, None]}],
+        "in_graph": [],
+        **changes,
+    }
+    config = {
+        "format": 1,
+        "name": "red",
+        "task": "segmentation",
+        "architecture": {"encoder": {"class": "zoo.encoders.vit:ViT"}},
+        "preprocessing": {"mean": [0, 0, 0], "std": [1, 1, 1], "size_multiple": 2},
+        "classes": {"taxonomy": "ground", "names": ["floor", "wall"], "colors": [[10, 20, 30], [200, 100, 0]]},
+        "artefacts": [artefact],
+    }
+    (path / "config.json").write_text(json.dumps(config))
+    seal(path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_folder(tmp_path / "model", red_model().SerializeToString())
+
+
+@pytest.fixture
+def half_red() -> np.ndarray:
+    """5 x 8 pixels, the left half red: odd, so that padding is needed."""
+    image = np.zeros((5, 8, 3), np.uint8)
+    image[:, :4, 0] = 255
+    return image
+
+
+@BOTH
+def test_the_numbers_are_those_worked_out_by_hand(folder: Path, half_red: np.ndarray, engine: str) -> None:
+    jsonschema.validate(json.loads((folder / "config.json").read_text()), SCHEMA)
+    predictor = zoo.load(folder, engine=engine, threads=1)
+    prediction = predictor(half_red)
+    assert prediction.labels.tolist() == [[1, 1, 1, 1, 0, 0, 0, 0]] * 5
+    # Columns 0 and 7 lie at the border, where nothing is interpolated.
+    np.testing.assert_allclose(prediction.scores[:, [0, 7]], CONFIDENCE, atol=1e-6)
+    assert predictor.settings["engine"] == engine
+    assert predictor.engine.spec.options["threads"] == 1
+    assert predictor.stride == 2
+    with pytest.raises(InputError, match=f"the {engine} engine has no nn"):
+        _ = predictor.module
+
+
+@BOTH
+def test_windows_and_batches(folder: Path, half_red: np.ndarray, engine: str) -> None:
+    mode = InferenceMode(mode="sliding", window=(4, 4), window_stride=(2, 2), batch=3)
+    prediction = zoo.load(folder, engine=engine, inference=mode)(half_red)
+    assert np.array_equal(prediction.labels, zoo.load(folder, engine=engine)(half_red).labels)
+    np.testing.assert_allclose(prediction.scores[:, [0, 7]], CONFIDENCE, atol=1e-6)
+
+
+@BOTH
+def test_a_fixed_file_takes_windows_one_by_one_and_no_other_size(
+    tmp_path: Path, half_red: np.ndarray, engine: str
+) -> None:
+    content = red_model(1, 4, 4).SerializeToString()
+    folder = write_folder(tmp_path / "fixed", content, dynamic=[])
+    mode = InferenceMode(mode="sliding", window=(4, 4), window_stride=(2, 2), batch=3)
+    assert zoo.load(folder, engine=engine, inference=mode)(half_red).labels.tolist() == [[1, 1, 1, 1, 0, 0, 0, 0]] * 5
+    with pytest.raises(InputError, match=r"must be \(1, 3, 4, 4\) float32; \(1, 3, 6, 8\) float32 came"):
+        zoo.load(folder, engine=engine)(half_red)
+
+
+@pytest.mark.parametrize("make", [OnnxEngine, OpenVINOEngine])
+def test_what_the_runtimes_would_swallow_is_refused(make: Any) -> None:
+    engine = make(red_model().SerializeToString(), size_multiple=4)
+    engine.warmup({"image": (2, 3, 8, 4)})
+    with pytest.raises(InputError, match="image height 6 is no multiple of 4; pad it to 8"):
+        engine.run({"image": np.zeros((1, 3, 6, 8), np.float32)})
+    with pytest.raises(InputError, match="image width 10 is no multiple of 4; pad it to 12"):
+        engine.run({"image": np.zeros((1, 3, 8, 10), np.float32)})
+    with pytest.raises(InputError, match=r"\(any, 3, any, any\) float32; \(1, 3, 8, 8\) float64 came"):
+        engine.run({"image": np.zeros((1, 3, 8, 8))})
+    with pytest.raises(InputError, match=r"\(1, 4, 8, 8\) float32 came"):
+        engine.run({"image": np.zeros((1, 4, 8, 8), np.float32)})
+    with pytest.raises(InputError, match="is empty"):
+        engine.run({"image": np.zeros((0, 3, 8, 8), np.float32)})
+    with pytest.raises(InputError, match="takes image; picture came"):
+        engine.run({"picture": np.zeros((1, 3, 8, 8), np.float32)})
+    with pytest.raises(InputError, match="threads 0"):
+        make(red_model().SerializeToString(), threads=0)
+    engine.close()
+
+
+def test_outputs_are_not_overwritten_by_the_next_run() -> None:
+    engine = OpenVINOEngine(red_model().SerializeToString())
+    first = engine.run({"image": np.ones((1, 3, 2, 2), np.float32)})["logits"]
+    engine.run({"image": np.zeros((1, 3, 2, 2), np.float32)})
+    assert first[0, :, 0, 0].tolist() == [0, 2]
+
+
+def test_a_provider_is_had_or_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    for device, message in {
+        "cuda": "needs CUDAExecutionProvider, which the installed onnxruntime .* has not",
+        "tensorrt:1": "needs TensorrtExecutionProvider",
+        "openvino": "engine 'openvino' runs the same file",
+        "tpu": "device 'tpu' is unknown; known: |unknown to the onnx engine",
+        "cpu:1": "unknown to the onnx engine",
+        "cuda:x": "unknown to the onnx engine",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            zoo.load(folder, engine="onnx", device=device)
+    # A build that has the provider, on a machine where it cannot start: ONNX Runtime would take the CPU.
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    )
+    warns = pytest.warns(UserWarning, match="CUDAExecutionProvider")  # of ONNX Runtime; then it goes on
+    with warns, pytest.raises(InputError, match="could not start CUDAExecutionProvider"):
+        zoo.load(folder, engine="onnx", device="cuda:0")
+    with pytest.raises(InputError, match="is not one that OpenVINO finds here; it finds cpu"):
+        zoo.load(folder, engine="openvino", device="gpu")
+
+
+def test_openvino_computes_in_what_was_asked_for(folder: Path) -> None:
+    import openvino
+
+    able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    assert zoo.load(folder, engine="openvino").engine.spec.options["arithmetic"] == "f32"
+    if "BF16" in able:
+        predictor = zoo.load(folder, engine="openvino", precision="bf16")
+        assert predictor.engine.spec.options["arithmetic"] == "bf16"
+    else:
+        with pytest.raises(InputError, match="bf16 was asked for"):
+            zoo.load(folder, engine="openvino", precision="bf16")
+
+
+def test_auto_is_the_first_that_is_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from zoo import loading
+
+    opened = ModelFolder.open(folder)
+    assert engines_for(opened) == ["onnx", "openvino"]
+    assert zoo.load(folder).settings["engine"] == "onnx"
+    missing = {"onnxruntime"}
+    installed = loading._installed
+    monkeypatch.setattr(loading, "_installed", lambda package: package not in missing and installed(package))
+    assert zoo.load(folder).settings["engine"] == "openvino"
+    missing.add("openvino")
+    with pytest.raises(MissingExtraError, match=r"perception-zoo\[onnx\]"):
+        zoo.load(folder)
+
+
+def test_wrong_choices_say_what_there_is(folder: Path) -> None:
+    for options, message in (
+        ({"engine": "tensorrt"}, "unknown engine 'tensorrt'; .*known: torch, onnx, openvino, auto"),
+        ({"engine": "torch"}, r"has not a file for torch in fp32; it has onnx/red.onnx \(onnx fp32\)"),
+        ({"engine": "onnx", "precision": "fp16"}, "has not a file for onnx in fp16.*zoo export makes one"),
+        ({"engine": "onnx", "precision": "bf16"}, "the onnx engine has no precision 'bf16'; it has fp32, fp16"),
+        ({"precision": "int8"}, "the onnx engine has no precision 'int8'"),
+        ({"file": "onnx/blue.onnx"}, "has not onnx/blue.onnx; it has onnx/red.onnx"),
+    ):
+        with pytest.raises(InputError, match=message):
+            zoo.load(folder, **options)  # type: ignore[arg-type]
+    assert zoo.load(folder, file="onnx/red.onnx").artefact["file"] == "onnx/red.onnx"
+
+
+@pytest.mark.parametrize("missing", ["stride", "size_multiple"])
+def test_an_entry_without_its_sizes_is_refused(tmp_path: Path, missing: str) -> None:
+    folder = write_folder(tmp_path / "model", red_model().SerializeToString(), **{missing: None})
+    with pytest.raises(InputError, match="needs stride and size_multiple"):
+        zoo.load(folder)
+
+
+@BOTH
+def test_a_damaged_file_is_never_run(folder: Path, tmp_path: Path, engine: str) -> None:
+    file = folder / "onnx" / "red.onnx"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(IntegrityError, match="has the SHA-256"):
+        zoo.load(folder, engine=engine)
+    for content, message in (
+        (whole[: len(whole) // 2], "no complete ONNX file|no ONNX file"),
+        (b"no protocol buffer", "no complete ONNX file|no ONNX file"),
+        (b"", "holds 0 graphs"),
+    ):
+        file.write_bytes(content)
+        seal(folder)
+        with pytest.raises(IntegrityError, match=message):
+            zoo.load(folder, engine=engine)
+    model = red_model()
+    model.graph.node[0].op_type = "Convolve"
+    file.write_bytes(model.SerializeToString())
+    seal(folder)
+    with pytest.raises(IntegrityError, match=r"no ONNX file that .* takes"):
+        zoo.load(folder, engine=engine)
+
+
+def with_weights_in(location: str) -> bytes:
+    """The model with its convolution's weights in another file."""
+    model = red_model()
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    return model.SerializeToString()
+
+
+@BOTH
+def test_weights_beside_the_file(tmp_path: Path, half_red: np.ndarray, engine: str) -> None:
+    weight = numpy_helper.to_array(red_model().graph.initializer[0]).tobytes()
+    folder = write_folder(tmp_path / "model", with_weights_in("red.data"))
+    with pytest.raises(IntegrityError, match="is not listed"):
+        zoo.load(folder, engine=engine)
+    (folder / "onnx" / "red.data").write_bytes(weight)
+    seal(folder)
+    assert zoo.load(folder, engine=engine)(half_red).labels.tolist() == [[1, 1, 1, 1, 0, 0, 0, 0]] * 5
+    (folder / "onnx" / "red.data").write_bytes(b"\0" * len(weight))
+    with pytest.raises(IntegrityError, match="has the SHA-256"):
+        zoo.load(folder, engine=engine)
+
+
+@pytest.mark.parametrize("location", ["../../secret", "/tmp/secret", "..\\secret", "a/../../../secret"])
+def test_weights_outside_the_folder_are_not_read(tmp_path: Path, location: str) -> None:
+    (tmp_path / "secret").write_bytes(numpy_helper.to_array(red_model().graph.initializer[0]).tobytes())
+    folder = write_folder(tmp_path / "model", with_weights_in(location))
+    with pytest.raises(IntegrityError, match="outside its folder"):
+        zoo.load(folder)
+
+
+def test_the_reader_of_onnx_files_against_the_onnx_package() -> None:
+    """External tensors in every place that the format has for them, and the metadata."""
+    model = red_model()
+
+    def outside(name: str) -> TensorProto:
+        tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL)
+        tensor.external_data.add(key="offset", value="0")
+        tensor.external_data.add(key="location", value=name)
+        return tensor
+
+    inner = helper.make_graph([helper.make_node("Constant", [], ["c"], value=outside("in a branch"))], "inner", [], [])
+    model.graph.node.append(helper.make_node("If", ["x"], ["y"], then_branch=inner, else_branch=inner))
+    model.graph.node.append(helper.make_node("Constant", [], ["d"], value=outside("in an attribute")))
+    model.graph.initializer.append(outside("as an initializer"))
+    sparse = onnx.SparseTensorProto(values=outside("sparse values"), indices=outside("sparse indices"), dims=[3])
+    model.graph.sparse_initializer.append(sparse)
+    function = helper.make_function(
+        "own", "f", [], ["e"], [helper.make_node("Constant", [], ["e"], value=outside("in a function"))], []
+    )
+    model.functions.append(function)
+    helper.set_model_props(model, {"licence": "Apache-2.0", "größe": "zwölf"})
+    content = model.SerializeToString()
+    assert sorted(external_files(content, "it")) == [
+        "as an initializer", "in a branch", "in a function", "in an attribute", "sparse indices", "sparse values",
+    ]  # fmt: skip
+    assert external_files(red_model().SerializeToString(), "it") == []
+    assert metadata(content, "it") == {"licence": "Apache-2.0", "größe": "zwölf"}
+    content = red_model().SerializeToString()  # its graph ends a few bytes before the file does
+    for cut in range(10, len(content) - 20, 7):
+        with pytest.raises(IntegrityError, match="no complete ONNX file"):
+            external_files(content[:cut], "it")
+
+
+BLOCKER = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"torch", "timm", "torchvision", "onnx", "onnxscript", "jaxtyping"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Blocked())
+"""
+
+
+def without_torch(program: str, *words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-P", "-c", BLOCKER + program, *map(str, words)], capture_output=True, text=True, cwd=cwd
+    )
+
+
+@BOTH
+def test_predicting_without_torch(folder: Path, tmp_path: Path, half_red: np.ndarray, engine: str) -> None:
+    Image.fromarray(half_red).save(tmp_path / "a.png")
+    program = "from zoo.cli import main; code = main(sys.argv[1:]); assert 'torch' not in sys.modules; sys.exit(code)"
+    words = ["predict", folder, tmp_path / "a.png", "--out", tmp_path / "out", "--engine", engine]
+    result = without_torch(program, *words, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert np.asarray(Image.open(tmp_path / "out" / "a.png")).tolist() == [[1, 1, 1, 1, 0, 0, 0, 0]] * 5
+    summary = json.loads((tmp_path / "out" / "a.json").read_text())
+    assert summary["settings"]["engine"] == engine
+    assert summary["artefact"]["file"] == "onnx/red.onnx"
+
+
+def test_torch_asked_for_where_it_is_not(tmp_path: Path, folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["artefacts"].append({"file": "model.safetensors", "engine": "torch", "sha256": "0" * 64})
+    (folder / "config.json").write_text(json.dumps(config))
+    seal(folder)
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    program = "from zoo.cli import main; sys.exit(main(sys.argv[1:]))"
+    words = ["predict", folder, tmp_path / "a.png", "--out", tmp_path / "out", "--engine", "torch"]
+    result = without_torch(program, *words, cwd=tmp_path)
+    assert result.returncode == 2
+    assert "pip install 'perception-zoo[torch]'" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_fresh_environment_with_the_base_and_onnx_only(tmp_path: Path, folder: Path, half_red: np.ndarray) -> None:
+    """Installs the project with its `onnx` and `openvino` extras; skipped where there is no package index."""
+    root = Path(__file__).parents[1]
+    Image.fromarray(half_red).save(tmp_path / "a.png")
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", f"{root}[onnx,openvino]"]
+    installed = subprocess.run(list(map(str, install)), capture_output=True, text=True, cwd=tmp_path)
+    if "No matching distribution" in installed.stderr or "Connection" in installed.stderr:
+        pytest.skip("no package index here")
+    assert installed.returncode == 0, installed.stderr
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+
+    def command(*words: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(python), *map(str, words)], cwd=tmp_path, capture_output=True, text=True, env=environment
+        )
+
+    missing = command("-c", "import importlib.util as u; print([u.find_spec(n) for n in ('torch', 'timm', 'onnx')])")
+    assert missing.stdout.strip() == "[None, None, None]"
+    for engine in ("auto", "onnx", "openvino"):
+        result = command(
+            "-m", "zoo.cli", "predict", folder, "a.png", "--out", tmp_path / engine, "--engine", engine
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+        assert np.asarray(Image.open(tmp_path / engine / "a.png")).tolist() == [[1, 1, 1, 1, 0, 0, 0, 0]] * 5
+
+
+def test_a_wrong_engine_on_the_command_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    words = ["predict", str(folder), str(tmp_path / "a.png"), "--out", str(tmp_path / "out")]
+    assert main([*words, "--engine", "onnx", "--device", "cuda"]) == 2
+    error = capsys.readouterr().err
+    assert "CUDAExecutionProvider" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,760 @@
+"""Export of image models: the file is the same function as its source at every size, or it is not kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+from safetensors.torch import save_file
+from zoo.export import command as export_command
+from zoo.export.benchmark import print_table, write_plot
+from zoo.export.graph import to_onnx
+from zoo.export.parity import LIMITS, EngineSource, ExportedFile, compare, embedded_set, refuse_if_beyond
+from zoo.export.rewrite import fuse_image_steps, to_half
+from zoo.export.tensorrt_check import check_tensorrt
+
+import zoo
+from zoo.architecture import build
+from zoo.catalogue import BUNDLED, entries
+from zoo.classes import CITYSCAPES
+from zoo.cli import main
+from zoo.engines.onnx import OnnxEngine
+from zoo.engines.onnx_file import metadata
+from zoo.errors import InputError, IntegrityError, ParityError
+from zoo.inference import InferenceMode
+from zoo.model_folder import ModelFolder, write_manifest
+
+SCHEMA = json.loads((Path(zoo.__file__).parent / "config.schema.json").read_text())
+BUNDLED_EXPORTS = [name for name in entries() if list((BUNDLED / name).glob("onnx/*.onnx"))]
+ARCHITECTURE = {
+    "encoder": {
+        "class": "zoo.encoders.vit:ViT",
+        "arguments": {
+            "model": "vit_tiny_patch16_224",
+            "options": {"embed_dim": 16, "depth": 1, "num_heads": 2, "img_size": 32, "patch_size": 8},
+        },
+    },
+    "head": {"class": "zoo.heads.mask_transformer:MaskTransformer", "arguments": {"depth": 1, "num_heads": 2}},
+}
+# Classes of Cityscapes, so that the embedded frames' labels can be compared with.
+NAMES = ("road", "sidewalk", "building", "sky", "car")
+
+
+def write_model(path: Path, *, architecture: dict[str, Any] = ARCHITECTURE, **preprocessing: Any) -> Path:
+    """A small segmenter whose seeded weights are strong enough that every class wins somewhere."""
+    torch.manual_seed(3)
+    model = build(architecture, len(NAMES))
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if value.ndim > 1:
+                torch.nn.init.normal_(value, std=1.0 if "embed" in name else value[0].numel() ** -0.5)
+    path.mkdir(parents=True)
+    save_file(model.state_dict(), path / "model.safetensors")
+    sha256 = hashlib.sha256((path / "model.safetensors").read_bytes()).hexdigest()
+    config = {
+        "format": 1,
+        "name": "small",
+        "task": "segmentation",
+        "architecture": architecture,
+        "preprocessing": {"short_side": 32, "size_multiple": model.size_multiple, **preprocessing},
+        "classes": {
+            "taxonomy": "cityscapes",
+            "names": list(NAMES),
+            "colors": [list(CITYSCAPES.colors[CITYSCAPES.names.index(name)]) for name in NAMES],
+        },
+        "licence": {"weights": "Apache-2.0"},
+        "artefacts": [{"file": "model.safetensors", "engine": "torch", "precision": "fp32", "sha256": sha256}],
+    }
+    (path / "config.json").write_text(json.dumps(config))
+    write_manifest(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("source") / "model", normalisation="constant")
+
+
+@pytest.fixture(scope="module")
+def exported(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder after `zoo export` with its defaults."""
+    out = tmp_path_factory.mktemp("exported") / "model"
+    assert main(["export", str(model), "--format", "onnx", "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def graph(exported: Path) -> onnx.ModelProto:
+    return onnx.load(exported / "onnx" / "small.onnx")
+
+
+@pytest.fixture
+def no_second_export(monkeypatch: pytest.MonkeyPatch, graph: onnx.ModelProto) -> None:
+    """torch's exporter takes seconds; what comes after it is tested with the graph that it gave."""
+
+    def copy(*_: Any, **__: Any) -> onnx.ModelProto:
+        model = onnx.ModelProto()
+        model.CopyFrom(graph)
+        return model
+
+    monkeypatch.setattr("zoo.export.graph.to_onnx", copy)
+
+
+def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (max(2, height // 6), max(2, width // 6), 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def test_the_folder_after_an_export(model: Path, exported: Path) -> None:
+    folder = ModelFolder.open(exported)
+    folder.verify()
+    jsonschema.validate(json.loads((exported / "config.json").read_text()), SCHEMA)
+    assert set(folder.manifest) == {
+        "config.json", "model.safetensors", "onnx/small.onnx", "onnx/small.reference.npz", "parity.json",
+    }  # fmt: skip
+    assert (exported / "model.safetensors").read_bytes() == (model / "model.safetensors").read_bytes()
+    torch_entry, entry = folder.config["artefacts"]
+    content = (exported / "onnx/small.onnx").read_bytes()
+    assert entry["sha256"] == hashlib.sha256(content).hexdigest()
+    assert entry["source_sha256"] == torch_entry["sha256"]
+    assert (entry["stride"], entry["size_multiple"], entry["dynamic"]) == (8, 8, ["batch", "height", "width"])
+    assert entry["input"] == {"name": "image", "dtype": "float32", "shape": [None, 3, None, None], "layout": "NCHW"}
+    said = metadata(content, "it")
+    assert json.loads(said["classes"]) == list(NAMES)
+    assert json.loads(said["licence"]) == {"weights": "Apache-2.0"}
+    assert json.loads(said["preprocessing"])["short_side"] == 32
+    assert said["source_sha256"] == torch_entry["sha256"]
+    assert b"/work" not in content.replace(b"/workspace", b""), "no path of the machine that exported"
+
+
+def test_the_parity_record(exported: Path) -> None:
+    parity = json.loads((exported / "parity.json").read_text())
+    (row,) = parity["rows"]
+    assert row["passed"]
+    assert (row["engine"], row["device"], row["options"]["provider"]) == ("onnx", "cpu", "CPUExecutionProvider")
+    frames = embedded_set().frames
+    assert row["frames"] == len(frames)
+    assert set(row["conditions"]) == {"clear", "night", "fog", "rain", "snow"}
+    assert sum(part["frames"] for part in row["conditions"].values()) == len(frames)
+    assert row["agreement"] >= 0.9999
+    assert 0 < row["relative_error"] <= 1e-3
+    for part in row["conditions"].values():
+        assert part["miou_difference"] == part["miou_file"] - part["miou_source"]
+        assert abs(part["miou_difference"]) < 1e-3
+    assert [shape["shape"] for shape in row["other_shapes"]] == [[3, 8, 8], [3, 8, 24], [3, 40, 16]]
+    (file,) = parity["files"]
+    assert file["tensorrt"]["rejected"] == []
+    assert "TensorRT 10" in file["tensorrt"]["list"]
+    assert "onnx on cuda" in file["not_measured"]
+    assert "openvino on cpu" in file["not_measured"]
+    assert "onnx on cpu" not in file["not_measured"]
+
+
+def test_the_mean_iou_of_the_record_against_a_loop(exported: Path) -> None:
+    row = json.loads((exported / "parity.json").read_text())["rows"][0]
+    predictor = zoo.load(exported, engine="torch")
+    hits: dict[int, int] = {}
+    union: dict[int, int] = {}
+    for frame in embedded_set().frames:
+        if frame.group != "fog":
+            continue
+        small = predictor.preprocessing.resize(frame.camera.image)
+        labels = frame.camera.labels
+        assert labels is not None
+        truth = np.asarray(Image.fromarray(labels).resize(small.shape[1::-1], Image.Resampling.NEAREST))
+        found = np.array([CITYSCAPES.names.index(name) for name in NAMES])[predictor(small).labels]
+        for c in range(19):
+            hits[c] = hits.get(c, 0) + int(((truth == c) & (found == c)).sum())
+            union[c] = union.get(c, 0) + int(((truth != 255) & ((truth == c) | (found == c))).sum())
+    expected = np.mean([hits[c] / union[c] for c in range(19) if union[c]])
+    assert row["conditions"]["fog"]["miou_source"] == pytest.approx(expected)
+
+
+def test_the_test_model_uses_every_class(exported: Path) -> None:
+    predictor = zoo.load(exported, engine="torch")
+    found = {int(label) for frame in embedded_set().frames for label in np.unique(predictor(frame).labels)}
+    assert found == set(range(len(NAMES)))
+
+
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+@pytest.mark.parametrize("size", [(8, 8), (8, 40), (31, 57), (64, 48), (90, 33)])
+def test_every_size_is_the_same_function(exported: Path, engine: str, size: tuple[int, int]) -> None:
+    """One row of patches too, where ONNX's `pytorch_half_pixel` would differ from torch."""
+    source = zoo.load(exported, engine="torch")
+    file = zoo.load(exported, engine=engine)
+    x = source.preprocessing.normalise(photo(*size))
+    x = np.pad(x, ((0, 0), (0, -size[0] % 8), (0, -size[1] % 8)), mode="edge")
+    images = np.stack([x, x[:, ::-1], -x])
+    expected = source.engine.run({"image": images})["logits"]
+    for batch in (1, 2, 3):
+        found = file.engine.run({"image": images[:batch]})["logits"]
+        np.testing.assert_allclose(found, expected[:batch], atol=2e-4)
+    a, b = source(photo(*size)), file(photo(*size))
+    assert (a.labels == b.labels).mean() >= 0.999
+    np.testing.assert_allclose(a.scores, b.scores, atol=1e-3)
+
+
+def test_sliding_windows(exported: Path) -> None:
+    mode = InferenceMode(mode="sliding", window=(24, 24), window_stride=(16, 16), batch=3)
+    a, b = (zoo.load(exported, engine=engine, inference=mode)(photo(50, 70)) for engine in ("torch", "onnx"))
+    assert (a.labels == b.labels).mean() >= 0.999
+    np.testing.assert_allclose(a.scores, b.scores, atol=1e-3)
+
+
+def test_half_precision_and_image_steps_inside(
+    model: Path, exported: Path, tmp_path: Path, no_second_export: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three files in one folder; each is found by what it is, and the first is the default."""
+    words = ["export", str(exported), "--out", str(tmp_path / "half"), "--precision", "fp16"]
+    assert main(words) == 0
+    words = ["export", str(tmp_path / "half"), "--out", str(tmp_path / "all"), "--uint8-input"]
+    assert main(words) == 0
+    assert "every node is taken" in capsys.readouterr().out
+    folder = ModelFolder.open(tmp_path / "all")
+    folder.verify()
+    jsonschema.validate(json.loads((folder.path / "config.json").read_text()), SCHEMA)
+    files = [entry["file"] for entry in folder.config["artefacts"]]
+    assert files == ["model.safetensors", "onnx/small.onnx", "onnx/small.fp16.onnx", "onnx/small.uint8.onnx"]
+    parity = json.loads((folder.path / "parity.json").read_text())
+    assert [row["file"] for row in parity["rows"]] == files[1:]
+    assert [row["compared"] for row in parity["rows"]] == ["logits", "logits", "scores"]
+    assert zoo.load(folder.path).artefact["file"] == "onnx/small.onnx"
+    assert zoo.load(folder.path, engine="onnx", precision="fp16").artefact["file"] == "onnx/small.fp16.onnx"
+    assert (folder.path / files[2]).stat().st_size < 0.7 * (folder.path / files[1]).stat().st_size
+    source = zoo.load(folder.path, engine="torch")
+    for engine in ("onnx", "openvino"):
+        fused = zoo.load(folder.path, engine=engine, file="onnx/small.uint8.onnx")
+        assert fused.engine.spec.inputs[0].dtype == "uint8"
+        for image in (photo(32, 50), photo(32, 64)):  # the model's own short side: nothing is resized outside
+            a, b = source(image), fused(image)
+            assert (a.labels == b.labels).mean() >= 0.999
+            np.testing.assert_allclose(a.scores, b.scores, atol=1e-3)
+        larger = fused(photo(70, 100))
+        assert larger.labels.shape == larger.scores.shape == (70, 100)
+    mode = InferenceMode(mode="sliding", window=(24, 24), window_stride=(16, 16))
+    with pytest.raises(InputError, match="takes whole images only"):
+        zoo.load(folder.path, file="onnx/small.uint8.onnx", inference=mode)
+
+
+@pytest.mark.parametrize("normalisation", ["constant", "image"])
+@pytest.mark.parametrize("size", [None, (27, 45)])
+def test_the_image_steps_against_the_reference(
+    tmp_path: Path, graph: onnx.ModelProto, normalisation: str, size: tuple[int, int] | None
+) -> None:
+    """Padding, both normalisations, a nearly even image whose deviation has a floor, and the argmax."""
+    from zoo.engines.onnx import OnnxEngine
+    from zoo.inference import labels_and_scores
+    from zoo.preprocessing import Preprocessing
+
+    preprocessing = Preprocessing(normalisation=normalisation, size_multiple=8)
+    fused = fuse_image_steps(graph, preprocessing, stride=8, size=size)
+    assert check_tensorrt(fused) == []
+    engine, core = OnnxEngine(fused.SerializeToString()), OnnxEngine(graph.SerializeToString())
+    even = np.full((27, 45, 3), 90, np.uint8)
+    even[::5, ::7] = 91
+    images = np.stack([photo(27, 45), even])
+    found = engine.run({"image": images})
+    for i, image in enumerate(images):
+        prepared = preprocessing(image)
+        labels, scores = labels_and_scores(core.run({"image": prepared.array[None]})["logits"][0], 8, prepared)
+        assert (found["labels"][i] == labels).mean() > 0.999
+        np.testing.assert_allclose(found["scores"][i], scores, atol=1e-4)
+
+
+def test_a_fixed_size(model: Path, tmp_path: Path) -> None:
+    """A real export: with every axis fixed, and an odd size that is padded inside."""
+    words = ["export", str(model), "--size", "30x50", "--uint8-input", "--out", str(tmp_path / "fixed")]
+    assert main(words) == 0
+    entry = ModelFolder.open(tmp_path / "fixed").config["artefacts"][1]
+    assert entry["file"] == "onnx/small.uint8.30x50.onnx"
+    assert entry["dynamic"] == []
+    assert entry["input"] == {"name": "image", "dtype": "uint8", "shape": [1, 30, 50, 3], "layout": "NHWC"}
+    predictor = zoo.load(tmp_path / "fixed", engine="onnx")
+    with pytest.raises(InputError, match=r"\(1, 30, 50, 3\) uint8; \(1, 32, 64, 3\) uint8 came"):
+        predictor(photo(32, 64))
+
+
+def exported_file(model: Path, content: bytes, *, fused: bool = False) -> tuple[EngineSource, ExportedFile]:
+    source = zoo.load(model, engine="torch")
+    file = ExportedFile(
+        engine=OnnxEngine(content, size_multiple=8),
+        fused=fused,
+        stride=8,
+        size_multiple=8,
+        size=None,
+        batch=True,
+        preprocessing=source.preprocessing,
+        classes=source.classes,
+    )
+    return EngineSource(source.engine, "0" * 64), file
+
+
+def initializer(model: onnx.ModelProto, *, shape: tuple[int, ...]) -> TensorProto:
+    (found,) = [tensor for tensor in model.graph.initializer if tuple(tensor.dims) == shape]
+    return found
+
+
+def swap_channels(model: onnx.ModelProto) -> None:
+    """The first convolution takes red for blue."""
+    tensor = initializer(model, shape=(16, 3, 8, 8))
+    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor)[:, ::-1].copy(), tensor.name))
+
+
+def cubic_resize(model: onnx.ModelProto) -> None:
+    """The position embedding is resized by cubic interpolation."""
+    (node,) = [node for node in model.graph.node if node.op_type == "Resize"]
+    for attribute in node.attribute:
+        if attribute.name == "mode":
+            attribute.s = b"cubic"
+
+
+def zero_one_class(model: onnx.ModelProto) -> None:
+    """The embedding of the last class is zero."""
+    tensor = initializer(model, shape=(1, len(NAMES), 16))
+    array = numpy_helper.to_array(tensor).copy()
+    array[:, -1] = 0
+    tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+
+
+def wrong_normalisation(model: onnx.ModelProto) -> None:
+    """Green is divided by the deviation of blue, 0.225 in place of 0.224, half a per cent off."""
+    (tensor,) = [tensor for tensor in model.graph.initializer if tensor.name == "steps_factor"]
+    array = numpy_helper.to_array(tensor).copy()
+    array[0, 1] = array[0, 2]
+    tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+
+
+FAULTS = [swap_channels, cubic_resize, zero_one_class]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_planted_faults_are_refused(
+    model: Path, graph: onnx.ModelProto, fault: Callable[[onnx.ModelProto], None], precision: str
+) -> None:
+    wrong = onnx.ModelProto()
+    wrong.CopyFrom(graph)
+    fault(wrong)
+    if precision == "fp16":
+        wrong = to_half(wrong)
+    row, _ = compare(*exported_file(model, wrong.SerializeToString()), [embedded_set()], LIMITS[precision])
+    assert not row["passed"]
+    with pytest.raises(ParityError, match=r"does not compute what its source computes .*the file is not kept"):
+        refuse_if_beyond(row, "small.onnx")
+
+
+@pytest.mark.parametrize("fault", [*FAULTS, wrong_normalisation])
+def test_planted_faults_in_a_file_with_the_image_steps_are_refused(
+    model: Path, graph: onnx.ModelProto, fault: Callable[[onnx.ModelProto], None]
+) -> None:
+    wrong = fuse_image_steps(graph, zoo.load(model, engine="torch").preprocessing, stride=8, size=None)
+    sets = [embedded_set()]
+    assert compare(*exported_file(model, wrong.SerializeToString(), fused=True), sets, LIMITS["fp32"])[0]["passed"]
+    fault(wrong)
+    row, _ = compare(*exported_file(model, wrong.SerializeToString(), fused=True), sets, LIMITS["fp32"])
+    assert not row["passed"]
+
+
+@pytest.mark.parametrize("fault", [swap_channels, wrong_normalisation])
+def test_a_refused_export_leaves_nothing_and_has_its_own_exit_code(
+    model: Path,
+    tmp_path: Path,
+    no_second_export: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    fault: Callable[[onnx.ModelProto], None],
+) -> None:
+    from zoo.export import rewrite
+
+    right = rewrite.fuse_image_steps
+
+    def wrong(*words: Any, **options: Any) -> onnx.ModelProto:
+        result = right(*words, **options)
+        fault(result)
+        return result
+
+    monkeypatch.setattr(rewrite, "fuse_image_steps", wrong)
+    assert main(["export", str(model), "--uint8-input", "--out", str(tmp_path / "out")]) == 3
+    error = capsys.readouterr().err
+    assert error.startswith("zoo: refused: onnx/small.uint8.onnx does not compute")
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_runs_at_some_sizes_only_is_refused(model: Path, graph: onnx.ModelProto) -> None:
+    """The known trap: a position embedding that was not made dynamic exports, and fails when it is run."""
+    wrong = onnx.ModelProto()
+    wrong.CopyFrom(graph)
+    (node,) = [node for node in wrong.graph.node if node.op_type == "Resize"]
+    node.input[3] = "fixed"
+    wrong.graph.initializer.append(numpy_helper.from_array(np.array([1, 16, 4, 8], np.int64), "fixed"))
+    with pytest.raises(ParityError, match=r"cannot be run on an input \(3, 3, 8, 8\)"):
+        compare(*exported_file(model, wrong.SerializeToString()), [embedded_set()], LIMITS["fp32"])
+
+
+def test_an_output_that_is_not_a_number_does_not_pass(model: Path, graph: onnx.ModelProto) -> None:
+    wrong = onnx.ModelProto()
+    wrong.CopyFrom(graph)
+    tensor = initializer(wrong, shape=(1, len(NAMES), 16))
+    array = numpy_helper.to_array(tensor).copy()
+    array[0, 0, 0] = np.nan
+    tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    row, _ = compare(*exported_file(model, wrong.SerializeToString()), [embedded_set()], LIMITS["fp32"])
+    assert not row["passed"]
+
+
+def test_an_interrupted_export_leaves_nothing(
+    model: Path, tmp_path: Path, no_second_export: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("zoo.export.folder.write_manifest", interrupt)
+    assert main(["export", str(model), "--out", str(tmp_path / "out")]) == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_frames_of_the_users_own(
+    model: Path, tmp_path: Path, no_second_export: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    words = ["export", str(model), "--out", str(tmp_path / "out"), "--frames"]
+    assert main([*words, str(tmp_path / "none")]) == 2
+    assert "no such folder" in capsys.readouterr().err
+    assert main([*words, str(frames)]) == 2
+    assert "no image" in capsys.readouterr().err
+    Image.fromarray(photo(40, 60)).save(frames / "a.png")
+    (frames / "b.jpg").write_text("no image")
+    assert main([*words, str(frames)]) == 2
+    assert "b.jpg is not a readable image" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    (frames / "b.jpg").unlink()
+    assert main([*words, str(frames)]) == 0
+    row = json.loads((tmp_path / "out" / "parity.json").read_text())["rows"][0]
+    assert row["frame_sets"][1] == {"name": str(frames), "frames": 1}
+    assert row["conditions"]["given"]["miou_difference"] is None
+
+
+def test_wrong_use(model: Path, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def fails(*words: str) -> str:
+        assert main(["export", str(model), *words]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1, error
+        return error
+
+    out = ["--out", str(tmp_path / "out")]
+    assert "exists already" in fails("--out", str(exported))
+    assert "30x50 is no multiple of 8; take 32x56" in fails("--size", "30x50", *out)
+    assert "expected HxW" in fails("--size", "30", *out)
+    assert "leaves the size free and --size 32x64 fixes it" in fails("--size", "32x64", "--dynamic", "batch,size", *out)
+    assert "say which: --size" in fails("--dynamic", "batch", *out)
+    assert "'hight' is neither batch nor size" in fails("--dynamic", "hight", *out)
+    assert main(["export", "clcp-vit-s-a2d2", *out]) == 2
+    assert "not released" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+class Unexportable(torch.nn.Module):
+    """Its result depends on values, which a graph cannot follow."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image if image.sum().item() > 0 else -image
+
+
+class Pinned(torch.nn.Module):
+    """Its weights fit one height only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(24))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image * self.weight[:, None]
+
+
+@pytest.mark.parametrize("wrong", [Unexportable, Pinned])
+def test_an_unsupported_architecture_says_so(wrong: type[torch.nn.Module]) -> None:
+    with pytest.raises(InputError, match="the architecture of it cannot be exported to ONNX: "):
+        to_onnx(wrong(), size=(24, 32), what="it")
+
+
+def test_verify(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = ModelFolder.open(exported).copy_to(tmp_path / "copy").path
+    assert main(["verify", str(folder), "--engine", "openvino"]) == 0
+    assert "against the source model" in capsys.readouterr().out
+    parity = json.loads((folder / "parity.json").read_text())
+    assert [row["engine"] for row in parity["rows"]] == ["onnx", "openvino"]
+    assert "openvino on cpu" not in parity["files"][0]["not_measured"]
+    ModelFolder.open(folder).verify()
+    assert main(["verify", str(folder)]) == 0  # replaces the row of the same device
+    assert [row["engine"] for row in json.loads((folder / "parity.json").read_text())["rows"]] == ["openvino", "onnx"]
+    (folder / "onnx" / "small.onnx").write_bytes(b"other")
+    assert main(["verify", str(folder)]) == 2
+
+
+def test_verify_where_there_is_no_torch(exported: Path, tmp_path: Path) -> None:
+    """The source's stored outputs take its place, and a file that differs from them is seen."""
+    folder = ModelFolder.open(exported).copy_to(tmp_path / "copy").path
+    program = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"torch", "timm", "torchvision", "onnx", "onnxscript", "jaxtyping"}:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Blocked())
+from zoo.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+    def verify(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-P", "-c", program, "verify", str(folder), *words]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+
+    result = verify()
+    assert result.returncode == 0, result.stderr
+    assert "against stored outputs of the source" in result.stdout
+    (row,) = json.loads((folder / "parity.json").read_text())["rows"]
+    assert row["source"]["stored"]
+    assert row["agreement"] >= 0.9999
+
+    graph = onnx.load(folder / "onnx" / "small.onnx")
+    swap_channels(graph)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "onnx" / "small.onnx").write_bytes(graph.SerializeToString())
+    config["artefacts"][1]["sha256"] = hashlib.sha256(graph.SerializeToString()).hexdigest()
+    (folder / "config.json").write_text(json.dumps(config))
+    write_manifest(folder)
+    result = verify()
+    assert result.returncode == 3
+    assert "does not compute" in result.stderr
+    Image.fromarray(photo(8, 8)).save(tmp_path / "a.png")
+    assert "needs torch" in verify("--frames", str(tmp_path)).stderr
+
+
+def test_evaluation_is_the_same_table_with_every_engine(exported: Path, tmp_path: Path) -> None:
+    tables = {}
+    for engine in ("torch", "onnx", "openvino"):
+        out = tmp_path / engine
+        words = ["evaluate", str(exported), "--data", "synthetic", "--limit", "1", "--no-report", "--out", str(out)]
+        assert main([*words, "--engine", engine]) == 0
+        metrics = json.loads((out / "metrics.json").read_text())
+        (result,) = metrics["models"]
+        assert result["artefact"]["engine"] == ("torch" if engine == "torch" else "onnx")
+        groups = result["results"]["synthetic"]["groups"]
+        tables[engine] = {name: group["miou"]["value"] for name, group in groups.items()}
+    assert len(tables["torch"]) >= 5
+    for engine in ("onnx", "openvino"):
+        assert tables[engine] == pytest.approx(tables["torch"], abs=1e-3)
+
+
+def test_benchmark(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = ModelFolder.open(exported).copy_to(tmp_path / "copy").path
+    out = tmp_path / "out"
+    words = ["benchmark", str(folder), "--engine", "onnx,openvino", "--runs", "7", "--warmup", "1", "--out", str(out)]
+    assert main([*words, "--size", "40x60", "--threads", "1", "--record"]) == 0
+    shown = capsys.readouterr().out
+    assert "image 40 x 60, 7 runs each in turn" in shown
+    rows = json.loads((out / "benchmark.json").read_text())["rows"]
+    assert [row["engine"] for row in rows] == ["onnx", "openvino"]
+    for row in rows:
+        assert 0 < row["latency_ms"]["p50"] <= row["latency_ms"]["p90"] <= row["latency_ms"]["p99"]
+        assert sum(row["steps_ms"].values()) == pytest.approx(row["latency_ms"]["p50"], rel=0.9)
+        assert row["peak_bytes"] > 20e6
+        assert row["images_per_s"] > 0
+        assert (row["threads"], row["device"], row["runs"]) == (1, "cpu", 7)
+        assert "benchmark" in row["command"] or "pytest" in row["command"]
+    assert Image.open(out / "benchmark.png").format == "PNG"
+    recorded = ModelFolder.open(folder).metrics()
+    assert recorded == rows
+    assert main(["info", str(folder)]) == 0
+    assert "40 x 60: p50" in capsys.readouterr().out
+    assert main(["benchmark", str(folder), "--engine", "onnx,trch", "--out", str(out)]) == 2
+    assert "unknown engine 'trch'" in capsys.readouterr().err
+    assert main(["benchmark", str(folder), "--engine", "onnx", "--runs", "0"]) == 2
+
+
+def test_the_benchmark_table_and_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = {
+        "engine": "onnx", "device": "cpu", "precision": "fp32", "threads": 2, "file": "onnx/a.onnx", "runs": 3,
+        "image": [4, 6], "latency_ms": {"p50": 11.26, "p90": 12.0, "p99": 13.0}, "images_per_s": 88.8,
+        "steps_ms": {"preprocessing": 1.0, "inference": 8.0, "postprocessing": 2.26}, "peak_bytes": 123_400_000,
+    }  # fmt: skip
+    print_table([row])
+    line = capsys.readouterr().out.splitlines()[-1].split()
+    assert line == ["onnx", "cpu", "fp32", "2", "11.3", "12.0", "13.0", "1.0", "8.0", "2.3", "88.80", "123"]
+    write_plot(tmp_path / "plot.png", [row, row])
+    assert Image.open(tmp_path / "plot.png").size[0] > 300
+
+
+def small_graph(node: onnx.NodeProto, kind: int, shape: list[int], constants: dict[str, np.ndarray]) -> onnx.ModelProto:
+    graph = helper.make_graph(
+        [node],
+        "one node",
+        [helper.make_tensor_value_info("x", kind, shape)],
+        [helper.make_tensor_value_info("y", kind, None)],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+FLOAT, SQUARE = TensorProto.FLOAT, [1, 1, 4, 4]
+SCALES = {"scales": np.array([1, 1, 2, 2], np.float32)}
+AXES = {"axes": np.array([1], np.int64)}
+
+
+@pytest.mark.parametrize(
+    ("node", "kind", "constants", "reason"),
+    [
+        (helper.make_node("Det", ["x"], ["y"]), FLOAT, {}, "the operator is not supported"),
+        (helper.make_node("Relu", ["x"], ["y"], domain="my.own"), FLOAT, {}, "the domain my.own is not ONNX's own"),
+        (helper.make_node("Add", ["x", "x"], ["y"]), TensorProto.INT8, {}, "x is INT8; the operator takes FLOAT"),
+        (helper.make_node("Sqrt", ["x"], ["y"]), TensorProto.DOUBLE, {}, "x is DOUBLE; the operator takes FLOAT"),
+        (helper.make_node("Not", ["x"], ["y"]), FLOAT, {}, "x is FLOAT; the operator takes BOOL"),
+        (helper.make_node("Resize", ["x", "", "scales"], ["y"], mode="cubic"), FLOAT, SCALES, "mode is cubic"),
+        (
+            helper.make_node("Resize", ["x", "", "scales"], ["y"], mode="linear", antialias=1),
+            FLOAT,
+            SCALES,
+            "antialias is 1",
+        ),
+        (helper.make_node("MaxPool", ["x"], ["y", "i"], kernel_shape=[2, 2]), FLOAT, {}, "output Indices"),
+        (
+            helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[2, 2], dilations=[2, 2]),
+            FLOAT,
+            {},
+            r"dilations is \[2, 2\]",
+        ),
+        (helper.make_node("LayerNormalization", ["x", "x"], ["y", "m"]), FLOAT, {}, "only the first output"),
+        (helper.make_node("ReduceSum", ["x", "x"], ["y"]), TensorProto.INT64, {}, "the axes must be a constant"),
+        (helper.make_node("TopK", ["x", "k"], ["y", "i"]), FLOAT, {"k": np.array([4000])}, "K is 4000"),
+    ],
+)
+def test_the_tensorrt_check_finds_what_is_bad(
+    node: onnx.NodeProto, kind: int, constants: dict[str, np.ndarray], reason: str
+) -> None:
+    import re
+
+    found = check_tensorrt(small_graph(node, kind, SQUARE, constants))
+    assert found
+    assert {finding.operator for finding in found} == {node.op_type}
+    assert any(re.search(reason, finding.reason) for finding in found), found
+
+
+@pytest.mark.parametrize(
+    ("node", "kind", "constants"),
+    [
+        (helper.make_node("Resize", ["x", "", "scales"], ["y"], mode="linear"), FLOAT, SCALES),
+        (helper.make_node("ReduceSum", ["x", "axes"], ["y"]), FLOAT, AXES),
+        (helper.make_node("Gather", ["x", "axes"], ["y"]), FLOAT, AXES),  # int64 indices beside float data
+        (helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[2, 2], dilations=[1, 1]), FLOAT, {}),
+        (helper.make_node("Add", ["x", "x"], ["y"]), TensorProto.BFLOAT16, {}),
+    ],
+)
+def test_the_tensorrt_check_passes_what_is_good(
+    node: onnx.NodeProto, kind: int, constants: dict[str, np.ndarray]
+) -> None:
+    assert check_tensorrt(small_graph(node, kind, SQUARE, constants)) == []
+
+
+def test_the_tensorrt_check_of_bytes_and_opsets() -> None:
+    """UINT8 may come in and go out, and be nothing in between."""
+    nodes = [
+        helper.make_node("Cast", ["x"], ["f"], to=FLOAT),
+        helper.make_node("Cast", ["f"], ["u"], to=TensorProto.UINT8),
+        helper.make_node("Cast", ["u"], ["y"], to=FLOAT),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "bytes",
+        [helper.make_tensor_value_info("x", TensorProto.UINT8, [3])],
+        [helper.make_tensor_value_info("y", FLOAT, [3])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    assert [finding.node for finding in check_tensorrt(model)] == ["node 1", "node 2"]
+    old = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 8)], ir_version=10)
+    assert "opset 8 is outside 9 to 24" in check_tensorrt(old)[0].reason
+
+
+def test_half_refuses_what_does_not_fit() -> None:
+    node = helper.make_node("Mul", ["x", "large"], ["y"])
+    with pytest.raises(InputError, match="large does not fit into float16"):
+        to_half(small_graph(node, FLOAT, SQUARE, {"large": np.array(1e6, np.float32)}))
+
+
+def test_missing_packages_are_named(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(InputError, match=r"pip install 'perception-zoo\[export\]'"):
+        export_command.export(export_command.Arguments(model=str(model), out=tmp_path / "out"))
+
+
+@pytest.mark.parametrize("name", BUNDLED_EXPORTS)
+def test_bundled_files_are_those_of_their_source(name: str) -> None:
+    """The published file on one frame of every condition; `zoo verify NAME` runs all."""
+    frames = {frame.group: frame for frame in embedded_set().frames}
+    source, file = zoo.load(name, engine="torch"), zoo.load(name, engine="onnx")
+    same = [(source(frame).labels == file(frame).labels).mean() for frame in frames.values()]
+    assert np.mean(same) >= 0.9999
+    parity = json.loads((BUNDLED / name / "parity.json").read_text())
+    assert {row["artefact_sha256"] for row in parity["rows"]} == {file.artefact["sha256"]}
+    assert zoo.load(name).settings["engine"] == "onnx"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("encoder", "head", "multiple"),
+    [
+        (
+            {
+                "class": "zoo.encoders.convnet:ConvNet",
+                "arguments": {"model": "resnet18", "options": {"channels": [8, 16, 24, 32]}},
+            },
+            {"class": "zoo.heads.fpn:FPNHead", "arguments": {"width": 16}},
+            32,
+        ),
+        (
+            {"class": "zoo.encoders.vit:ViT", "arguments": {"model": "vit_small_patch16_224"}},
+            {"class": "zoo.heads.mask_transformer:MaskTransformer", "arguments": {"depth": 2, "num_heads": 6}},
+            16,
+        ),
+        (
+            {"class": "zoo.encoders.vit:ViT", "arguments": {"model": "vit_tiny_patch16_224"}},
+            {"class": "zoo.heads.linear:LinearHead"},
+            16,
+        ),
+    ],
+)
+def test_every_architecture_of_the_catalogue_exports(
+    encoder: dict[str, Any], head: dict[str, Any], multiple: int
+) -> None:
+    torch.manual_seed(0)
+    network = build({"encoder": encoder, "head": head}, 7).eval()
+    graph = to_onnx(network, size=(3 * multiple, 4 * multiple))
+    assert check_tensorrt(graph) == []
+    engine = OnnxEngine(graph.SerializeToString(), size_multiple=multiple)
+    for batch, rows, columns in ((1, 1, 1), (2, 1, 5), (3, 14, 14), (1, 7, 16)):
+        image = torch.randn(batch, 3, rows * multiple, columns * multiple)
+        with torch.inference_mode():
+            expected = network(image).numpy()
+        found = engine.run({"image": image.numpy()})["logits"]
+        assert np.abs(found - expected).max() <= 1e-3 * max(1, np.abs(expected).max())
+
+
+def test_a_tampered_record_of_the_source_is_refused(exported: Path, tmp_path: Path) -> None:
+    from zoo.export.parity import StoredSource
+
+    with pytest.raises(IntegrityError, match="holds no stored outputs"):
+        StoredSource(b"no archive", "0" * 64, "it")
