@@ -3,13 +3,16 @@
     python -m venv /tmp/official && /tmp/official/bin/pip install cityscapesscripts
     python benchmarks/cityscapes_metrics.py --official /tmp/official/bin/python
 
-The official script's pure Python path runs unless its Cython part is compiled:
+That runs the script's pure Python path. Its Cython part is not in the published package; to measure against it,
+install from a checkout of github.com/mcordts/cityscapesScripts:
 
-    CYTHONIZE_EVAL=1 /tmp/official/bin/pip install --no-binary cityscapesscripts cityscapesscripts cython
+    /tmp/official/bin/pip install cython setuptools numpy
+    CYTHONIZE_EVAL=1 /tmp/official/bin/pip install --no-build-isolation CHECKOUT
 
 Both read label, instance and prediction PNGs of the same 100 frames of 2048 x 1024 pixels from the disk cache and
-return the same figures; ours runs once in one thread (as the official script does) and once in two. The script needs
-`np.in1d`, which NumPy 2.4 removed, so it is given one; nothing else of it is touched.
+return the same figures; ours runs once in one thread (as the official script does) and once in two. On a shared machine
+compare the processor times. The script needs `np.in1d`, which NumPy 2.4 removed, so it is given one; nothing else of it
+is touched.
 """
 
 from __future__ import annotations
@@ -46,11 +49,11 @@ args = official.args
 args.predictionPath = sys.argv[1] + "/results"
 args.quiet, args.JSONOutput, args.evalInstLevelScore = True, False, sys.argv[2] == "1"
 predictions = [official.getPrediction(args, path) for path in truth]
-start = time.perf_counter()
+start, cpu = time.perf_counter(), time.process_time()
 scores = official.evaluateImgLists(predictions, truth, args)
-seconds = time.perf_counter() - start
+seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
 keys = ("classScores", "classInstScores", "averageScoreClasses", "averageScoreInstClasses")
-print(json.dumps({"seconds": seconds, "cython": official.CSUPPORT, **{k: scores[k] for k in keys}}))
+print(json.dumps({"seconds": seconds, "cpu": cpu, "cython": official.CSUPPORT, **{k: scores[k] for k in keys}}))
 """
 
 
@@ -110,7 +113,7 @@ def ours(folder: Path, threads: int, instances: bool) -> dict:
         assert camera.labels is not None
         return tally(camera.labels, prediction, None, 19, 255, camera.instances if instances else None)
 
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     matrix, weighted = np.zeros((19, 20), np.int64), np.zeros((8, 2))
     with ThreadPoolExecutor(threads) as pool:
         for record in pool.map(one, range(len(frames))):
@@ -118,9 +121,10 @@ def ours(folder: Path, threads: int, instances: bool) -> dict:
             weighted += 0 if record.instances is None else record.instances
     iou, weighted_iou = class_iou(matrix, "skip"), instance_iou(matrix, weighted)
     mean = mean_iou(matrix, "skip")
-    seconds = time.perf_counter() - start
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     return {
         "seconds": seconds,
+        "cpu": cpu,
         "classScores": dict(zip(CITYSCAPES.names, iou.tolist())),
         "classInstScores": {CITYSCAPES.names[c]: v for c, v in zip(INSTANCE_CLASSES, weighted_iou.tolist())},
         "averageScoreClasses": float(mean),
@@ -153,6 +157,26 @@ def compare(expected: dict, got: dict, instances: bool) -> int:
     return len(pairs)
 
 
+def print_parts(folder: Path) -> None:
+    """What one frame costs, as processor milliseconds (median of 20 frames)."""
+    rows = []
+    for frame in open_dataset("cityscapes", folder, "val").frames[:20]:
+        marks = [time.thread_time()]
+        truth, prediction = frame.camera.labels, read_label_ids(folder / f"results/{frame.id}_labelIds.png")
+        marks.append(time.thread_time())
+        instances = frame.camera.instances
+        marks.append(time.thread_time())
+        assert truth is not None
+        tally(truth, prediction, None, 19, 255)
+        marks.append(time.thread_time())
+        tally(truth, prediction, None, 19, 255, instances)
+        marks.append(time.thread_time())
+        rows.append(np.diff(marks) * 1e3)
+    pair, instance_map, counts, both = np.median(rows, axis=0)
+    print(f"per frame: decoding the pair {pair:.1f} ms, counting it {counts:.1f} ms")
+    print(f"           decoding the instances {instance_map:.1f} ms, counting pair and instances {both:.1f} ms")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--official", required=True, help="python with cityscapesscripts installed")
@@ -167,19 +191,22 @@ def main() -> None:
                 write_frame(folder, number)
         for instances in (False, True):
             print("mIoU and iIoU" if instances else "mIoU only")
-            times: dict[str, list[float]] = {"official": [], "ours, 1 thread": [], "ours, 2 threads": []}
+            times: dict[str, list[tuple[float, float]]] = {"official": [], "ours, 1 thread": [], "ours, 2 threads": []}
             for _ in range(arguments.repeats):
                 expected = official(arguments.official, folder, instances)
                 one, two = ours(folder, 1, instances), ours(folder, 2, instances)
                 for name, result in zip(times, (expected, one, two)):
-                    times[name].append(result["seconds"])
+                    times[name].append((result["seconds"], result["cpu"]))
             print(f"  official script with Cython: {'yes' if expected['cython'] else 'no'}")
             compare(expected, one, instances)
             compare(expected, two, instances)
-            reference = statistics.median(times["official"])
-            for name, seconds in times.items():
-                median = statistics.median(seconds)
-                print(f"  {name:16} {median:7.2f} s   {median / reference:5.2f} of the official script")
+            medians = {name: [statistics.median(column) for column in zip(*rows)] for name, rows in times.items()}
+            for name, (seconds, cpu) in medians.items():
+                wall, processor = seconds / medians["official"][0], cpu / medians["official"][1]
+                print(
+                    f"  {name:16} {seconds:7.2f} s, ratio {wall:4.2f}; processor {cpu:7.2f} s, ratio {processor:4.2f}"
+                )
+        print_parts(folder)
 
 
 if __name__ == "__main__":
