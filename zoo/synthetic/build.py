@@ -14,6 +14,7 @@ from zoo.synthetic.things import template
 __all__ = ["LABELS_WITH_INSTANCES", "build_moving", "build_static"]
 
 LABELS_WITH_INSTANCES = tuple(range(Label.PERSON, Label.BICYCLE + 1))
+_NEAR_SIDE, _NEAR_AHEAD = 22.0, 140.0  # metres: trees beyond have fewer and larger leaves
 _MOVING = ("car", "truck", "bus", "train", "motorcycle", "bicycle", "person", "cyclist", "motorcyclist")
 
 
@@ -26,7 +27,8 @@ def _placed(scene: Scene, moving: bool, time_s: float) -> list[Mesh]:
         s = thing.s + thing.speed * time_s
         if moving and not scene.street.start < s < scene.street.end:
             continue
-        mesh = template(thing.kind, thing.variant)
+        far = thing.kind == "tree" and (abs(thing.t) > _NEAR_SIDE or s > _NEAR_AHEAD)
+        mesh = template("far_tree" if far else thing.kind, thing.variant)
         position = scene.street.to_world(np.array(s), np.array(thing.t), thing.h)
         mesh = place(
             mesh, position, scene.street.heading(s) + thing.yaw, thing.scale, thing.palette, thing.instance, thing.label

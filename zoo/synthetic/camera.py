@@ -124,10 +124,12 @@ def take_picture(
     height, width = radiance.shape[:2]
     image = radiance.astype(np.float32)
     luminance = image @ np.array([0.25, 0.6, 0.15], np.float32)
-    metered = luminance[height // 4 :]
-    mean = float(np.exp(np.log(metered + 1e-3).mean()))
-    high = float(np.percentile(metered, 90))
-    exposure = light.target * 2**optics.exposure_ev / (0.6 * mean + 0.25 * high + 1e-6) * 0.9
+    street = luminance[height // 4 :]
+    usual = 0.6 * float(np.exp(np.log(street + 1e-3).mean())) + 0.25 * float(np.percentile(street, 90))
+    bright = 0.33 * float(np.percentile(luminance, 97))
+    highlights = optics.highlights if light.target > 0.17 else 0.5 + 0.5 * optics.highlights
+    metered = usual ** (1 - highlights) * max(bright, usual) ** highlights
+    exposure = 0.9 * light.target * 2**optics.exposure_ev / (metered + 1e-6)
     image = image * exposure * np.asarray(optics.white_balance, np.float32)
     image = _bloom(image, 0.05 + 0.35 * optics.flare + (0.12 if light.lamp else 0))
     veil = optics.flare * image.mean((0, 1)) * 0.5 + optics.black * light.target

@@ -192,6 +192,7 @@ def describe(seed: int) -> Scene:
     )
     optics = Optics(
         exposure_ev=float(rng.normal(0.1, 0.5)),
+        highlights=float(rng.beta(1.0, 2.2)),
         white_balance=tuple(tint / tint.mean()),
         contrast=float(rng.uniform(0.9, 1.7)),
         gamma=float(rng.uniform(0.85, 1.2)),
@@ -253,6 +254,8 @@ def _blocks(rng: np.random.Generator, street: Street, crossings: tuple[Crossing,
             )
         )
         paving, shade, first = int(rng.integers(0, 4)), float(rng.uniform(0.13, 0.4)), bool(rng.random() < 0.5)
+        if paving == 3:  # tarmac, hardly lighter than the road
+            shade *= 0.45
         for i in range(0, len(edges), 2):
             blocks.append(
                 Block(

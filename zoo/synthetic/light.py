@@ -122,7 +122,7 @@ def light_of(scene: Scene, condition: Condition) -> Light:
         zenith, horizon = lux * np.array([0.62, 0.8, 1.2]) * 0.85, lux * glow * 1.4
         sun = sun * 0
         lamp, headlamp, lit = (12.0, 8.0, 0.6) if lux < 300 else (4.0, 4.0, 0.4)
-        target, gain = float(rng.uniform(0.06, 0.16)), 1.8 + 200 / lux
+        target, gain = float(rng.uniform(0.06, 0.14)), 1.6 + 120 / lux
     elif condition.time_of_day == "night":
         lux = physical_value(condition, "night")
         zenith = horizon = lux * 0.02 * np.array([0.75, 0.8, 1.0])

@@ -6,7 +6,7 @@ import numpy as np
 
 from zoo.synthetic.mesh import Builder, Label, Material, Mesh, place
 
-__all__ = ["bush", "conifer", "grass", "tree"]
+__all__ = ["bush", "conifer", "far_tree", "grass", "tree"]
 
 
 def _branches(rng, base, direction, length, radius, level, spread, out) -> None:
@@ -38,7 +38,7 @@ def _branches(rng, base, direction, length, radius, level, spread, out) -> None:
         p = q
 
 
-def _leaves(rng, centres, size, count) -> tuple[np.ndarray, np.ndarray]:
+def _leaves(rng, centres, size, count, larger=1.0) -> tuple[np.ndarray, np.ndarray]:
     """Leaf sprays: `count` random triangles around each centre; returns vertices and faces."""
     n = len(centres) * count
     middle = np.repeat(centres, count, 0) + rng.normal(0, 1, (n, 3)) * size * [1.0, 1.0, 0.75]
@@ -46,20 +46,20 @@ def _leaves(rng, centres, size, count) -> tuple[np.ndarray, np.ndarray]:
     a /= np.linalg.norm(a, axis=1, keepdims=True)
     c -= (a * c).sum(1, keepdims=True) * a
     c /= np.linalg.norm(c, axis=1, keepdims=True) + 1e-9
-    leaf = size * rng.uniform(0.2, 0.5, (n, 1))
+    leaf = larger * size * rng.uniform(0.2, 0.5, (n, 1))
     vertices = np.stack(
         [middle + a * leaf, middle - a * leaf * 0.6 + c * leaf * 0.7, middle - a * leaf * 0.6 - c * leaf * 0.7], 1
     )
     return vertices.reshape(-1, 3), np.arange(3 * n).reshape(-1, 3)
 
 
-def _add_leaves(b: Builder, rng, centres, size, count) -> None:
-    vertices, faces = _leaves(rng, np.asarray(centres), size, count)
+def _add_leaves(b: Builder, rng, centres, size, count, larger=1.0) -> None:
+    vertices, faces = _leaves(rng, np.asarray(centres), size, count, larger)
     shade = rng.uniform(0.55, 1.35, (len(faces), 1)) * (1 + rng.normal(0, 0.12, (len(faces), 3)))
     b.add(vertices, faces, np.clip(shade * 0.25, 0.01, 1), Material.FOLIAGE, slot=-1)
 
 
-def tree(rng: np.random.Generator, variant: int) -> Mesh:
+def tree(rng: np.random.Generator, variant: int, leaves: int = 26) -> Mesh:
     """A broad-leaved tree 8 m high with leaves, or bare in every third variant."""
     b = Builder(Label.VEGETATION)
     bare = variant % 3 == 0
@@ -79,6 +79,9 @@ def tree(rng: np.random.Generator, variant: int) -> Mesh:
     r0, r1 = np.array([o[2] for o in out]), np.array([o[3] for o in out])
     level = np.array([o[4] for o in out])
     keep = level > 0 if not bare else level >= 0
+    most = 90 * leaves  # of the thinnest pieces
+    thin = np.nonzero(keep & (level < 2))[0]
+    keep[thin[rng.permutation(len(thin))[most:]]] = False
     for sides, chosen in ((6, keep & (level >= 2)), (3, keep & (level < 2))):
         if chosen.any():
             b.tubes(
@@ -91,8 +94,8 @@ def tree(rng: np.random.Generator, variant: int) -> Mesh:
                 Material.BARK,
             )
     if bare:
-        tips = p1[level == 0]
-        twig = np.repeat(tips, 3, 0)
+        tips = p1[(level == 0) & keep]
+        twig = np.repeat(tips, 3 if leaves > 10 else 1, 0)
         b.tubes(
             twig,
             twig + rng.normal(0, 0.28, twig.shape) + [0, 0, 0.12],
@@ -106,9 +109,14 @@ def tree(rng: np.random.Generator, variant: int) -> Mesh:
         tips = p1[level <= 1]
         if len(tips) > 260:
             tips = tips[rng.permutation(len(tips))[:260]]
-        _add_leaves(b, rng, tips, rng.uniform(0.3, 0.42), 26)
+        _add_leaves(b, rng, tips, rng.uniform(0.3, 0.42), leaves, (26 / leaves) ** 0.5)
     mesh = b.mesh()
     return place(mesh, (0, 0, 0), scale=8.0 / max(mesh.vertices[:, 2].max(), 1))
+
+
+def far_tree(rng: np.random.Generator, variant: int) -> Mesh:
+    """A tree for distances at which a leaf is smaller than a pixel: a quarter of the leaves, twice as large."""
+    return tree(rng, variant, 7)
 
 
 def conifer(rng: np.random.Generator, variant: int) -> Mesh:

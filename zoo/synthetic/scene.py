@@ -216,6 +216,7 @@ class Optics:
     """What the camera does to the light."""
 
     exposure_ev: float
+    highlights: float  # 0: exposed for the street, 1: for the brightest parts, mostly the sky
     white_balance: Color
     contrast: float
     gamma: float

@@ -217,7 +217,7 @@ def openness_map(
     shape: tuple[int, int],
     rng: np.random.Generator,
     rays: int = 2,
-    reach: float = 9.0,
+    reach: float = 30.0,
 ) -> np.ndarray:
     """`(H * W,)` open fraction of the hemisphere within `reach` metres: cosine rays at every second pixel, smoothed."""
     height, width = shape

@@ -41,6 +41,7 @@ KINDS: dict[str, Callable[[np.random.Generator, int], Mesh]] = {
     "bonnet": vehicles.bonnet,
     "bench": furniture.bench,
     "shelter": furniture.shelter,
+    "far_tree": plants.far_tree,
 }
 """Makers by name; a kind's place in the table is part of its seed, so new ones go to the end."""
 
