@@ -6,6 +6,7 @@ under torchrun the frames are split over the processes.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shlex
 import sys
@@ -88,7 +89,11 @@ def open_datasets(arguments: Arguments) -> list[Dataset]:
     for text in arguments.data:
         kind, root = parse_source(text)
         dataset = open_dataset(kind, root, "val" if root is None else arguments.split)
-        datasets.append(dataset if arguments.limit is None else dataset.select(limit=arguments.limit))
+        limited = dataset if arguments.limit is None else dataset.select(limit=arguments.limit)
+        if len(limited) < len(dataset):
+            caveat = f"Only up to {arguments.limit} frames of each condition were evaluated (--limit)."
+            limited = dataclasses.replace(limited, caveats=(*limited.caveats, caveat))
+        datasets.append(limited)
     return datasets
 
 
@@ -179,9 +184,6 @@ def _evaluate(arguments: Arguments, predictors: Mapping[str, Any], datasets: lis
     if metrics is None:
         return 0
     metrics["command"] = shlex.join(["zoo", *sys.argv[1:]])
-    if arguments.limit is not None:
-        for block in metrics["data"].values():
-            block["caveats"].append(f"Only up to {arguments.limit} frames of each condition were evaluated (--limit).")
     write_json(arguments.out / "metrics.json", metrics)
     print_tables(metrics, console)
     written = [arguments.out / "metrics.json"]

@@ -102,7 +102,10 @@ def tally(
         keys, lengths = _runs(pairs)
         weighted = None
     else:
-        keys, lengths = _runs(instances.astype(np.uint32) << 16 | pairs)
+        combined = instances.astype(np.uint32)
+        combined <<= 16  # in place: the arrays are large enough for copies to cost more than the arithmetic
+        combined |= pairs
+        keys, lengths = _runs(combined)
         weighted = _weighted_instances(keys >> 16, keys & 255, lengths)
     valid = None
     if invalid is not None:
