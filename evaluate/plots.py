@@ -90,7 +90,7 @@ def conditions_plot(models: Sequence[Mapping[str, Any]], data: str, groups: Sequ
     """mIoU of every model in every condition of one data set, with 95 % intervals."""
     with matplotlib.rc_context(_STYLE):
         rows = [[model["results"][data]["groups"][group]["miou"] for group in groups] for model in models]
-        figure, axes = plt.subplots(figsize=(max(4.2, 1.0 + 0.5 * len(groups) * (1 + len(models))), 3.0))
+        figure, axes = plt.subplots(figsize=(max(4.0, 1.0 + 0.36 * len(groups) * (1 + len(models))), 3.0))
         _grouped(axes, groups, rows, 100, bars=True)
         axes.set(ylabel="mIoU [%]", title=title)
         axes.set_ylim(0, min(112, max([10.0, *(100 * f["value"] for row in rows for f in row if f["value"])]) * 1.22))
@@ -101,7 +101,7 @@ def rpd_plot(models: Sequence[Mapping[str, Any]], data: str, groups: Sequence[st
     """rPD of every model in every condition that has one, with 95 % intervals; 1 means no loss."""
     with matplotlib.rc_context(_STYLE):
         rows = [[model["results"][data]["groups"][group].get("rpd") for group in groups] for model in models]
-        figure, axes = plt.subplots(figsize=(max(3.4, 1.0 + 0.5 * len(groups) * (1 + len(models))), 3.0))
+        figure, axes = plt.subplots(figsize=(max(3.2, 1.0 + 0.36 * len(groups) * (1 + len(models))), 3.0))
         axes.axhline(1, color="#9aa5b1", lw=1, ls=(0, (4, 3)))
         _grouped(axes, groups, rows, 1, bars=False)
         values = [f["interval"][1] if f["interval"] else f["value"] for row in rows for f in row if f and f["value"]]
