@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import logging
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import torch
@@ -53,7 +55,7 @@ def to_onnx(
     places = {"batch": 0, "height": 2, "width": 3}
     free = {places[axis]: torch.export.Dim.DYNAMIC for axis in DYNAMIC_AXES if axis in dynamic}
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), _quiet("onnxscript", "torch.onnx"), torch.no_grad():
             warnings.simplefilter("ignore")  # of torch about its own deprecations
             program = torch.onnx.export(
                 module.eval(),
@@ -77,6 +79,20 @@ def to_onnx(
     _name_axes(model, dynamic)
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+@contextlib.contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    """No remarks of the optimiser about nodes that it leaves as they are."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _tidy(model: Any) -> None:

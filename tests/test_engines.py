@@ -415,3 +415,50 @@ def test_a_wrong_engine_on_the_command_line(folder: Path, tmp_path: Path, capsys
     assert "CUDAExecutionProvider" in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "m a.png --out o",
+        "m --out o a.png b/c.jpg --engine onnx --device cuda:0 --alpha 0.25",
+        "m a.png --out o --window 30 40 --window-stride 20 10 --threads 3 --precision fp16 --file onnx/m.onnx",
+        "--out o --whole m a.png",
+    ],
+)
+def test_plain_commands_are_read_as_tyro_reads_them(words: str) -> None:
+    import tyro
+
+    from zoo.commands import predict
+
+    plain = predict._plain(words.split())
+    assert plain is not None
+    predict.tyro = tyro  # type: ignore[attr-defined]
+    assert plain == tyro.cli(predict.Arguments, args=words.split())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "m a.png", "m --out o", "m a.png --out", "m a.png --out o --threads two", "m a.png --out o --hepl",
+        "m a.png --out o --out p", "m a.png --out=o", "-h", "m a.png --out o --threads None",
+        "m a.png --out o --alpha -1", "m a.png --out o --no-whole",
+    ],
+)  # fmt: skip
+def test_anything_else_is_left_to_tyro(words: str) -> None:
+    from zoo.commands import predict
+
+    assert predict._plain(words.split()) is None
+
+
+def test_plain_predictions_import_no_command_line_package(folder: Path, tmp_path: Path) -> None:
+    """The cold start: what a prediction with ONNX Runtime does not need is not imported."""
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    program = (
+        "import sys; from zoo.cli import main; code = main(sys.argv[1:]);"
+        "heavy = {'tyro', 'rich', 'typeguard', 'torch', 'matplotlib', 'jinja2', 'openvino', 'onnx', 'scipy'};"
+        "assert not heavy & {name.split('.')[0] for name in sys.modules}, heavy & set(sys.modules); sys.exit(code)"
+    )
+    words = ["predict", str(folder), str(tmp_path / "a.png"), "--out", str(tmp_path / "out")]
+    result = subprocess.run([sys.executable, "-P", "-c", program, *words], capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr

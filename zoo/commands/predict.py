@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-import tyro
 from PIL import Image
 
 from zoo.errors import InputError
@@ -18,7 +18,10 @@ from zoo.loading import load
 from zoo.prediction import Segmentation2D
 from zoo.predictor import Predictor
 
-__all__ = ["Arguments", "run"]
+if TYPE_CHECKING:
+    import tyro
+
+__all__ = ["Arguments", "parse", "run"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,64 @@ class Arguments:
     """Height and width of sliding windows, in pixels of the resized image."""
     window_stride: tuple[int, int] | None = None
     """Vertical and horizontal distance between windows; two thirds of the window by default."""
+
+
+_VALUES: dict[str, Any] = {
+    "out": Path,
+    "engine": str,
+    "device": str,
+    "precision": str,
+    "threads": int,
+    "file": str,
+    "alpha": float,
+}
+_PAIRS = ("window", "window_stride")
+
+
+def parse(words: Sequence[str]) -> Arguments:
+    """The arguments of the command line.
+
+    tyro takes a third of the time that a prediction with ONNX Runtime needs besides the inference. So plain options are
+    read here, and tyro is asked for help, for what is rare and for what is wrong.
+    """
+    plain = _plain(words)
+    if plain is not None:
+        return plain
+    global tyro  # the annotations of `Arguments` are looked up here
+    import tyro
+
+    return tyro.cli(Arguments, prog="zoo predict", args=words, description=__doc__)
+
+
+def _plain(words: Sequence[str]) -> Arguments | None:
+    """Arguments of `MODEL IMAGE... --name value...`; `None` if there is anything else in `words`."""
+    positional: list[str] = []
+    options: dict[str, Any] = {}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("-"):
+            positional.append(word)
+            continue
+        name = word[2:].replace("-", "_")
+        count = 1 if name in _VALUES else 2 if name in _PAIRS else 0
+        taken, rest = rest[:count], rest[count:]
+        if name in options or len(taken) < count or any(value.startswith("-") or value == "None" for value in taken):
+            return None
+        try:
+            if count == 1:
+                options[name] = _VALUES[name](taken[0])
+            elif count == 2:
+                options[name] = (int(taken[0]), int(taken[1]))
+            elif word == "--whole":
+                options[name] = True
+            else:
+                return None
+        except ValueError:
+            return None
+    if len(positional) < 2 or "out" not in options:
+        return None
+    return Arguments(model=positional[0], images=tuple(map(Path, positional[1:])), **options)
 
 
 def run(arguments: Arguments) -> int:
