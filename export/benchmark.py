@@ -91,7 +91,7 @@ def measure(arguments: Arguments, folder: ModelFolder) -> list[dict[str, Any]]:
     if arguments.runs < 1 or arguments.warmup < 0:
         raise InputError(f"--runs {arguments.runs} --warmup {arguments.warmup}: at least 1 and 0 are needed")
     if arguments.engine == "auto":
-        engines = engines_for(folder, arguments.precision)
+        engines = engines_for(folder, arguments.precision, arguments.file)
     else:
         engines = arguments.engine.split(",")
     if not engines or len(set(engines)) != len(engines):

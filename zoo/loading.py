@@ -176,12 +176,12 @@ def _automatic(folder: ModelFolder, device: str, precision: str, file: str | Non
     raise InputError(_nothing_fits(folder, order[0], precision, file))
 
 
-def engines_for(folder: ModelFolder, precision: str = "fp32") -> list[str]:
-    """Engines that are installed here and for which the folder has a file of this precision."""
+def engines_for(folder: ModelFolder, precision: str = "fp32", file: str | None = None) -> list[str]:
+    """Engines that are installed here and that can run a file of the folder at this precision, or this `file`."""
     return [
         engine
         for engine, row in _ENGINES.items()
-        if _installed(row.package) and _fitting(folder, engine, precision, None)
+        if _installed(row.package) and _fitting(folder, engine, precision, file)
     ]
 
 
