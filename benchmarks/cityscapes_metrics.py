@@ -116,7 +116,7 @@ def ours(folder: Path, threads: int, instances: bool) -> dict:
     start, cpu = time.perf_counter(), time.process_time()
     matrix, weighted = np.zeros((19, 20), np.int64), np.zeros((8, 2))
     with ThreadPoolExecutor(threads) as pool:
-        for record in pool.map(one, range(len(frames))):
+        for record in (map if threads == 1 else pool.map)(one, range(len(frames))):
             matrix += record.matrix
             weighted += 0 if record.instances is None else record.instances
     iou, weighted_iou = class_iou(matrix, "skip"), instance_iou(matrix, weighted)

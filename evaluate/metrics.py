@@ -102,8 +102,8 @@ def tally(
         keys, lengths = _runs(pairs)
         weighted = None
     else:
-        combined = instances.astype(np.uint32)
-        combined <<= 16  # in place: the arrays are large enough for copies to cost more than the arithmetic
+        # One pass into a new array, then in place: copies of arrays this large cost more than the arithmetic.
+        combined = np.left_shift(instances, 16, dtype=np.uint32, casting="unsafe")
         combined |= pairs
         keys, lengths = _runs(combined)
         weighted = _weighted_instances(keys >> 16, keys & 255, lengths)
