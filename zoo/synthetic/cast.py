@@ -27,14 +27,13 @@ class Hits:
     Attributes:
         distance: `(P,)` float32 in lengths of the ray's direction vector, `FAR` where nothing is hit.
         face: `(P,)` int64 triangle in the caster's joined arrays, -1 where nothing is hit.
-        u, v: `(P,)` float32 barycentric coordinates.
+        uv: `(P, 2)` float32 surface coordinates.
         normal: `(P, 3)` float32 unit normal, interpolated on smooth surfaces, towards the ray's origin.
     """
 
     distance: np.ndarray
     face: np.ndarray
-    u: np.ndarray
-    v: np.ndarray
+    uv: np.ndarray
     normal: np.ndarray
 
 
@@ -51,9 +50,7 @@ class Caster:
         self._meshes = list(meshes)
         for name in ("color", "material", "label", "instance"):
             setattr(self, name, np.concatenate([getattr(mesh, name) for mesh in meshes]))
-        # Corner values side by side, so that one gather per hit is enough.
-        self._corners = [mesh.normals[mesh.faces].reshape(-1, 9) for mesh in meshes]
-        self._corner_uv = [mesh.uv[mesh.faces].reshape(-1, 6) for mesh in meshes]
+        self._corners = [_corner_table(mesh) for mesh in meshes]
 
     color: np.ndarray
     material: np.ndarray
@@ -66,7 +63,7 @@ class Caster:
         count = len(origins)
         distance = np.full(count, FAR, np.float32)
         face = np.full(count, -1, np.int64)
-        u, v = np.zeros(count, np.float32), np.zeros(count, np.float32)
+        uv = np.zeros((count, 2), np.float32)
         normal = np.zeros((count, 3), np.float32)
         for k, scene in enumerate(self._scenes):
             # Rays need not look farther than what an earlier mesh stopped.
@@ -86,19 +83,14 @@ class Caster:
             prim = found["primID"].take(local)
             distance[hit] = found["tfar"].take(local)
             a, b = found["u"].take(local), found["v"].take(local)
-            face[hit], u[hit], v[hit] = prim + self._starts[k], a, b
-            corners = self._corners[k].take(prim, axis=0)
-            weights = np.stack([1 - a - b, a, b], 1)
-            smooth = np.einsum("pi,pij->pj", weights, corners.reshape(-1, 3, 3))
-            flat = found["Ng"].take(local, axis=0)
-            square = np.einsum("ij,ij->i", smooth, smooth)
-            sharp = np.nonzero(square < 0.04)[0]
-            smooth[sharp] = flat[sharp]
-            square[sharp] = np.einsum("ij,ij->i", flat[sharp], flat[sharp])
-            normal[hit] = smooth / np.sqrt(square + 1e-24)[:, None]
+            face[hit] = prim + self._starts[k]
+            corners = self._corners[k].take(prim, axis=0).reshape(-1, 3, 5)
+            mixed = np.einsum("pi,pij->pj", np.stack([1 - a - b, a, b], 1), corners)
+            uv[hit] = mixed[:, 3:]
+            normal[hit] = mixed[:, :3] / np.sqrt(np.einsum("ij,ij->i", mixed[:, :3], mixed[:, :3]) + 1e-24)[:, None]
         away = np.einsum("ij,ij->i", normal, directions) > 0
         normal *= np.where(away, np.float32(-1), np.float32(1))[:, None]
-        return Hits(distance, face, u, v, normal)
+        return Hits(distance, face, uv, normal)
 
     def blocked(self, origins: np.ndarray, directions: np.ndarray, reach: float = FAR) -> np.ndarray:
         """`(P,)` bool: whether anything stands within `reach` along the ray."""
@@ -108,17 +100,19 @@ class Caster:
             out |= scene.run(origins, directions, dists=np.full(len(origins), reach, np.float32), query="OCCLUDED") >= 0
         return out
 
-    def uv(self, hits: Hits, chosen: np.ndarray) -> np.ndarray:
-        """`(Q, 2)` surface coordinates of the chosen hits."""
-        out = np.zeros((len(chosen), 2), np.float32)
-        face, a, b = hits.face.take(chosen), hits.u.take(chosen), hits.v.take(chosen)
-        weights = np.stack([1 - a - b, a, b], 1)
-        for k, corners in enumerate(self._corner_uv):
-            mine = np.nonzero((face >= self._starts[k]) & (face < self._starts[k + 1]))[0]
-            if len(mine):
-                uv = corners.take(face.take(mine) - self._starts[k], axis=0).reshape(-1, 3, 2)
-                out[mine] = np.einsum("pi,pij->pj", weights.take(mine, axis=0), uv)
-        return out
+
+def _corner_table(mesh: Mesh) -> np.ndarray:
+    """`(M, 15)` float32: normal and uv of the three corners of each face, so that one gather per hit is enough.
+
+    Corners without a normal take the face's own.
+    """
+    corners = np.concatenate([mesh.normals, mesh.uv], 1).astype(np.float32).take(mesh.faces, axis=0)  # (M, 3, 5)
+    sharp = np.nonzero(np.einsum("ij,ij->i", corners[:, 0, :3], corners[:, 0, :3]) < 0.04)[0]
+    points = mesh.vertices.take(mesh.faces.take(sharp, axis=0), axis=0)
+    flat = np.cross(points[:, 1] - points[:, 0], points[:, 2] - points[:, 0])
+    flat /= np.sqrt(np.einsum("ij,ij->i", flat, flat) + 1e-24)[:, None]
+    corners[sharp, :, :3] = flat[:, None]
+    return corners.reshape(-1, 15)
 
 
 @lru_cache(maxsize=1)

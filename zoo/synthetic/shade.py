@@ -128,7 +128,7 @@ def _surface(scene: Scene, caster: Caster, hits: Hits, hit, face, material, poin
     # Pixels in the order of their materials: each material is then one slice.
     order = np.argsort(material, kind="stable")
     values, starts = np.unique(material[order], return_index=True)
-    albedo, uv = caster.color.take(face.take(order), axis=0), caster.uv(hits, hit.take(order))
+    albedo, uv = caster.color.take(face.take(order), axis=0), hits.uv.take(hit.take(order), axis=0)
     point, foot = point.take(order, axis=0), foot.take(order)
     gloss, glow = np.zeros(len(hit), np.float32), np.zeros((len(hit), 3), np.float32)
     ground_label = np.full(len(hit), 254, np.uint8)
