@@ -31,11 +31,11 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
-from zoo.evaluate.metrics import INSTANCE_CLASSES, Tally, class_iou, instance_iou, mean_iou, tally
 
 from zoo.classes import CITYSCAPES
 from zoo.data import open_dataset
 from zoo.data.labels import CITYSCAPES_IDS, LABEL_FROM_ID, read_label_ids
+from zoo.evaluate.metrics import INSTANCE_CLASSES, Tally, class_iou, instance_iou, mean_iou, tally
 
 HEIGHT, WIDTH = 1024, 2048
 _OFFICIAL = """

@@ -20,9 +20,9 @@ def measure(keep: bool) -> float:
 
     import torch
     from torch.nn import functional as F
-    from zoo.training.loop import keep_freed_memory
 
     import zoo
+    from zoo.training.loop import keep_freed_memory
 
     if keep:
         keep_freed_memory()

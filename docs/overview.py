@@ -1,6 +1,6 @@
 """Makes the picture of the README: embedded frames of one place under five conditions, and what a model sees.
 
-    python docs/overview.py
+python docs/overview.py
 """
 
 from __future__ import annotations

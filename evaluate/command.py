@@ -145,6 +145,7 @@ def _check_submission(arguments: Arguments, datasets: list[Dataset]) -> None:
 def _submit(arguments: Arguments, predictors: Mapping[str, Any], dataset: Dataset) -> None:
     from rich.console import Console
     from rich.progress import Progress
+
     from zoo.evaluate.submission import submitted_frames, write_submission
 
     console = Console()
@@ -167,6 +168,7 @@ def _submit(arguments: Arguments, predictors: Mapping[str, Any], dataset: Datase
 def _evaluate(arguments: Arguments, predictors: Mapping[str, Any], datasets: list[Dataset]) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     from zoo.evaluate.suite import RECORD_KEY, Session, record_rows
     from zoo.evaluate.table import print_tables
 

@@ -9,11 +9,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from zoo.evaluate.metrics import Tally, tally
 
 from zoo.class_maps import class_map
 from zoo.classes import ClassTable
 from zoo.errors import InputError
+from zoo.evaluate.metrics import Tally, tally
 from zoo.frame import Frame
 from zoo.prediction import Segmentation2D
 

@@ -7,9 +7,9 @@ import io
 
 import numpy as np
 from PIL import Image
-from zoo.evaluate.core import Predict, load_frame, map_prediction
 
 from zoo.classes import ClassTable
+from zoo.evaluate.core import Predict, load_frame, map_prediction
 from zoo.frame import Frame
 
 __all__ = ["frame_pictures", "jpeg_uri", "labels_uri"]

@@ -9,8 +9,8 @@ from typing import Any
 
 import jinja2
 from markupsafe import Markup
-from zoo.evaluate.summary import ALL, SHIFTED
 
+from zoo.evaluate.summary import ALL, SHIFTED
 from zoo.files import write_bytes
 
 __all__ = ["TITLES", "percent", "shown_groups", "with_interval", "write_report"]

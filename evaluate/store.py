@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from zoo.evaluate.metrics import ECE_BINS, Tally
 
 from zoo.errors import InputError
+from zoo.evaluate.metrics import ECE_BINS, Tally
 
 __all__ = ["FrameStore", "protocol_hash"]
 

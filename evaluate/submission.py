@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from zoo.evaluate.core import Predict, map_prediction, read_ahead
 
 from zoo.class_maps import NO_COUNTERPART, class_map
 from zoo.classes import CITYSCAPES, ClassTable
 from zoo.data import Dataset
 from zoo.errors import InputError
+from zoo.evaluate.core import Predict, map_prediction, read_ahead
 from zoo.files import atomic_file
 from zoo.frame import Frame
 

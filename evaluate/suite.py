@@ -26,16 +26,16 @@ from typing import Any, Protocol
 
 import numpy as np
 import PIL
-from zoo.evaluate.bootstrap import BLOCK_FRAMES, REPLICATES
-from zoo.evaluate.core import evaluate
-from zoo.evaluate.metrics import ECE_BINS, Tally
-from zoo.evaluate.store import FrameStore, protocol_hash
-from zoo.evaluate.summary import ALL, Measured, difference, examples, groups_of, measure, rpd, source_of
 
 from zoo.class_maps import class_map
 from zoo.classes import ClassTable
 from zoo.data import Dataset
 from zoo.errors import InputError
+from zoo.evaluate.bootstrap import BLOCK_FRAMES, REPLICATES
+from zoo.evaluate.core import evaluate
+from zoo.evaluate.metrics import ECE_BINS, Tally
+from zoo.evaluate.store import FrameStore, protocol_hash
+from zoo.evaluate.summary import ALL, Measured, difference, examples, groups_of, measure, rpd, source_of
 from zoo.frame import Frame
 from zoo.prediction import Segmentation2D
 

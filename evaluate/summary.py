@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+from zoo.data import Dataset
+from zoo.errors import InputError
 from zoo.evaluate.bootstrap import Resampling, interval, resample
 from zoo.evaluate.metrics import (
     INSTANCE_CLASSES,
@@ -23,9 +26,6 @@ from zoo.evaluate.metrics import (
     mean_iou,
     pixel_accuracy,
 )
-
-from zoo.data import Dataset
-from zoo.errors import InputError
 from zoo.frame import Frame
 
 __all__ = ["ALL", "SHIFTED", "Measured", "difference", "examples", "groups_of", "measure", "rpd", "source_of"]

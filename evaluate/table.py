@@ -9,6 +9,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
 from zoo.evaluate.report import TITLES, percent, shown_groups, with_interval
 
 __all__ = ["print_tables"]

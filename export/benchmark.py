@@ -20,9 +20,9 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 from PIL import Image
-from zoo.export.machine import machine, packages
 
 from zoo.errors import InputError
+from zoo.export.machine import machine, packages
 from zoo.files import atomic_file, read_image, write_json
 from zoo.loading import engines_for, find_folder
 from zoo.model_folder import ModelFolder

@@ -184,9 +184,8 @@ def _inner_size(size: tuple[int, int] | None, multiple: int, uint8_input: bool) 
 
 
 def _file(content: bytes, predictor: Any, axes: tuple[str, ...], size: Any, *, fused: bool, precision: str) -> Any:
-    from zoo.export.parity import ExportedFile
-
     from zoo.engines.onnx import OnnxEngine
+    from zoo.export.parity import ExportedFile
 
     multiple = predictor.preprocessing.size_multiple
     return ExportedFile(

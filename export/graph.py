@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from zoo.export.rewrite import import_onnx
 
 from zoo.errors import InputError, require
+from zoo.export.rewrite import import_onnx
 
 __all__ = ["DYNAMIC_AXES", "OPSET", "to_onnx"]
 

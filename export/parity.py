@@ -16,12 +16,12 @@ from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
-from zoo.export.machine import machine, packages
 
 from zoo.class_maps import class_map
 from zoo.classes import CITYSCAPES, ClassTable
 from zoo.engines import Engine
 from zoo.errors import InputError, IntegrityError, ParityError
+from zoo.export.machine import machine, packages
 from zoo.files import read_image
 from zoo.frame import CameraFrame, Frame
 from zoo.inference import labels_and_scores

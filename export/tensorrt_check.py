@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+
 from zoo.export.rewrite import import_onnx
 from zoo.export.tensorrt_operators import NETWORK_ONLY, OPERATORS, OPSETS, SOURCE
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
+
+from zoo.errors import InputError
 from zoo.export.command import print_parity
 from zoo.export.folder import add_row, reference_name
 from zoo.export.parity import (
@@ -24,8 +26,6 @@ from zoo.export.parity import (
     frames_in,
     refuse_if_beyond,
 )
-
-from zoo.errors import InputError
 from zoo.inference import InferenceMode
 from zoo.loading import find_folder, load
 from zoo.model_folder import ModelFolder

@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from zoo.evaluate.core import evaluate, read_ahead
-from zoo.evaluate.store import FrameStore
-from zoo.evaluate.suite import Session
 
 import zoo
 from zoo.classes import CAMVID, CITYSCAPES, ClassTable
 from zoo.cli import main
 from zoo.data import Dataset, open_dataset
 from zoo.errors import InputError
+from zoo.evaluate.core import evaluate, read_ahead
+from zoo.evaluate.store import FrameStore
+from zoo.evaluate.suite import Session
 from zoo.frame import CameraFrame, Frame
 from zoo.prediction import Segmentation2D
 

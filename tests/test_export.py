@@ -18,12 +18,6 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from safetensors.torch import save_file
-from zoo.export import command as export_command
-from zoo.export.benchmark import print_table, write_plot
-from zoo.export.graph import to_onnx
-from zoo.export.parity import LIMITS, EngineSource, ExportedFile, compare, embedded_set, refuse_if_beyond
-from zoo.export.rewrite import fuse_image_steps, to_half
-from zoo.export.tensorrt_check import check_tensorrt
 
 import zoo
 from zoo.architecture import build
@@ -34,6 +28,12 @@ from zoo.cli import main
 from zoo.engines.onnx import OnnxEngine
 from zoo.engines.onnx_file import metadata
 from zoo.errors import InputError, IntegrityError, ParityError
+from zoo.export import command as export_command
+from zoo.export.benchmark import print_table, write_plot
+from zoo.export.graph import to_onnx
+from zoo.export.parity import LIMITS, EngineSource, ExportedFile, compare, embedded_set, refuse_if_beyond
+from zoo.export.rewrite import fuse_image_steps, to_half
+from zoo.export.tensorrt_check import check_tensorrt
 from zoo.inference import InferenceMode
 from zoo.model_folder import ModelFolder, write_manifest
 

@@ -4,6 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
+
+from zoo.errors import InputError
 from zoo.evaluate.bootstrap import interval, resample
 from zoo.evaluate.metrics import (
     ECE_BINS,
@@ -17,8 +19,6 @@ from zoo.evaluate.metrics import (
     pixel_accuracy,
     tally,
 )
-
-from zoo.errors import InputError
 
 A = np.array
 

@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from zoo.training.augment import Augmentation, distort, resize_crop_flip, sample_generator
-from zoo.training.command import parse
-from zoo.training.loop import WeightAverage, load_checkpoint, poly_factor
-from zoo.training.samples import stream_order
-from zoo.training.segmenter import train
-from zoo.training.segmenter_parts import split_training
 
 import zoo
 from zoo.cli import main
 from zoo.data import open_dataset
 from zoo.errors import InputError
 from zoo.model_folder import ModelFolder
+from zoo.training.augment import Augmentation, distort, resize_crop_flip, sample_generator
+from zoo.training.command import parse
+from zoo.training.loop import WeightAverage, load_checkpoint, poly_factor
+from zoo.training.samples import stream_order
+from zoo.training.segmenter import train
+from zoo.training.segmenter_parts import split_training
 
 CAMVID_MODEL = "supervised-resnet18w48-synthetic.fpn-camvid"
 

@@ -24,6 +24,12 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from zoo.errors import InputError, require
+from zoo.files import write_json
+from zoo.frame import Frame
+from zoo.inference import InferenceMode, labels_and_scores, predict_logits
+from zoo.preprocessing import Preprocessing
 from zoo.training.augment import Augmentation
 from zoo.training.loop import (
     Log,
@@ -34,12 +40,6 @@ from zoo.training.loop import (
     save_checkpoint,
 )
 from zoo.training.samples import SampleStream, Source, loader
-
-from zoo.errors import InputError, require
-from zoo.files import write_json
-from zoo.frame import Frame
-from zoo.inference import InferenceMode, labels_and_scores, predict_logits
-from zoo.preprocessing import Preprocessing
 
 __all__ = ["PRESETS", "Settings", "train"]
 

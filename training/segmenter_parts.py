@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from zoo.training.samples import Source
 
 from zoo.architecture import build
 from zoo.card import render_card
@@ -23,6 +22,7 @@ from zoo.files import atomic_directory, write_json
 from zoo.frame import Frame
 from zoo.licences import licence_text
 from zoo.model_folder import CARD, CONFIG, FORMAT, METRICS, ModelFolder, write_manifest
+from zoo.training.samples import Source
 from zoo.weights import assign, parse, serialise
 
 __all__ = ["initial_model", "publish", "read_training_data", "split_training"]
