@@ -44,6 +44,7 @@ def _row(seed: int, size: tuple[int, int], severity: int) -> np.ndarray:
     stop = stops(world.scene, 1)[0]
     frames = [render_world(world, 0, *stop, Condition.parse(name, severity), size) for name in CONDITIONS]
     clear = frames[0].camera
+    assert clear.depth_m is not None
     near = np.clip(1 - np.log10(np.maximum(clear.depth_m, 1)) / 2.5, 0, 1)
     depth = np.repeat((near * 255).astype(np.uint8)[..., None], 3, 2)
     tiles = [clear.image, CITYSCAPES.palette()[clear.labels], depth, *(frame.camera.image for frame in frames[1:])]
