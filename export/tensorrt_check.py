@@ -44,8 +44,10 @@ class _Graph:
         self.onnx = onnx
         self.opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
         self.functions = {(function.domain, function.name) for function in model.functions}
-        inferred = onnx.shape_inference.infer_shapes(model, strict_mode=False)
-        graph = inferred.graph
+        try:
+            graph = onnx.shape_inference.infer_shapes(model).graph
+        except onnx.shape_inference.InferenceError:
+            graph = model.graph  # a node that is foreign to ONNX ends the inference; the others are judged as they are
         self.nodes = list(graph.node)
         self.types: dict[str, str] = {}
         self.shapes: dict[str, list[int | None]] = {}
