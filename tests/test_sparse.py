@@ -238,6 +238,19 @@ def test_bfloat16_arithmetic_path(monkeypatch):
         assert_near(mine, expected, torch.bfloat16)
 
 
+def test_training_after_inference_mode(monkeypatch):
+    """The buffers that inference leaves behind must serve a training step."""
+    monkeypatch.setattr(reference_module, "_workspace", reference_module._Workspace())
+    features, cells, batch_index = cloud(points=300)
+    x, _ = sparse_tensor(features, cells, batch_index)
+    block = ConvBlock(SparseConv3d(3, 4, bias=False)).double()
+    with torch.inference_mode():
+        block.eval()(x)
+    out = block.train()(x).features
+    out.sum().backward()
+    assert torch.isfinite(block.conv.weight.grad).all()
+
+
 def test_autocast_computes_in_lower_precision_and_keeps_master_weights():
     features, cells, batch_index = cloud(points=300)
     x, _ = sparse_tensor(features.float(), cells, batch_index)

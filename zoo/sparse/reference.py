@@ -168,7 +168,9 @@ class _Workspace(threading.local):
             return like.new_empty(rows, columns)
         held = self.held.get((name, like.dtype))
         if held is None or held.numel() < rows * columns:
-            self.held[name, like.dtype] = held = like.new_empty(rows * columns)
+            with torch.inference_mode(False):  # a buffer made in inference mode could not serve training later
+                held = torch.empty(rows * columns, dtype=like.dtype)
+            self.held[name, like.dtype] = held
         return held[: rows * columns].view(rows, columns)
 
 
