@@ -14,7 +14,10 @@ _CAVEATS = {
         "CamVid they are same-drive figures; its dusk frames are of another drive, so day to dusk mixes a change of "
         "place with a change of light."
     ),
-    "synthetic": "The embedded synthetic frames are of the world that the weights were trained on (other places).",
+    "synthetic": (
+        "The embedded synthetic frames are four rendered places under five conditions: they show differences between "
+        "conditions and models, and say nothing absolute about real roads."
+    ),
 }
 
 
