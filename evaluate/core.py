@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -25,7 +25,7 @@ _COUNTING_AHEAD = 2
 
 def evaluate(
     frames: Iterable[Frame], predict: Predict, classes: ClassTable, *, instances: bool = False, readers: int = 2
-) -> Iterator[tuple[Frame, Tally]]:
+) -> Generator[tuple[Frame, Tally], None, None]:
     """Predicts every frame and counts the result; yields in the order of the frames.
 
     Frames are decoded ahead in `readers` threads and counted in another one, while `predict` runs in the caller's.

@@ -25,6 +25,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from zoo.architecture import SegmentationModel
 from zoo.errors import InputError, require
 from zoo.files import write_json
 from zoo.frame import Frame
@@ -179,7 +180,7 @@ def train(settings: Settings) -> Path:
         stream.fill_cache()
     log = Log(settings.out / "log.jsonl")
     if fabric.device.type == "cpu":
-        model.to(memory_format=torch.channels_last)
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     wrapped, optimiser = fabric.setup(model, optimiser)
     if average:
         average.values = {name: value.to(fabric.device) for name, value in average.values.items()}
@@ -336,7 +337,7 @@ def _loss(logits: torch.Tensor, labels: torch.Tensor, ignore_index: int, weights
 
 
 def _holdout_score(
-    model: nn.Module, average: WeightAverage | None, data: _Data, preprocessing: Preprocessing, fabric: Any
+    model: SegmentationModel, average: WeightAverage | None, data: _Data, preprocessing: Preprocessing, fabric: Any
 ) -> float:
     """mIoU on the held-back frames (whole images), with the averaged weights if there are any."""
     from zoo.evaluate.metrics import count_pairs, mean_iou

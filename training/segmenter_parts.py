@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from zoo.architecture import build
+from zoo.architecture import SegmentationModel, build
 from zoo.card import render_card
 from zoo.catalogue import Entry, entry
 from zoo.class_maps import class_map
@@ -75,7 +75,7 @@ def split_training(dataset: Dataset, holdout: float) -> tuple[tuple[Frame, ...],
     return frames[:cut], frames[cut:]
 
 
-def initial_model(settings: Any, classes: ClassTable) -> tuple[nn.Module, Entry]:
+def initial_model(settings: Any, classes: ClassTable) -> tuple[SegmentationModel, Entry]:
     """The model with its initial weights, and its catalogue entry.
 
     Raises:

@@ -56,7 +56,11 @@ class SegmentationModel(nn.Module):
         size_multiple: The input's height and width must be multiples of it.
     """
 
-    def __init__(self, encoder: nn.Module, head: nn.Module) -> None:
+    # nn.Module's attributes are typed as tensors or modules; encoders and heads have more than that.
+    encoder: Any
+    head: Any
+
+    def __init__(self, encoder: Any, head: Any) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head
@@ -76,13 +80,13 @@ class SegmentationModel(nn.Module):
         return self.head(self.encoder.forward_features(image))
 
 
-def build_encoder(architecture: Mapping[str, Any], *, pretrained: bool = False) -> nn.Module:
+def build_encoder(architecture: Mapping[str, Any], *, pretrained: bool = False) -> Any:
     """The encoder that `architecture` describes, with random weights or (`pretrained`) timm's own."""
     description = dict(architecture["encoder"])
     return _instantiate(description, pretrained=True) if pretrained else _instantiate(description)
 
 
-def build(architecture: Mapping[str, Any], num_classes: int | None, *, pretrained: bool = False) -> nn.Module:
+def build(architecture: Mapping[str, Any], num_classes: int | None, *, pretrained: bool = False) -> Any:
     """The model that `architecture` describes: a `SegmentationModel` if it names a head, else the bare encoder.
 
     Args:

@@ -55,7 +55,8 @@ class InferenceMode:
         unknown = sorted(set(section) - known)
         if unknown:
             raise InputError(f"inference: unknown {', '.join(unknown)}; known: {', '.join(sorted(known))}")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in section.items()})
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in section.items()}
+        return cls(**values)
 
     def to_json(self) -> dict[str, Any]:
         """The section of a configuration."""

@@ -78,7 +78,8 @@ class Preprocessing:
         if unknown:
             raise InputError(f"preprocessing: unknown {', '.join(unknown)}; known: {', '.join(sorted(known))}")
         try:
-            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in section.items()})
+            values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in section.items()}
+            return cls(**values)
         except TypeError as error:
             raise InputError(f"preprocessing: {error}") from error
 

@@ -234,7 +234,7 @@ def _backward(
         weight_slots.reverse()
     for block in _blocks(back):
         sums = _backward_block(block, grad, rows, weights if needs_features else None, weight_slots)
-        if grad_features is not None:
+        if grad_features is not None and sums is not None:
             grad_features[block.start : block.stop] = sums
     return grad_features, grad_weight
 
