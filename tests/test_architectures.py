@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -194,8 +196,10 @@ def test_wrong_architectures_are_refused() -> None:
         MaskTransformer(in_channels=(12,), strides=(16,), num_classes=5, num_heads=5)
 
 
-def test_missing_pretrained_weights_are_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("HF_HOME", str(tmp_path))
-    with pytest.raises(InputError, match="could not be had"):
+def test_missing_pretrained_weights_are_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(InputError, match=r"weights of timm.s resnet18\.a1_in1k could not be had"):
         ConvNet(model="resnet18.a1_in1k", pretrained=True)
