@@ -5,8 +5,8 @@ Three choices make it fast where nothing is compiled:
 - Only pairs that exist are computed: 6 to 10 of the 27 cells of a 3x3x3 kernel on lidar.
 - The products of one block of output rows are written side by side, and `embedding_bag` adds those of each row.
   Adding them into the output one kernel cell at a time (`index_add_`) takes about twice as long for the whole layer.
-- Blocks have a fixed number of rows, so the buffers stay small however large the cloud is. That bounds memory, and it
-  keeps them below the size from which the allocator gives memory back to the system and pays for every page again.
+- Blocks have a fixed number of rows, so the buffers for products stay small however large the cloud is, and each thread
+  keeps them from call to call: fresh memory would cost more in page faults than gathering into it.
 
 Products accumulate in 32 bits. Where the processor has no instructions for bfloat16 or float16, features are widened
 first, the sums are taken in float32, and only the result is narrowed.
@@ -52,10 +52,11 @@ class Finish:
     relu: bool = False
 
     def rows(self, sums: Tensor, out: Tensor, start: int, stop: int) -> None:
-        """Finishes the rows `start` to `stop`, whose sums are given, and stores them in `out`."""
+        """Finishes the rows `start` to `stop`, given their sums, in `out`, which may be the sums."""
         target = out[start:stop]
         if self.scale is None or self.shift is None:
-            target.copy_(sums)
+            if sums is not out:
+                target.copy_(sums)
         elif sums.dtype == out.dtype:
             torch.addcmul(self.shift, sums, self.scale, out=target)
         else:
@@ -70,14 +71,13 @@ class Finish:
 class _Block:
     """The pairs of the output rows `start` to `stop`.
 
-    Their products lie in one buffer: first those of the middle cell of a kernel that keeps the voxels (each row with
-    itself, so nothing is gathered for it), then the other kernel cells in turn, each by output row.
+    The middle cell of a kernel that keeps the voxels pairs each row with itself, so nothing is gathered for it and its
+    pairs are not listed. The products of the others lie in one buffer, by kernel cell, then by output row.
 
     Attributes:
-        in_index: Input row of each gathered pair.
-        out_index: Output row of each gathered pair.
-        counts: Gathered pairs per kernel cell; 0 for the middle cell.
-        own: Rows that pair with themselves: `stop - start` with a middle cell, else 0.
+        in_index: Input row of each listed pair.
+        out_index: Output row of each listed pair.
+        counts: Listed pairs per kernel cell; 0 for the middle cell.
         order: Positions in the buffer, sorted by output row.
         ends: Where each output row's positions start in `order`, and the end of the last.
     """
@@ -87,7 +87,6 @@ class _Block:
     in_index: Tensor
     out_index: Tensor
     counts: list[int]
-    own: int
     order: Tensor
     ends: Tensor
 
@@ -110,17 +109,16 @@ def _cut_into_blocks(kernel_map: KernelMap) -> list[_Block]:
     blocks = []
     for b, start in enumerate(range(0, kernel_map.num_out, BLOCK_ROWS)):
         stop = min(start + BLOCK_ROWS, kernel_map.num_out)
-        own = stop - start if middle >= 0 else 0
         parts = [slice(edges[k][b], edges[k][b + 1]) for k in others]
         in_index = torch.cat([kernel_map.in_index[part] for part in parts]) if parts else kernel_map.in_index[:0]
         out_index = torch.cat([kernel_map.out_index[part] for part in parts]) if parts else kernel_map.out_index[:0]
         # Row numbers of 16 bits: sorting them takes a fifth of the time of sorting 64 bits.
-        rows = torch.cat([torch.arange(own, device=out_index.device), out_index - start]).to(torch.int16)
+        rows = (out_index - start).to(torch.int16)
         order = torch.sort(rows, stable=True)[1]
         ends = order.new_zeros(stop - start + 1)
         torch.cumsum(torch.bincount(rows, minlength=stop - start), 0, out=ends[1:])
         counts = [0 if k == middle else row[b + 1] - row[b] for k, row in enumerate(edges)]
-        blocks.append(_Block(start, stop, in_index, out_index, counts, own, order, ends))
+        blocks.append(_Block(start, stop, in_index, out_index, counts, order, ends))
     return blocks
 
 
@@ -182,22 +180,20 @@ def _gather(name: str, rows: Tensor, index: Tensor) -> Tensor:
     return torch.index_select(rows, 0, index, out=gathered)
 
 
-def _sums(rows: Tensor, weights: list[Tensor], block: _Block) -> Tensor:
+def _sums(rows: Tensor, weights: list[Tensor], block: _Block, middle: int) -> Tensor:
     """Sum over the pairs of each output row of a block: input row times the matrix of the kernel cell."""
-    pairs = block.own + sum(block.counts)
-    products = _workspace.take("products", pairs, weights[0].shape[1], rows)
-    if block.own:
-        torch.mm(rows[block.start : block.stop], weights[len(weights) // 2], out=products[: block.own])
-    targets = products[block.own :].split(block.counts)
-    for index, matrix, target in zip(block.in_index.split(block.counts), weights, targets, strict=True):
+    products = _workspace.take("products", len(block.in_index), weights[0].shape[1], rows)
+    indices, targets = block.in_index.split(block.counts), products.split(block.counts)
+    for index, matrix, target in zip(indices, weights, targets, strict=True):
         if len(index):
             # One kernel cell at a time, so that the gathered rows are still in the cache when they are multiplied.
             torch.mm(_gather("gathered", rows, index), matrix, out=target)
-    return _sum_per_row(products, block)
+    return _sum_per_row(products, block, rows, weights, middle)
 
 
-def _sum_per_row(products: Tensor, block: _Block) -> Tensor:
-    return F.embedding_bag(block.order, products, block.ends, mode="sum", include_last_offset=True)
+def _sum_per_row(products: Tensor, block: _Block, rows: Tensor, weights: list[Tensor], middle: int) -> Tensor:
+    sums = F.embedding_bag(block.order, products, block.ends, mode="sum", include_last_offset=True)
+    return sums.addmm_(rows[block.start : block.stop], weights[middle]) if middle >= 0 else sums
 
 
 def _middle(kernel_map: KernelMap) -> int:
@@ -207,9 +203,14 @@ def _middle(kernel_map: KernelMap) -> int:
 def _forward(features: Tensor, weight: Tensor, kernel_map: KernelMap, finish: Finish) -> Tensor:
     dtype = work_dtype(features.dtype, features.device)
     rows, weights = features.to(dtype), list(weight.to(dtype).unbind())
+    blocks, middle = _blocks(kernel_map), _middle(kernel_map)
+    if len(blocks) == 1 and dtype == features.dtype:
+        out = _sums(rows, weights, blocks[0], middle)
+        finish.rows(out, out, 0, len(out))
+        return out
     out = features.new_empty(kernel_map.num_out, weight.shape[2])
-    for block in _blocks(kernel_map):
-        finish.rows(_sums(rows, weights, block), out, block.start, block.stop)
+    for block in blocks:
+        finish.rows(_sums(rows, weights, block, middle), out, block.start, block.stop)
     return out
 
 
@@ -233,42 +234,33 @@ def _backward(
         weights.reverse()
         weight_slots.reverse()
     for block in _blocks(back):
-        sums = _backward_block(block, grad, rows, weights if needs_features else None, weight_slots)
+        sums = _backward_block(block, grad, rows, weights if needs_features else None, weight_slots, _middle(back))
         if grad_features is not None and sums is not None:
             grad_features[block.start : block.stop] = sums
     return grad_features, grad_weight
 
 
 def _backward_block(
-    block: _Block, grad: Tensor, rows: Tensor, weights: list[Tensor] | None, slots: list[Tensor]
+    block: _Block, grad: Tensor, rows: Tensor, weights: list[Tensor] | None, slots: list[Tensor], middle: int
 ) -> Tensor | None:
     """The gradient of the block's rows (if there are weights), and inputs^T gradients added to the slots (if any).
 
     The block is one of the exchanged map: what it gathers are gradients, and its outputs are rows of the features.
     """
-    products = None
-    if weights is not None:
-        pairs = block.own + sum(block.counts)
-        products = _workspace.take("products", pairs, weights[0].shape[1], grad)
-    indices = zip(block.in_index.split(block.counts), block.out_index.split(block.counts), strict=True)
-    done = block.own
-    if block.own:
-        middle = len(block.counts) // 2
-        own = slice(block.start, block.stop)
-        if products is not None and weights is not None:
-            torch.mm(grad[own], weights[middle], out=products[:done])
-        if slots:
-            _add_product(slots[middle], rows[own], grad[own])
-    for k, (grad_index, row_index) in enumerate(indices):
+    columns = weights[0].shape[1] if weights is not None else 0
+    products = _workspace.take("products", len(block.in_index), columns, grad)
+    indices = zip(*(index.split(block.counts) for index in (block.in_index, block.out_index)), strict=True)
+    for k, ((grad_index, row_index), target) in enumerate(zip(indices, products.split(block.counts), strict=True)):
         if not len(grad_index):
             continue
         gathered = _gather("gathered", grad, grad_index)
-        if products is not None and weights is not None:
-            torch.mm(gathered, weights[k], out=products[done : done + len(grad_index)])
-            done += len(grad_index)
+        if weights is not None:
+            torch.mm(gathered, weights[k], out=target)
         if slots:
             _add_product(slots[k], _gather("inputs", rows, row_index), gathered)
-    return None if products is None else _sum_per_row(products, block)
+    if slots and middle >= 0:
+        _add_product(slots[middle], rows[block.start : block.stop], grad[block.start : block.stop])
+    return None if weights is None else _sum_per_row(products, block, grad, weights, middle)
 
 
 def _add_product(slot: Tensor, left: Tensor, right: Tensor) -> None:
