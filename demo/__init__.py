@@ -1,1 +1,1 @@
-"""."""
+"""The demo comes in a later version; its place is here."""
