@@ -16,7 +16,7 @@ import numpy as np
 from zoo.condition import Condition
 from zoo.errors import InputError
 
-__all__ = ["ArraySource", "CameraFrame", "Frame", "Sweep", "frame_from_image"]
+__all__ = ["ArraySource", "Box3D", "CameraFrame", "Frame", "Sweep", "frame_from_image"]
 
 ArraySource = np.ndarray | Callable[[], np.ndarray]
 
@@ -39,6 +39,7 @@ class CameraFrame:
         timestamp_us: Microseconds, the middle of the exposure.
         intrinsics: `(3, 3)` pixels; the centre of the first pixel is (0, 0).
         ego_from_camera: `(4, 4)`; the camera looks along +z, x right, y down.
+        world_from_ego: `(4, 4)` pose of the vehicle at `timestamp_us`; `None`: that of the frame.
         image_path: File of the image, where there is one.
     """
 
@@ -50,6 +51,7 @@ class CameraFrame:
     timestamp_us: int | None = None
     intrinsics: np.ndarray | None = None
     ego_from_camera: np.ndarray | None = None
+    world_from_ego: np.ndarray | None = None
     image_path: Path | None = None
 
     @property
@@ -85,16 +87,26 @@ class Sweep:
     """One turn of a lidar.
 
     Attributes:
-        points_source: Gives `(N, 3 + C)` float32: xyz in metres in the lidar frame, then intensity and so on.
-        labels_source: Gives `(N,)` class labels.
+        points_source: Gives `(N, 3 + C)` float32 with the columns `channels`: xyz in metres in the lidar frame of the
+            moment `timestamp_us` (the vehicle's motion during the turn is taken out), then intensity and so on.
+        channels: Names of the columns: `x y z intensity`, and where the sensor gives them `ring` (0: lowest beam) and
+            `time_s` (seconds from `timestamp_us`, negative: earlier). Intensity is 0 to 1.
+        labels_source: Gives `(N,)` uint8 class labels.
+        instances_source: Gives `(N,)` int32: the `track` of the object's box, 0 where there is none.
+        materials_source: Gives `(N,)` uint8 surface materials (`zoo.synthetic.mesh.Material`); synthetic sweeps only.
         timestamp_us: Microseconds, the end of the turn.
         ego_from_lidar: `(4, 4)`.
+        world_from_ego: `(4, 4)` pose of the vehicle at `timestamp_us`; `None`: that of the frame.
     """
 
     points_source: ArraySource
+    channels: tuple[str, ...] = ("x", "y", "z", "intensity")
     labels_source: ArraySource | None = None
+    instances_source: ArraySource | None = None
+    materials_source: ArraySource | None = None
     timestamp_us: int | None = None
     ego_from_lidar: np.ndarray | None = None
+    world_from_ego: np.ndarray | None = None
 
     @property
     def points(self) -> np.ndarray:
@@ -108,6 +120,45 @@ class Sweep:
         """`(N,)` class labels, decoded now; `None` where there are none."""
         return _read(self.labels_source)
 
+    @property
+    def instances(self) -> np.ndarray | None:
+        """`(N,)` int32 tracks, decoded now; `None` where there are none."""
+        return _read(self.instances_source)
+
+    @property
+    def materials(self) -> np.ndarray | None:
+        """`(N,)` uint8 materials, decoded now; `None` where there are none."""
+        return _read(self.materials_source)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Box3D:
+    """An upright box around one object, in the world frame at the frame's time.
+
+    Attributes:
+        label: Class of the data set's class table.
+        track: Identity, the same number in all frames of a scene; above 0.
+        center: `(3,)` metres, the geometric centre.
+        size: `(3,)` metres: length (along the heading), width, height.
+        yaw: Radians from the world's x axis towards its y axis; 0: the object's front points along x.
+        velocity: `(3,)` metres per second, world axes; `None` where unknown.
+        moving: Whether it moves in the scene, rather than being parked or standing.
+        visibility: Share of it that the cameras see, 0 to 1; `None` where unknown.
+        num_points: Points of the newest sweeps of all lidars inside it; `None` where unknown.
+        kind: What it is, finer than its class, where that is known (`van`, `cyclist`).
+    """
+
+    label: int
+    track: int
+    center: np.ndarray
+    size: np.ndarray
+    yaw: float
+    velocity: np.ndarray | None = None
+    moving: bool = False
+    visibility: float | None = None
+    num_points: int | None = None
+    kind: str = ""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
@@ -120,6 +171,7 @@ class Frame:
         group: Name under which results are reported (`fog`, `reference`, `day`); the condition's name by default.
         cameras: By name; most data sets here have one, `front`.
         lidars: By name, the newest sweep first.
+        boxes: Objects around the vehicle; `None` where they are unknown.
         timestamp_us: Microseconds.
         world_from_ego: `(4, 4)`.
         meta: What else the reader knows and its writers need (names of files, the city).
@@ -131,6 +183,7 @@ class Frame:
     group: str = ""
     cameras: Mapping[str, CameraFrame] = field(default_factory=dict)
     lidars: Mapping[str, tuple[Sweep, ...]] = field(default_factory=dict)
+    boxes: tuple[Box3D, ...] | None = None
     timestamp_us: int | None = None
     world_from_ego: np.ndarray | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
