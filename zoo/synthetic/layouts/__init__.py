@@ -1,0 +1,74 @@
+"""Frames as the folders and files of real data sets, one module per data set.
+
+Every module has `RIG`, `DEFAULT_SIZE`, `files`, `record` and `closing_files` as described by `Layout`. A run writes
+`files` of each frame and keeps its `record` beside them; when all frames are there it writes `closing_files`: the lists
+and tables over the whole data set. Only records that are missing need a frame to be rendered again.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from zoo.frame import Frame
+
+__all__ = ["Files", "Layout", "Place", "Record", "png"]
+
+Files = dict[str, Callable[[], bytes]]
+"""Relative path of a file and what gives its content."""
+
+Record = Mapping[str, Any]
+"""What `closing_files` needs to know of one frame: values that JSON keeps exactly."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where one frame stands in its data set.
+
+    Attributes:
+        split: `train`, `val` or `test`; `test` is written without labels.
+        seed: Of the place in the synthetic world.
+        sequence: Number of the place, from 0.
+        number: Of the frame in its place, from 0.
+        index: Of the frame in the data set, from 0.
+        count: Frames of its place.
+        size: (height, width) of the images; `None`: those of the rig.
+    """
+
+    split: str
+    seed: int
+    sequence: int
+    number: int
+    index: int
+    count: int
+    size: tuple[int, int] | None = None
+
+
+class Layout(Protocol):
+    """What a layout's module offers."""
+
+    RIG: str
+    """Preset of sensors whose frames it takes."""
+    DEFAULT_SIZE: tuple[int, int]
+    """(height, width) of the real data set's images."""
+
+    def files(self, frame: Frame | None, place: Place) -> Files:
+        """Every file that belongs to one frame. With `frame` None the paths alone are meant."""
+
+    def record(self, frame: Frame, place: Place) -> Record:
+        """What `closing_files` needs of this frame; the same from one run to the next."""
+
+    def closing_files(self, records: Sequence[tuple[Place, Record]]) -> Files:
+        """The files over places and over the whole data set; `records` of all frames in the order of `Place.index`."""
+
+
+def png(image: np.ndarray) -> bytes:
+    """A PNG file of `image`, `(H, W)` or `(H, W, 3)` uint8."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG", compress_level=4)
+    return buffer.getvalue()
