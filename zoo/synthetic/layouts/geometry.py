@@ -1,0 +1,147 @@
+"""Poses, boxes and their images: what all layouts compute from a frame. Frames and axes: `zoo/geometry/README.md`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TypeVar
+
+import numpy as np
+
+from zoo.errors import InputError
+from zoo.frame import Box3D, CameraFrame, Frame, Sweep
+
+__all__ = [
+    "VIEW_FROM_CAMERA",
+    "box_at",
+    "box_corners",
+    "camera_of",
+    "image_box",
+    "inverse",
+    "newest_sweep",
+    "points_in",
+    "sensor_pose",
+    "transform",
+]
+
+VIEW_FROM_CAMERA = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
+"""From x right, y down, z forward to x forward, y left, z up."""
+
+_NEAR = 0.1  # metres: what is nearer to the camera's plane has no place in its image
+_EDGES = np.array([[0, 1], [1, 2], [2, 3], [3, 0], [4, 5], [5, 6], [6, 7], [7, 4], [0, 4], [1, 5], [2, 6], [3, 7]])
+
+Sensor = TypeVar("Sensor", CameraFrame, Sweep)
+
+
+def inverse(pose: np.ndarray) -> np.ndarray:
+    """The inverse of a rigid `(4, 4)` transform."""
+    out = np.eye(4)
+    out[:3, :3] = pose[:3, :3].T
+    out[:3, 3] = -pose[:3, :3].T @ pose[:3, 3]
+    return out
+
+
+def transform(pose: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """`(..., 3)` float64 points moved by a `(4, 4)` transform."""
+    return np.asarray(points, np.float64) @ pose[:3, :3].T + pose[:3, 3]
+
+
+def _named(sensors: Mapping[str, Sensor], name: str, frame: Frame, layout: str) -> Sensor:
+    if name not in sensors:
+        known = ", ".join([*frame.cameras, *frame.lidars]) or "none"
+        raise InputError(f"frame {frame.id} has no sensor {name!r} (it has {known}); {layout} needs its own rig")
+    return sensors[name]
+
+
+def camera_of(frame: Frame, name: str, layout: str) -> CameraFrame:
+    """The camera `name`.
+
+    Raises:
+        InputError: If the frame does not have it.
+    """
+    return _named(frame.cameras, name, frame, layout)
+
+
+def newest_sweep(frame: Frame, layout: str) -> Sweep:
+    """The newest sweep of the only lidar.
+
+    Raises:
+        InputError: If the frame has no lidar or several.
+    """
+    if len(frame.lidars) != 1:
+        known = ", ".join(frame.lidars) or "none"
+        raise InputError(
+            f"frame {frame.id} has {len(frame.lidars)} lidars ({known}); {layout} needs one, as in its rig"
+        )
+    return next(iter(frame.lidars.values()))[0]
+
+
+def sensor_pose(sensor: CameraFrame | Sweep, frame: Frame) -> np.ndarray:
+    """`(4, 4)` world_from_camera or world_from_lidar at the sensor's own time.
+
+    Raises:
+        InputError: If the sensor is not calibrated or the vehicle's pose is unknown.
+    """
+    mount = sensor.ego_from_camera if isinstance(sensor, CameraFrame) else sensor.ego_from_lidar
+    pose = frame.world_from_ego if sensor.world_from_ego is None else sensor.world_from_ego
+    if mount is None or pose is None:
+        raise InputError(f"frame {frame.id} has a sensor without calibration or pose; layouts with 3D data need both")
+    return pose @ mount
+
+
+def box_at(box: Box3D, seconds: float) -> Box3D:
+    """The box `seconds` later, or as it is where it stands still or its velocity is unknown."""
+    return box if box.velocity is None else replace(box, center=box.center + box.velocity * seconds)
+
+
+def box_corners(box: Box3D) -> np.ndarray:
+    """`(8, 3)` world metres: bottom rear left, front left, front right, rear right, then the same four on top."""
+    length, width, height = box.size / 2
+    x, y = length * np.array([-1.0, 1, 1, -1]), width * np.array([1.0, 1, -1, -1])
+    c, s = np.cos(box.yaw), np.sin(box.yaw)
+    flat = np.stack([c * x - s * y, s * x + c * y], 1)
+    z = np.full((4, 1), height)
+    return box.center + np.concatenate([np.hstack([flat, -z]), np.hstack([flat, z])])
+
+
+def points_in(box: Box3D, points: np.ndarray) -> np.ndarray:
+    """`(N,)` bool: which of the `(N, 3)` world points lie in the box or on its faces."""
+    local = points - box.center
+    c, s = np.cos(box.yaw), np.sin(box.yaw)
+    turned = np.stack([c * local[:, 0] + s * local[:, 1], c * local[:, 1] - s * local[:, 0], local[:, 2]], 1)
+    return (np.abs(turned) <= box.size / 2).all(1)
+
+
+def image_box(
+    corners: np.ndarray, intrinsics: np.ndarray, size: tuple[int, int]
+) -> tuple[tuple[float, float, float, float], float] | None:
+    """The rectangle around a solid in an image.
+
+    Args:
+        corners: `(8, 3)` metres in the camera's frame, in the order of `box_corners`.
+        intrinsics: `(3, 3)` pixels.
+        size: (height, width) in pixels.
+
+    Returns:
+        (left, top, right, bottom) in pixels, cut to the middles of the outermost pixels, and the share of the whole
+        rectangle that was cut off; `None` if nothing of the rectangle is in the image. What lies less than 0.1 m
+        before the camera's plane is left out.
+    """
+    seen = [corners[corners[:, 2] >= _NEAR]]
+    a, b = corners[_EDGES[:, 0]], corners[_EDGES[:, 1]]
+    crossing = (a[:, 2] < _NEAR) != (b[:, 2] < _NEAR)
+    if crossing.any():
+        a, b = a[crossing], b[crossing]
+        seen.append(a + (b - a) * ((_NEAR - a[:, 2]) / (b[:, 2] - a[:, 2]))[:, None])
+    solid = np.concatenate(seen)
+    if not len(solid):
+        return None
+    pixels = solid @ intrinsics.T
+    pixels = pixels[:, :2] / pixels[:, 2:]
+    low, high = pixels.min(0), pixels.max(0)
+    border = np.array([size[1] - 1.0, size[0] - 1.0])
+    cut_low, cut_high = np.clip(low, 0, border), np.clip(high, 0, border)
+    if (cut_high <= cut_low).any():
+        return None
+    left, top, right, bottom = (float(value) for value in (*cut_low, *cut_high))
+    return (left, top, right, bottom), float(1 - np.prod(cut_high - cut_low) / np.prod(high - low))

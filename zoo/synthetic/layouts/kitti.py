@@ -1,0 +1,270 @@
+"""The object detection layout of KITTI.
+
+Deviations: points, boxes and calibration hold for the time of `image_2` (the vehicle's motion between sweep and image
+is taken out of the points, moving boxes stand where their object is at that time); lengths and angles of labels have
+six decimals, not two, since they are exact; the IMU's frame is the vehicle's; `mapping` is not written. A label's box
+is upright in the camera's frame, so on a slope it is turned a little against the object's own, which is upright in the
+world. DontCare marks what is hardly seen (less than a tenth of it) or holds no point.
+
+Source: Geiger, Lenz and Urtasun, CVPR 2012; the readme of the object development kit; real files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from zoo.errors import InputError
+from zoo.frame import Box3D, CameraFrame, Frame
+from zoo.synthetic.layouts import Files, Place, Record, png
+from zoo.synthetic.layouts.geometry import (
+    box_at,
+    box_corners,
+    camera_of,
+    image_box,
+    inverse,
+    newest_sweep,
+    sensor_pose,
+    transform,
+)
+
+__all__ = [
+    "DEFAULT_SIZE",
+    "RIG",
+    "TYPES",
+    "Calibration",
+    "calibration",
+    "closing_files",
+    "files",
+    "image_time_points",
+    "record",
+]
+
+RIG = "kitti"
+DEFAULT_SIZE = (375, 1242)
+
+TYPES = {
+    "car": "Car",
+    "van": "Van",
+    "truck": "Truck",
+    "train": "Tram",
+    "person": "Pedestrian",
+    "cyclist": "Cyclist",
+    "bus": "Misc",
+    "trailer": "Misc",
+    "motorcyclist": "Misc",
+    "motorcycle": "Misc",
+    "bicycle": "Misc",
+}
+"""Type of a label by `Box3D.kind`. KITTI has none for buses and motorcycles."""
+
+_LEFT = 0.06  # metres from camera 0 to camera 2, which stands to its left
+_BASELINE = 0.54  # of the grey pair, which is not rendered
+
+
+def _rotation(x: float, y: float, z: float) -> np.ndarray:
+    """`(3, 3)` turn about x, then y, then z, radians."""
+    (cx, cy, cz), (sx, sy, sz) = np.cos([x, y, z]), np.sin([x, y, z])
+    about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
+    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
+    return about_z @ about_y @ about_x
+
+
+_RECTIFICATION = _rotation(0.004, -0.0085, -0.0101)
+"""The camera 0 that was calibrated is turned a little against the rectified one, as in the recordings."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How the sensors of one frame lie to each other at the time of `image_2`.
+
+    Attributes:
+        projections: `(4, 3, 4)`: pixels of cameras 0 to 3 from the rectified camera 0.
+        rect_from_velo: `(4, 4)` rectified camera 0 from the lidar.
+        velo_from_imu: `(4, 4)`.
+        world_from_rect: `(4, 4)` pose of the rectified camera 0.
+        time_us: Of `image_2`.
+    """
+
+    projections: np.ndarray
+    rect_from_velo: np.ndarray
+    velo_from_imu: np.ndarray
+    world_from_rect: np.ndarray
+    time_us: int
+
+    @property
+    def text(self) -> str:
+        """The content of a file in `calib`."""
+        unrectified = np.eye(4)
+        unrectified[:3, :3] = _RECTIFICATION.T
+        rows = {f"P{k}": self.projections[k] for k in range(4)}
+        rows["R0_rect"] = _RECTIFICATION
+        rows["Tr_velo_to_cam"] = (unrectified @ self.rect_from_velo)[:3]
+        rows["Tr_imu_to_velo"] = self.velo_from_imu[:3]
+        return "".join(f"{name}: {numbers(values)}\n" for name, values in rows.items()) + "\n"
+
+
+def numbers(values: np.ndarray) -> str:
+    """Row by row, in the format of KITTI's calibration files."""
+    return " ".join(f"{value + 0.0:.12e}" for value in values.ravel())
+
+
+def calibration(frame: Frame, layout: str = "kitti") -> Calibration:
+    """The calibration of a frame with the cameras `image_2` and `image_3` and one lidar.
+
+    Raises:
+        InputError: If a sensor or its calibration is missing, or the two cameras are no stereo pair.
+    """
+    left, right = camera_of(frame, "image_2", layout), camera_of(frame, "image_3", layout)
+    sweep = newest_sweep(frame, layout)
+    world_from_left = sensor_pose(left, frame)
+    assert left.ego_from_camera is not None
+    assert sweep.ego_from_lidar is not None
+    assert left.intrinsics is not None
+    if right.ego_from_camera is None or right.intrinsics is None:
+        raise InputError(f"frame {frame.id}: image_3 is not calibrated; {layout} needs both cameras' calibration")
+    left_from_rect = np.eye(4)
+    left_from_rect[0, 3] = _LEFT
+    right_from_rect = inverse(right.ego_from_camera) @ left.ego_from_camera @ left_from_rect
+    if not np.allclose(right_from_rect[:3, :3], np.eye(3), atol=1e-6):
+        raise InputError(
+            f"frame {frame.id}: image_2 and image_3 look in different directions; {layout} needs them parallel"
+        )
+    right_grey = np.eye(4)
+    right_grey[0, 3] = -_BASELINE
+    projections = [
+        left.intrinsics @ np.eye(4)[:3],
+        left.intrinsics @ right_grey[:3],
+        left.intrinsics @ left_from_rect[:3],
+        right.intrinsics @ right_from_rect[:3],
+    ]
+    return Calibration(
+        projections=np.stack(projections),
+        rect_from_velo=inverse(left_from_rect) @ inverse(left.ego_from_camera) @ sweep.ego_from_lidar,
+        velo_from_imu=inverse(sweep.ego_from_lidar),
+        world_from_rect=world_from_left @ left_from_rect,
+        time_us=_time_us(left, frame),
+    )
+
+
+def _time_us(camera: CameraFrame, frame: Frame) -> int:
+    time_us = frame.timestamp_us if camera.timestamp_us is None else camera.timestamp_us
+    if time_us is None:
+        raise InputError(f"frame {frame.id} has no time; layouts with 3D data need it")
+    return time_us
+
+
+def image_time_points(frame: Frame, layout: str = "kitti") -> np.ndarray:
+    """`(N, 4)` float32 of the newest sweep: x y z in the lidar's frame at the time of `image_2`, and reflectance."""
+    sweep = newest_sweep(frame, layout)
+    at = calibration(frame, layout)
+    velo_from_world = inverse(at.world_from_rect @ at.rect_from_velo)
+    points = sweep.points
+    xyz = transform(velo_from_world @ sensor_pose(sweep, frame), points[:, :3])
+    return np.concatenate([xyz, points[:, [sweep.channels.index("intensity")]]], 1).astype("<f4")
+
+
+@dataclass(frozen=True)
+class _Label:
+    type: str
+    truncated: float
+    occluded: int
+    alpha: float
+    box: tuple[float, float, float, float]
+    size: np.ndarray
+    bottom: np.ndarray
+    rotation_y: float
+    labelled: bool
+
+    @property
+    def line(self) -> str:
+        box = " ".join(f"{value:.2f}" for value in self.box)
+        if not self.labelled:
+            return f"DontCare -1 -1 -10 {box} -1 -1 -1 -1000 -1000 -1000 -10\n"
+        length, width, height = self.size
+        solid = " ".join(f"{value + 0.0:.6f}" for value in (height, width, length, *self.bottom, self.rotation_y))
+        return f"{self.type} {self.truncated:.2f} {self.occluded} {self.alpha:.6f} {box} {solid}\n"
+
+
+def _labels(frame: Frame) -> str:
+    at = calibration(frame)
+    camera = camera_of(frame, "image_2", "kitti")
+    assert camera.intrinsics is not None
+    size = (camera.image.shape[0], camera.image.shape[1])
+    later = (at.time_us - (frame.timestamp_us or 0)) / 1e6
+    found = [_label(box_at(box, later), at, camera.intrinsics, size) for box in frame.boxes or ()]
+    labels = [label for label in found if label is not None]
+    return "".join(label.line for label in sorted(labels, key=lambda label: not label.labelled))
+
+
+def _label(box: Box3D, at: Calibration, intrinsics: np.ndarray, size: tuple[int, int]) -> _Label | None:
+    """The label of a box, `None` where nothing of it is seen."""
+    rect_from_world = inverse(at.world_from_rect)
+    corners = transform(rect_from_world, box_corners(box))
+    on_image = image_box(corners + [_LEFT, 0, 0], intrinsics, size)
+    if on_image is None or box.visibility == 0:
+        return None
+    rectangle, truncated = on_image
+    visibility = 1.0 if box.visibility is None else box.visibility
+    heading = rect_from_world[:3, :3] @ [np.cos(box.yaw), np.sin(box.yaw), 0.0]
+    rotation_y = float(np.arctan2(-heading[2], heading[0]))
+    bottom = transform(rect_from_world, box.center) + [0, box.size[2] / 2, 0]
+    alpha = rotation_y - float(np.arctan2(bottom[0], bottom[2]))
+    return _Label(
+        type=TYPES.get(box.kind, "Misc"),
+        truncated=truncated,
+        occluded=0 if visibility >= 0.8 else 1 if visibility >= 0.4 else 2,
+        alpha=float((alpha + np.pi) % (2 * np.pi) - np.pi),
+        box=rectangle,
+        size=box.size,
+        bottom=bottom,
+        rotation_y=rotation_y,
+        labelled=box.num_points != 0 and visibility >= 0.1,
+    )
+
+
+def _id(place: Place) -> str:
+    return f"{place.index:06d}"
+
+
+def files(frame: Frame | None, place: Place) -> Files:
+    """The files of one frame, see `zoo.synthetic.layouts.Layout`; `test` goes to `testing` and has no labels.
+
+    Raises:
+        InputError: When a content is asked for and the frame lacks what it needs.
+    """
+
+    def of(content: Callable[[Frame], bytes]) -> Callable[[], bytes]:
+        def read() -> bytes:
+            assert frame is not None
+            return content(frame)
+
+        return read
+
+    root = "testing" if place.split == "test" else "training"
+    out: Files = {
+        f"{root}/image_2/{_id(place)}.png": of(lambda frame: png(camera_of(frame, "image_2", "kitti").image)),
+        f"{root}/image_3/{_id(place)}.png": of(lambda frame: png(camera_of(frame, "image_3", "kitti").image)),
+        f"{root}/velodyne/{_id(place)}.bin": of(lambda frame: image_time_points(frame).tobytes()),
+        f"{root}/calib/{_id(place)}.txt": of(lambda frame: calibration(frame).text.encode()),
+    }
+    if place.split != "test":
+        out[f"{root}/label_2/{_id(place)}.txt"] = of(lambda frame: _labels(frame).encode())
+    return out
+
+
+def record(frame: Frame, place: Place) -> Record:
+    """Nothing but the frame's number is needed at the end."""
+    return {}
+
+
+def closing_files(records: Sequence[tuple[Place, Record]]) -> Files:
+    """The lists of frames in `ImageSets`."""
+    lists: dict[str, list[str]] = {}
+    for place, _ in records:
+        for name in (place.split,) if place.split == "test" else (place.split, "trainval"):
+            lists.setdefault(name, []).append(_id(place))
+    return {f"ImageSets/{name}.txt": "\n".join(ids).encode for name, ids in lists.items()}

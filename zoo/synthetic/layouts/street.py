@@ -1,0 +1,78 @@
+"""What is painted on the road of the synthetic world: classes that its 19 labels do not tell apart."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+
+from zoo.synthetic.scene import Scene, Street
+from zoo.synthetic.texture import road_albedo
+
+__all__ = ["Marking", "markings_at", "street_coordinates"]
+
+
+class Marking(IntEnum):
+    """What a point of the road is."""
+
+    NONE = 0
+    SOLID = 1
+    DASHED = 2
+    ZEBRA = 3
+    OTHER = 4  # arrows, stop lines, yellow boxes
+    PARKING = 5  # between the parking line and the kerb
+
+
+def street_coordinates(street: Street, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`(N,)` metres along and to the left of the street's centre line of `(N, 2)` world points.
+
+    The nearest point of the line is found by following its heading: a few steps of Newton's method from a coarse grid.
+    """
+    grid = np.arange(street.start, street.end + 4.0, 4.0)
+    line = street.to_world(grid, np.zeros_like(grid))[:, :2]
+    s = np.empty(len(xy))
+    for first in range(0, len(xy), 65536):
+        part = xy[first : first + 65536]
+        far = (part**2).sum(1)[:, None] - 2 * part @ line.T + (line**2).sum(1)
+        s[first : first + 65536] = grid[far.argmin(1)]
+    t = np.zeros_like(s)
+    for _ in range(4):
+        foot, ahead = (street.to_world(s + step, np.zeros_like(s))[:, :2] for step in (-0.05, 0.05))
+        along = (ahead - foot) / np.linalg.norm(ahead - foot, axis=1, keepdims=True)
+        offset = xy - (foot + ahead) / 2
+        s = s + (offset * along).sum(1)
+        t = along[:, 0] * offset[:, 1] - along[:, 1] * offset[:, 0]
+    return s, t
+
+
+def markings_at(scene: Scene, points: np.ndarray) -> np.ndarray:
+    """`(N,)` uint8 `Marking` of `(N, 3)` world points on the road."""
+    street = scene.street
+    s, t = street_coordinates(street, points[:, :2])
+    color, gloss = road_albedo(scene, s, t, np.full(len(s), 0.05))
+    out = np.zeros(len(s), np.uint8)
+    wide, outer = scene.extra["lane_width"], street.half_width - max(street.parking)
+    beside = np.abs(t)
+    in_crossing, near_crossing, zebra = (np.zeros(len(s), bool) for _ in range(3))
+    for crossing in scene.crossings:
+        in_crossing |= (s > crossing.start - 4) & (s < crossing.end + 4)
+        near_crossing |= (s > crossing.start - 4.7) & (s < crossing.end + 4.7)
+        before = np.maximum(crossing.start - s, s - crossing.end)
+        zebra |= crossing.zebra & (before > 0.5) & (before < 3.7)
+    for side, width in ((1, street.parking[0]), (-1, street.parking[1])):
+        if width > 0:
+            out[(side * t > outer) & (side * t < street.half_width) & ~in_crossing] = Marking.PARKING
+    # Paint shines (a quarter of its cover) and is brighter than asphalt; a coloured cycle lane is paint, but dark.
+    painted = (gloss > 0.1) & (color.mean(1) > 0.2)
+    to_lane = np.abs(beside / wide - np.round(beside / wide)) * wide
+    lane = (to_lane < 0.15) & (np.round(beside / wide) < max((street.lanes + 1) // 2, 1))
+    middle = (beside < 0.3) & (street.lanes > 1)
+    edge = (np.abs(beside - outer) < 0.7) | (np.abs(beside - (outer - 1.5)) < 0.15)
+    out[painted] = Marking.OTHER
+    out[painted & edge] = Marking.SOLID
+    dashed_middle = middle & (street.markings != 2)
+    out[painted & ((lane & (beside > 0.5 * wide)) | dashed_middle)] = Marking.DASHED
+    out[painted & middle & (street.markings == 2)] = Marking.SOLID
+    out[painted & near_crossing] = Marking.OTHER
+    out[painted & zebra] = Marking.ZEBRA
+    return out
