@@ -8,24 +8,26 @@ from zoo.synthetic.barriers import boxes_around, strip_mesh
 from zoo.synthetic.ground import ground
 from zoo.synthetic.houses import building
 from zoo.synthetic.mesh import Label, Material, Mesh, concatenate, place
-from zoo.synthetic.scene import Scene
+from zoo.synthetic.scene import Scene, Thing
 from zoo.synthetic.things import template
 
-__all__ = ["LABELS_WITH_INSTANCES", "build_moving", "build_static"]
+__all__ = ["LABELS_WITH_INSTANCES", "MOVING", "build_body", "build_moving", "build_static"]
 
 LABELS_WITH_INSTANCES = tuple(range(Label.PERSON, Label.BICYCLE + 1))
 _NEAR_SIDE, _NEAR_AHEAD = 22.0, 140.0  # metres: trees beyond have fewer and larger leaves
-_MOVING = ("car", "truck", "bus", "train", "motorcycle", "bicycle", "person", "cyclist", "motorcyclist")
+MOVING = ("car", "truck", "bus", "train", "motorcycle", "bicycle", "person", "cyclist", "motorcyclist")
+"""Kinds of things that can move; those with speed 0 are parked or stand."""
 
 
 def _placed(scene: Scene, moving: bool, time_s: float) -> list[Mesh]:
+    """Things that move, or all others."""
     out = []
     tint = np.asarray(scene.foliage, np.float32)
     for index, thing in enumerate(scene.things):
-        if (thing.kind in _MOVING) != moving:
+        if (thing.kind in MOVING and thing.speed != 0) != moving:
             continue
         s = thing.s + thing.speed * time_s
-        if moving and not scene.street.start < s < scene.street.end:
+        if thing.kind in MOVING and not scene.street.start < s < scene.street.end:
             continue
         far = thing.kind == "tree" and (abs(thing.t) > _NEAR_SIDE or s > _NEAR_AHEAD)
         mesh = template("far_tree" if far else thing.kind, thing.variant)
@@ -45,7 +47,7 @@ def _tinted(mesh: Mesh, tint: np.ndarray) -> Mesh:
 
 
 def build_static(scene: Scene) -> Mesh:
-    """Everything that never moves."""
+    """Everything that stays where it is, parked vehicles too."""
     street = scene.street
     parts = [ground(scene)]
     parts += [building(street, house) for house in scene.buildings]
@@ -55,18 +57,29 @@ def build_static(scene: Scene) -> Mesh:
     return concatenate(parts + _placed(scene, False, 0.0))
 
 
-def build_moving(scene: Scene, time_s: float, world_from_ego: np.ndarray) -> tuple[Mesh | None, np.ndarray]:
-    """Vehicles and people where they are at `time_s`, parked ones too, and the ego vehicle's bonnet.
+def build_moving(scene: Scene, time_s: float, world_from_ego: np.ndarray | None) -> tuple[Mesh | None, np.ndarray]:
+    """Vehicles and people that move, where they are at `time_s`, and the ego vehicle's bonnet.
+
+    Args:
+        scene: The place.
+        time_s: Scene time.
+        world_from_ego: `(4, 4)` pose of the bonnet; `None` leaves it out.
 
     Returns:
         The mesh, and `(K, 8, 3)` corners of the axis-aligned boxes around its K things.
     """
     parts = _placed(scene, True, time_s)
-    if scene.bonnet is not None:
+    if scene.bonnet is not None and world_from_ego is not None:
         parts.append(_bonnet(scene, world_from_ego))
     if not parts:
         return None, np.zeros((0, 8, 3), np.float32)
     return concatenate(parts), boxes_around(parts)
+
+
+def build_body(thing: Thing) -> Mesh:
+    """One thing in its own axes, at its size and in its colours."""
+    mesh = template(thing.kind, thing.variant)
+    return place(mesh, (0, 0, 0), 0.0, thing.scale, thing.palette, thing.instance, thing.label)
 
 
 def _bonnet(scene: Scene, world_from_ego: np.ndarray) -> Mesh:

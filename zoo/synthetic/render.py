@@ -1,27 +1,33 @@
 """Frames of the synthetic street world: the pipeline from a seed to images with exact labels.
 
-scene description (`scene`) -> triangles (`build`) -> rays (`cast`) -> radiance (`shade`, `light`, `texture`) -> falling
-rain or snow (`weather`) -> picture (`camera`).
+scene description (`scene`) -> triangles (`build`) -> rays (`cast`) -> radiance (`shade`, `light`, `texture`) -> motion
+blur (`exposure`) -> falling rain or snow (`weather`) -> picture (`camera`); beside it rays -> turns of lidars (`lidar`)
+and 3D boxes (`boxes`). Which sensors there are is told by the rig (`rigs`).
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from zoo.condition import Condition
 from zoo.errors import InputError
-from zoo.frame import CameraFrame, Frame
+from zoo.frame import CameraFrame, Frame, Sweep
 from zoo.synthetic.annotate import close_crowns, close_fences
 from zoo.synthetic.barriers import build_sheets
+from zoo.synthetic.boxes import View, bodies_of, boxes_at, track_table
 from zoo.synthetic.build import LABELS_WITH_INSTANCES, build_moving, build_static
 from zoo.synthetic.camera import camera_from_pixels, ego_from_camera, intrinsics_of, take_picture
 from zoo.synthetic.cast import Caster, Hits, embree_scene
 from zoo.synthetic.describe import describe
+from zoo.synthetic.exposure import motion_blur
+from zoo.synthetic.lidar import Movers, sweep_at
 from zoo.synthetic.light import light_of
 from zoo.synthetic.mesh import Label, Material, Mesh
+from zoo.synthetic.rigs import Rig, RigCamera, rig_of
 from zoo.synthetic.scene import Scene
 from zoo.synthetic.shade import openness_map, shade
 from zoo.synthetic.weather import falling
@@ -31,8 +37,11 @@ __all__ = [
     "REGULAR_IDS",
     "World",
     "check_size",
+    "frame_times",
     "iter_frames",
+    "longest",
     "render_frame",
+    "render_rig",
     "render_scene",
     "render_world",
     "stops",
@@ -51,33 +60,30 @@ class World:
         self.scene = scene
         self.static = build_static(scene)
         self._tree = embree_scene(self.static)
+        self.still = Caster([self.static], [self._tree])
         self.lamps = _lamp_positions(self.static)
         sheets, self.sheet_boxes = build_sheets(scene)
         self.sheets = None if sheets is None else Caster([sheets])
-        self._moving: tuple[float, Caster, np.ndarray] | None = None
+        self.movers = Movers(scene)
+        self.bodies = bodies_of(scene)
+        self.tracks = track_table(self.bodies)
+        self._moving: tuple[tuple, Caster, np.ndarray] | None = None
 
-    def caster(self, time_s: float, world_from_ego: np.ndarray) -> tuple[Caster, np.ndarray]:
-        """The caster with everything where it is at `time_s`, and `(K, 8, 3)` boxes around its first mesh."""
-        if self._moving is None or self._moving[0] != time_s:
+    def caster(self, time_s: float, world_from_ego: np.ndarray | None) -> tuple[Caster, np.ndarray]:
+        """The caster with everything where it is at `time_s`, and `(K, 8, 3)` boxes around its first mesh.
+
+        The ego vehicle's bonnet is part of it where its pose is given.
+        """
+        key = (time_s, world_from_ego is None)
+        if self._moving is None or self._moving[0] != key:
             moving, boxes = build_moving(self.scene, time_s, world_from_ego)
-            if moving is None:
-                caster = Caster([self.static], [self._tree])
-            else:
-                caster = Caster([moving, self.static], [embree_scene(moving), self._tree])
-            self._moving = (time_s, caster, boxes)
+            caster = self.still if moving is None else Caster([moving, self.static], [embree_scene(moving), self._tree])
+            self._moving = (key, caster, boxes)
         return self._moving[1:]
 
     def world_from_ego(self, s: float) -> np.ndarray:
         """`(4, 4)` pose of the ego vehicle `s` metres along the street."""
-        street, lane = self.scene.street, self.scene.ego_lane
-        here, ahead = street.to_world(np.array([s, s + 0.5]), np.array([lane, lane]))
-        forward = (ahead - here) / np.linalg.norm(ahead - here)
-        left = np.cross([0, 0, 1.0], forward)
-        left /= np.linalg.norm(left)
-        pose = np.eye(4)
-        pose[:3, :3] = np.stack([forward, left, np.cross(forward, left)], 1)
-        pose[:3, 3] = here
-        return pose
+        return self.scene.street.poses(np.array([s]), self.scene.ego_lane)[0]
 
 
 def _lamp_positions(mesh: Mesh) -> np.ndarray:
@@ -112,16 +118,57 @@ def render_world(
     `extra` rays are added in pixels at edges; `exact` labels are the middle ray's, others are as annotators draw them.
     """
     check_size(size)
+    scene, ego, stamp = world.scene, world.world_from_ego(s), int(time_s * 1e6)
+    caster, boxes = world.caster(time_s, ego)
+    camera = _picture(
+        world,
+        caster,
+        boxes,
+        condition,
+        intrinsics_of(scene.camera, size),
+        ego_from_camera(scene.camera),
+        ego,
+        size,
+        np.random.default_rng([scene.seed, index, 7]),
+        stamp,
+        extra=extra,
+        exact=exact,
+    )
+    return Frame(
+        id=f"{scene.seed:08d}_{index:06d}",
+        scene=f"{scene.seed:08d}",
+        condition=condition,
+        cameras={"front": camera},
+        timestamp_us=stamp,
+        world_from_ego=ego,
+        meta={"seed": scene.seed, "index": index, "city": "synthetic", "rig": "camera"},
+    )
+
+
+def _picture(
+    world: World,
+    caster: Caster,
+    boxes: np.ndarray,
+    condition: Condition,
+    intrinsics: np.ndarray,
+    ego_camera: np.ndarray,
+    ego: np.ndarray,
+    size: tuple[int, int],
+    rng: np.random.Generator,
+    stamp_us: int,
+    *,
+    extra: int,
+    exact: bool,
+    moves: bool = False,
+) -> CameraFrame:
+    """What one camera takes at `stamp_us` of the world in `caster`; with `moves`, blurred by the vehicle's motion."""
     scene = world.scene
-    spec, light = scene.camera, light_of(scene, condition)
-    intrinsics, ego_camera, ego = intrinsics_of(spec, size), ego_from_camera(spec), world.world_from_ego(s)
+    light = light_of(scene, condition)
     world_camera = ego @ ego_camera
     eye = world_camera[:3, 3]
     directions = (camera_from_pixels(intrinsics, size) @ world_camera[:3, :3].T).astype(np.float32)
-    caster, boxes = world.caster(time_s, ego)
     near_boxes = _covered(boxes, world_camera, intrinsics, size).ravel()
     hits = caster.trace(np.broadcast_to(eye, directions.shape), directions, np.nonzero(near_boxes)[0])
-    rng = np.random.default_rng([scene.seed, index, 7])
     opened = openness_map(caster, eye, directions, hits, size, rng)
     pixel = float(1 / intrinsics[0, 0])
     shaded = shade(scene, caster, light, world.lamps, eye, directions, hits, opened, pixel, rng, ego)
@@ -135,7 +182,12 @@ def render_world(
         part = np.minimum(part.radiance, np.float32(20 * light.brightest)).reshape(extra, -1, 3)
         shaded.radiance[edges] = (shaded.radiance[edges] + part.sum(0)) / np.float32(1 + extra)
     depth = np.where(hits.face < 0, np.inf, hits.distance).astype(np.float32).reshape(size)
-    radiance = falling(shaded.radiance.reshape(*size, 3), depth, light, intrinsics[0, 0], rng)
+    radiance = shaded.radiance.reshape(*size, 3)
+    if moves:
+        radiance = motion_blur(
+            radiance, depth, shaded.instance.reshape(size), scene, stamp_us * 1e-6, light.gain, ego_camera, intrinsics
+        )
+    radiance = falling(radiance, depth, light, intrinsics[0, 0], rng)
     image, dark = take_picture(radiance, scene.optics, light, rng)
     # What is left of a surface's contrast behind the air: below 5 % it cannot be seen (the definition of visibility).
     range_m = depth * np.linalg.norm(directions, axis=1).reshape(size)
@@ -148,25 +200,95 @@ def render_world(
             labels = close_fences(labels, hits.distance, world.sheets, eye, directions, tried)
         labels = close_crowns(labels.reshape(size), depth, max(1, round(0.012 * max(size))))
     labels = labels.reshape(size)
-    camera = CameraFrame(
+    return CameraFrame(
         image_source=image,
         labels_source=labels,
         instances_source=_instances(labels, shaded.instance.reshape(size)),
         depth_source=depth,
         invalid_source=invalid,
-        timestamp_us=int(time_s * 1e6),
+        timestamp_us=stamp_us,
         intrinsics=intrinsics,
         ego_from_camera=ego_camera,
+        world_from_ego=ego,
     )
+
+
+def render_rig(
+    world: World,
+    index: int,
+    rig: Rig,
+    condition: Condition,
+    size: tuple[int, int] | None = None,
+    *,
+    sweeps: int = 0,
+    extra: int = 2,
+    exact: bool = False,
+) -> Frame:
+    """Frame `index` of `world` as the sensors of `rig` take it, with boxes.
+
+    Args:
+        world: The place.
+        index: Of the frame along the ego's way.
+        rig: The sensors.
+        condition: Light and weather.
+        size: (height, width) of the first camera, the others in the same ratio; `None`: the rig's own.
+        sweeps: Older turns of each lidar beside the newest.
+        extra: See `render_world`.
+        exact: See `render_scene`.
+    """
+    scene = world.scene
+    stamp = frame_times(scene, rig, index + 1)[index]
+    ego = scene.ego_poses(np.array([stamp * 1e-6]))[0]
+    cameras: dict[str, CameraFrame] = {}
+    views: list[View] = []
+    for number, (name, camera) in enumerate(rig.cameras.items()):
+        pixels = rig.sizes(size)[name]
+        check_size(pixels)
+        taken = stamp if camera is None else camera.time_us(stamp)
+        pose = scene.ego_poses(np.array([taken * 1e-6]))[0]
+        caster, boxes = world.caster(taken * 1e-6, pose if camera is None else None)
+        intrinsics, mount = _mounted(scene, camera, pixels)
+        cameras[name] = _picture(
+            world,
+            caster,
+            boxes,
+            condition,
+            intrinsics,
+            mount,
+            pose,
+            pixels,
+            np.random.default_rng([scene.seed, 7, number, taken + 10**12]),
+            taken,
+            extra=extra,
+            exact=exact,
+            moves=True,
+        )
+        views.append(View(caster, taken * 1e-6, pose @ mount, intrinsics, pixels))
+    lidars: dict[str, tuple[Sweep, ...]] = {}
+    for number, (name, lidar) in enumerate(rig.lidars.items()):
+        ends = lidar.turn_ends_us(stamp, 1 + sweeps)
+        lidars[name] = tuple(
+            sweep_at(scene, world.still, world.movers, lidar, number, end, condition, world.tracks) for end in ends
+        )
+    newest = [turns[0] for turns in lidars.values()]
     return Frame(
         id=f"{scene.seed:08d}_{index:06d}",
         scene=f"{scene.seed:08d}",
         condition=condition,
-        cameras={"front": camera},
-        timestamp_us=int(time_s * 1e6),
+        cameras=cameras,
+        lidars=lidars,
+        boxes=boxes_at(scene, world.bodies, world.tracks, stamp * 1e-6, ego, views, newest),
+        timestamp_us=stamp,
         world_from_ego=ego,
-        meta={"seed": scene.seed, "index": index, "city": "synthetic"},
+        meta={"seed": scene.seed, "index": index, "city": "synthetic", "rig": rig.name},
     )
+
+
+def _mounted(scene: Scene, camera: RigCamera | None, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """`(3, 3)` intrinsics and `(4, 4)` ego_from_camera."""
+    if camera is None:
+        return intrinsics_of(scene.camera, size), ego_from_camera(scene.camera)
+    return camera.intrinsics_at(size), np.asarray(camera.ego_from_camera, float)
 
 
 def _covered(boxes: np.ndarray, world_camera: np.ndarray, intrinsics: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -223,100 +345,194 @@ def stops(scene: Scene, frames: int) -> list[tuple[float, float]]:
     return [(k * step, first + scene.ego_speed * k * step) for k in range(frames)]
 
 
+_LEAD_S = 1.0  # the first frame of a rig: older turns lie behind it
+_ROOM_M = 10.0  # metres of street that are left ahead of the ego at its last frame
+
+
+def longest(scene: Scene, rig: str | Rig) -> int:
+    """Frames that `rig` can take before the ego comes to the end of the street.
+
+    With the slowest and fastest drivers and the presets: 25 to 83 of nuScenes and A2D2, 120 to 410 of KITTI and Waymo.
+    """
+    rig = rig_of(rig)
+    if rig.period_s is None:
+        return 10**6
+    way = scene.street.end - _ROOM_M - scene.ego_start
+    return int((way / scene.ego_speed - _LEAD_S) / rig.period_s) + 1
+
+
+def frame_times(scene: Scene, rig: Rig, frames: int) -> list[int]:
+    """Scene times of the first `frames` frames in microseconds.
+
+    Raises:
+        InputError: If the ego would leave the street.
+    """
+    if rig.period_s is None:
+        return [int(time_s * 1e6) for time_s, _ in stops(scene, frames)]
+    most = longest(scene, rig)
+    if frames > most:
+        raise InputError(
+            f"{frames} frames of rig {rig.name!r}, {rig.period_s} s apart, are more than the {most} that fit into the "
+            f"street of place {scene.seed}; ask for fewer frames of more places"
+        )
+    return [round(1e6 * (_LEAD_S + k * rig.period_s)) for k in range(frames)]
+
+
 def render_scene(
     seed: int,
     frames: int = 4,
     *,
     conditions: Sequence[Condition] = (Condition(),),
-    size: tuple[int, int] = (256, 512),
+    size: tuple[int, int] | None = None,
     start: int = 0,
     exact: bool = False,
+    rig: str | Rig = "camera",
+    sweeps: int = 0,
 ) -> Iterator[Frame]:
     """Frames `start` to `frames - 1` of one place along the ego's way; frame k has condition `k % len(conditions)`.
+
+    With the rig `camera` a frame holds one picture, `front`, of a camera that is another one in every place, and
+    nothing else. With other rigs it holds the pictures of all cameras, each with its own time and pose of the vehicle
+    and with motion blur, the turns of all lidars, and boxes; its own time is the end of the newest turn.
 
     Args:
         seed: Of the place.
         frames: How many there are along the way.
         conditions: Taken in turn.
-        size: (height, width).
+        size: (height, width) of the rig's first camera, the others in the same ratio; `None`: the rig's own, which is
+            256 x 512 for `camera`.
         start: First frame to render.
         exact: Labels of the ray through each pixel's middle; otherwise gaps in fences and crowns belong to them, as
             annotators of real frames draw them.
+        rig: Name of a preset of `rigs.RIGS`, or a `Rig`.
+        sweeps: Older turns of each lidar beside the newest.
 
     Raises:
-        InputError: If sizes or counts are impossible.
+        InputError: If sizes or counts are impossible, or the rig is unknown.
         MissingExtraError: If embreex is not installed.
     """
-    check_size(size)
+    rig = _checked(rig, size, sweeps)
     if frames < 1:
         raise InputError(f"frames {frames} is not positive; ask for at least one")
-    world = World(describe(seed))
-    for k, (time_s, s) in enumerate(stops(world.scene, frames)):
-        if k >= start:
-            yield render_world(world, k, time_s, s, conditions[k % len(conditions)], size, exact=exact)
+    if start < 0:
+        raise InputError(f"start {start} is negative; the first frame is 0")
+    scene = describe(seed)
+    frame_times(scene, rig, frames)
+    world = World(scene)
+    for k in range(start, frames):
+        condition = conditions[k % len(conditions)]
+        if rig.name == "camera" and rig.period_s is None:
+            place = stops(scene, frames)[k]
+            yield render_world(world, k, *place, condition, rig.sizes(size)["front"], exact=exact)
+        else:
+            yield render_rig(world, k, rig, condition, size, sweeps=sweeps, exact=exact)
+
+
+def _checked(rig: str | Rig, size: tuple[int, int] | None, sweeps: int) -> Rig:
+    rig = rig_of(rig)
+    for pixels in rig.sizes(size).values():
+        check_size(pixels)
+    if sweeps < 0:
+        raise InputError(f"sweeps {sweeps} is negative; 0 gives the newest turn alone")
+    return rig
 
 
 def render_frame(
-    seed: int, *, condition: Condition = _CLEAR, size: tuple[int, int] = (256, 512), exact: bool = False
+    seed: int,
+    *,
+    condition: Condition = _CLEAR,
+    size: tuple[int, int] | None = None,
+    exact: bool = False,
+    rig: str | Rig = "camera",
+    sweeps: int = 0,
 ) -> Frame:
     """The first frame of place `seed` under `condition`; labels and depth do not depend on the condition.
 
     Args:
         seed: Of the place.
         condition: Light and weather.
-        size: (height, width) in pixels.
+        size: (height, width) in pixels, see `render_scene`.
         exact: See `render_scene`.
+        rig: See `render_scene`.
+        sweeps: See `render_scene`.
 
     Raises:
-        InputError: If the size is impossible.
+        InputError: If the size is impossible or the rig unknown.
         MissingExtraError: If embreex is not installed.
     """
-    return next(iter(render_scene(seed, 1, conditions=(condition,), size=size, exact=exact)))
+    return next(iter(render_scene(seed, 1, conditions=(condition,), size=size, exact=exact, rig=rig, sweeps=sweeps)))
 
 
-def _scene_frames(job: tuple) -> list[Frame]:
-    seed, frames, conditions, size = job
-    return list(render_scene(seed, frames, conditions=conditions, size=size))
+@dataclass(frozen=True)
+class _Job:
+    """One place to render."""
+
+    seed: int
+    frames: int
+    conditions: tuple[Condition, ...]
+    size: tuple[int, int] | None
+    rig: str | Rig
+    sweeps: int
+
+    def run(self) -> Iterator[Frame]:
+        return render_scene(
+            self.seed, self.frames, conditions=self.conditions, size=self.size, rig=self.rig, sweeps=self.sweeps
+        )
+
+
+def _scene_frames(job: _Job) -> list[Frame]:
+    return list(job.run())
 
 
 def iter_frames(
     count: int,
     seed: int = 0,
-    size: tuple[int, int] = (256, 512),
+    size: tuple[int, int] | None = None,
     *,
     conditions: Sequence[Condition] = (Condition(),),
     frames_per_scene: int = 4,
     workers: int = 0,
+    rig: str | Rig = "camera",
+    sweeps: int = 0,
 ) -> Iterable[Frame]:
     """`count` frames of places `seed`, `seed + 1`, ..., in the same order for every number of `workers`.
 
     Args:
         count: Frames in all.
         seed: Of the first place.
-        size: (height, width).
+        size: (height, width), see `render_scene`.
         conditions: Each place's frames take them in turn, starting at a different one in every place.
         frames_per_scene: Frames per place.
         workers: Processes; 0 renders in this one.
+        rig: See `render_scene`.
+        sweeps: See `render_scene`.
 
     Raises:
-        InputError: If sizes or counts are impossible.
+        InputError: If sizes or counts are impossible or the rig is unknown.
         MissingExtraError: If embreex is not installed.
     """
-    check_size(size)
+    _checked(rig, size, sweeps)
     if count < 1 or frames_per_scene < 1:
         raise InputError(f"{count} frames, {frames_per_scene} per scene: both must be at least 1")
     places = -(-count // frames_per_scene)
     jobs = [
-        (seed + k, frames_per_scene, tuple(conditions[(k + i) % len(conditions)] for i in range(len(conditions))), size)
+        _Job(
+            seed + k,
+            frames_per_scene,
+            tuple(conditions[(k + i) % len(conditions)] for i in range(len(conditions))),
+            size,
+            rig,
+            sweeps,
+        )
         for k in range(places)
     ]
     return itertools.islice(_frames(jobs, workers), count)
 
 
-def _frames(jobs: list, workers: int) -> Iterator[Frame]:
+def _frames(jobs: list[_Job], workers: int) -> Iterator[Frame]:
     if workers < 1:
         for job in jobs:
-            yield from render_scene(job[0], job[1], conditions=job[2], size=job[3])
+            yield from job.run()
         return
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context

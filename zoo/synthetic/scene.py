@@ -104,8 +104,25 @@ class Street:
 
     def heading(self, s: float) -> float:
         """Radians from the world's x axis."""
+        return float(self.headings(np.asarray(s)))
+
+    def headings(self, s: np.ndarray) -> np.ndarray:
+        """Radians from the world's x axis at each of `s`."""
         line = self._line
-        return float(np.interp(s, line[0], line[1]))
+        return np.interp(s, line[0], line[1])
+
+    def poses(self, s: np.ndarray, t: float) -> np.ndarray:
+        """`(N, 4, 4)` world poses of a vehicle `t` metres left of the centre line at `(N,)` places `s`."""
+        lane = np.full(len(s), t)
+        here, ahead = self.to_world(s, lane), self.to_world(s + 0.5, lane)
+        forward = ahead - here
+        forward /= np.linalg.norm(forward, axis=1, keepdims=True)
+        left = np.cross([0, 0, 1.0], forward)
+        left /= np.linalg.norm(left, axis=1, keepdims=True)
+        out = np.tile(np.eye(4), (len(s), 1, 1))
+        out[:, :3, :3] = np.stack([forward, left, np.cross(forward, left)], 2)
+        out[:, :3, 3] = here
+        return out
 
 
 @dataclass(frozen=True)
@@ -185,6 +202,16 @@ class Thing:
     instance: int = -1
     label: int | None = None
 
+    def places(self, street: Street, times_s: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Where it is at `(N,)` scene times.
+
+        Returns:
+            `(N, 3)` world metres of its origin, `(N,)` yaw in the world, `(N,)` bool: still on the street.
+        """
+        s = self.s + self.speed * np.asarray(times_s, float)
+        here = street.to_world(s, np.full(s.shape, self.t), self.h)
+        return here, street.headings(s) + self.yaw, (street.start < s) & (s < street.end)
+
 
 @dataclass(frozen=True)
 class Sky:
@@ -262,3 +289,7 @@ class Scene:
     season: str
     bonnet: Bonnet | None
     extra: dict = field(default_factory=dict)
+
+    def ego_poses(self, times_s: np.ndarray) -> np.ndarray:
+        """`(N, 4, 4)` poses of the ego vehicle at `(N,)` scene times; it drives along its lane at its own speed."""
+        return self.street.poses(self.ego_start + self.ego_speed * np.asarray(times_s, float), self.ego_lane)

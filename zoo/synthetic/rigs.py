@@ -1,0 +1,397 @@
+"""Sets of sensors on the ego vehicle: which cameras and lidars there are, where they sit, and when they fire.
+
+| rig | cameras | lidars | frames every |
+| --- | --- | --- | --- |
+| `camera` | `front`: another one in every place | none | see `render.stops` |
+| `kitti` | `image_2`, `image_3`: 1242x375, 0.53 m apart | `velodyne`: 64 beams, 10 Hz | 0.1 s |
+| `a2d2` | `front_center`: 1920x1208, 30 Hz | five of 16 beams, 10 Hz, 20 ms after each other | 0.5 s |
+| `nuscenes` | six: 1600x900, 12 Hz | `LIDAR_TOP`: 32 beams, 20 Hz | 0.5 s |
+| `waymo` | five: 1920x1280 and 1920x886, 10 Hz | `TOP`: 64 beams, 10 Hz | 0.1 s |
+
+All clocks run freely from scene time 0: a camera fires at `phase_s + n / rate_hz`, a turn of a lidar ends at
+`phase_s + n / rate_hz`. A frame holds of each camera the picture nearest in time, of each lidar the newest whole turn.
+
+Source: calibration files of KITTI (drive 2011_09_26), nuScenes (scene 0061) and A2D2 (`cams_lidars.json`); data sheets
+of the HDL-64E, HDL-32E and VLP-16; the Waymo poses are round numbers after its paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from zoo.errors import InputError, closest
+
+__all__ = ["RIGS", "Rig", "RigCamera", "RigLidar", "rig_of"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RigCamera:
+    """A pinhole camera.
+
+    Attributes:
+        intrinsics: `(3, 3)` pixels for `size`; the centre of the first pixel is (0, 0).
+        size: (height, width).
+        ego_from_camera: `(4, 4)`; the camera looks along +z, x right, y down.
+        rate_hz: Pictures per second.
+        phase_s: Time of the middle of one exposure.
+    """
+
+    intrinsics: np.ndarray
+    size: tuple[int, int]
+    ego_from_camera: np.ndarray
+    rate_hz: float = 10.0
+    phase_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_positive("camera", rate_hz=self.rate_hz)
+        if np.shape(self.intrinsics) != (3, 3) or np.shape(self.ego_from_camera) != (4, 4):
+            raise InputError(
+                f"camera with intrinsics {np.shape(self.intrinsics)} and pose {np.shape(self.ego_from_camera)}; "
+                "they must be (3, 3) and (4, 4)"
+            )
+
+    def intrinsics_at(self, size: tuple[int, int]) -> np.ndarray:
+        """`(3, 3)` pixels of the same view in `size` (height, width); pixels are oblong where the aspect differs."""
+        tall, wide = size[0] / self.size[0], size[1] / self.size[1]
+        out = np.array(self.intrinsics, float)
+        out[0, :2] *= wide
+        out[1, :2] *= tall
+        out[0, 2] = (self.intrinsics[0, 2] + 0.5) * wide - 0.5
+        out[1, 2] = (self.intrinsics[1, 2] + 0.5) * tall - 0.5
+        return out
+
+    def time_us(self, near_us: int) -> int:
+        """Microseconds of the exposure nearest to `near_us`; of two equally near ones the earlier."""
+        count = np.ceil((near_us * 1e-6 - self.phase_s) * self.rate_hz - 0.5 - 1e-7)
+        return round(1e6 * (self.phase_s + float(count) / self.rate_hz))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RigLidar:
+    """A turning lidar; seen from above it turns clockwise.
+
+    Attributes:
+        elevations_deg: Of the beams, the lowest first: its place is a point's `ring`.
+        columns: Firings per turn.
+        ego_from_lidar: `(4, 4)`; x forward, y left, z up, also where the data set's own axes differ.
+        rate_hz: Turns per second.
+        phase_s: Time at which a turn ends.
+        start_deg: Azimuth at which a turn begins and ends, from x towards y.
+        max_range_m: The farthest return.
+        min_range_m: The nearest return.
+        range_noise_m: Deviation of the range.
+        intensity_noise: Deviation of the intensity, relative.
+        dropout: Share of returns that are lost for no reason.
+    """
+
+    elevations_deg: tuple[float, ...]
+    columns: int
+    ego_from_lidar: np.ndarray
+    rate_hz: float = 10.0
+    phase_s: float = 0.0
+    start_deg: float = 180.0
+    max_range_m: float = 120.0
+    min_range_m: float = 0.9
+    range_noise_m: float = 0.02
+    intensity_noise: float = 0.05
+    dropout: float = 0.01
+
+    def __post_init__(self) -> None:
+        _check_positive("lidar", rate_hz=self.rate_hz, columns=self.columns, max_range_m=self.max_range_m)
+        if not self.elevations_deg or list(self.elevations_deg) != sorted(self.elevations_deg):
+            raise InputError("elevations_deg of a lidar must hold at least one angle, the lowest first")
+        if np.shape(self.ego_from_lidar) != (4, 4):
+            raise InputError(f"lidar with a pose of shape {np.shape(self.ego_from_lidar)}; it must be (4, 4)")
+        for name in ("range_noise_m", "intensity_noise", "dropout", "min_range_m"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{name} {getattr(self, name)} of a lidar is negative")
+
+    def turn_ends_us(self, until_us: int, count: int) -> list[int]:
+        """Microseconds at which the last `count` turns that end by `until_us` end, the newest first."""
+        newest = np.floor((until_us * 1e-6 - self.phase_s) * self.rate_hz + 1e-6)
+        return [round(1e6 * (self.phase_s + (float(newest) - k) / self.rate_hz)) for k in range(count)]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rig:
+    """A set of sensors.
+
+    Attributes:
+        name: Of the rig.
+        cameras: By name; `None` is the camera that the place itself draws, with its bonnet and without a clock.
+        lidars: By name.
+        period_s: Seconds between frames; `None`: as far apart as `render.stops` puts them.
+    """
+
+    name: str
+    cameras: Mapping[str, RigCamera | None]
+    lidars: Mapping[str, RigLidar]
+    period_s: float | None
+
+    def __post_init__(self) -> None:
+        if not self.cameras and not self.lidars:
+            raise InputError(f"rig {self.name!r} has no sensor; give it at least one camera or lidar")
+        if self.period_s is not None:
+            _check_positive(f"rig {self.name!r}", period_s=self.period_s)
+
+    def sizes(self, size: tuple[int, int] | None) -> dict[str, tuple[int, int]]:
+        """(height, width) of every camera if the first one has `size`; the others keep their ratio to the first."""
+        own = {name: (256, 512) if camera is None else camera.size for name, camera in self.cameras.items()}
+        if size is None or not own:
+            return own
+        first = next(iter(own.values()))
+        return {name: (round(size[0] * h / first[0]), round(size[1] * w / first[1])) for name, (h, w) in own.items()}
+
+
+def _check_positive(what: str, **values: float) -> None:
+    for name, value in values.items():
+        if not value > 0:
+            raise InputError(f"{name} {value} of the {what} is not positive")
+
+
+def _pose(rotation: np.ndarray, at: tuple[float, float, float]) -> np.ndarray:
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = rotation, at
+    return pose
+
+
+_OPTICAL = np.array([[0, 0, 1.0], [-1, 0, 0], [0, -1, 0]])
+"""Vehicle axes from those of a camera that looks ahead."""
+
+
+def _yaw(degrees: float) -> np.ndarray:
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]])
+
+
+def _quaternion(w: float, x: float, y: float, z: float) -> np.ndarray:
+    """`(3, 3)` rotation."""
+    w, x, y, z = np.array([w, x, y, z]) / np.linalg.norm([w, x, y, z])
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+
+
+def _intrinsics(fx: float, fy: float, cx: float, cy: float) -> np.ndarray:
+    return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]])
+
+
+def _camera_rig() -> Rig:
+    return Rig(name="camera", cameras={"front": None}, lidars={}, period_s=None)
+
+
+def _kitti() -> Rig:
+    # The velodyne stands 0.81 m before the origin and 1.73 m above the road, the cameras 0.27 m before and 0.08 m below
+    # it; image_2 is 0.06 m left of the reference camera, image_3 0.47 m right. A turn ends right of what the cameras
+    # see, so that this is swept last, and the pictures are taken at its end: calibration joins the two without the
+    # vehicle's motion.
+    k = _intrinsics(721.5377, 721.5377, 609.5593, 172.854)
+    beams = np.concatenate([np.linspace(-24.33, -8.83, 32), np.linspace(-8.33, 2.0, 32)])
+    return Rig(
+        name="kitti",
+        cameras={
+            name: RigCamera(intrinsics=k, size=(375, 1242), ego_from_camera=_pose(_OPTICAL, (1.08, y, 1.65)))
+            for name, y in (("image_2", 0.06), ("image_3", -0.47))
+        },
+        lidars={
+            "velodyne": RigLidar(
+                elevations_deg=tuple(beams.tolist()),
+                columns=2083,
+                ego_from_lidar=_pose(np.eye(3), (0.81, 0.0, 1.73)),
+                start_deg=-50.0,
+                dropout=0.03,
+            )
+        },
+        period_s=0.1,
+    )
+
+
+def _from_view(x_axis: tuple[float, float, float], y_axis: tuple[float, float, float]) -> np.ndarray:
+    """`(3, 3)` vehicle axes from those of a view of A2D2."""
+    x = np.array(x_axis) / np.linalg.norm(x_axis)
+    y = np.array(y_axis) - x * float(np.dot(x, y_axis))
+    y /= np.linalg.norm(y)
+    return np.stack([x, y, np.cross(x, y)], 1)
+
+
+def _a2d2() -> Rig:
+    # The vehicle's origin in `cams_lidars.json` is 0.75 m above the road (`ego-dimensions`).
+    up = 0.75
+    views = {
+        "front_center": (
+            (1.71840, 0.0, 1.12014),
+            (-0.00784089, -0.99992758, -0.00912956),
+            (0.98072, -0.00590690, -0.19532736),
+        ),
+        "front_left": (
+            (1.71155, 0.63093, 1.11836),
+            (0.99971818, -0.02247155, -0.00765499),
+            (0.01357754, 0.80574335, -0.59210919),
+        ),
+        "front_right": (
+            (1.70572, -0.65463, 1.11621),
+            (-0.99986104, 0.01066232, 0.01281486),
+            (-0.01623087, -0.79801374, -0.60242064),
+        ),
+        "rear_left": (
+            (-0.43095, 0.58801, 1.14796),
+            (0.94293954, -0.00744130, 0.33288082),
+            (0.09087819, 0.96754336, -0.23579866),
+        ),
+        "rear_right": (
+            (-0.43359, -0.60503, 1.11864),
+            (-0.94610566, 0.02227804, -0.32309097),
+            (0.06774258, -0.96194864, -0.26469936),
+        ),
+    }
+    lidars = {}
+    for k, (name, (at, x_axis, y_axis)) in enumerate(views.items()):
+        # The tilt of the view, turned about its own axis so that x looks ahead.
+        up_axis = _from_view(x_axis, y_axis)[:, 2]
+        forward = np.array([1.0, 0, 0]) - up_axis * up_axis[0]
+        forward /= np.linalg.norm(forward)
+        rotation = np.stack([forward, np.cross(up_axis, forward), up_axis], 1)
+        lidars[name] = RigLidar(
+            elevations_deg=tuple(np.arange(-15.0, 15.1, 2.0).tolist()),
+            columns=1800,
+            ego_from_lidar=_pose(rotation, (at[0], at[1], at[2] + up)),
+            phase_s=-0.02 * k,
+            start_deg=-60.0,
+            max_range_m=100.0,
+            range_noise_m=0.015,
+        )
+    view = _from_view((0.99975958, 0.02137218, -0.00490014), (-0.02148264, 0.99948777, -0.02372100))
+    camera = RigCamera(
+        intrinsics=_intrinsics(1687.337, 1783.428, 965.434, 684.419),
+        size=(1208, 1920),
+        ego_from_camera=_pose(view @ _OPTICAL, (1.71105, 0.0, 0.94314 + up)),
+        rate_hz=30.0,
+        phase_s=0.005,
+    )
+    return Rig(name="a2d2", cameras={"front_center": camera}, lidars=lidars, period_s=0.5)
+
+
+def _nuscenes() -> Rig:
+    rows = {
+        "CAM_FRONT": (
+            (1.7008, 0.0159, 1.5110),
+            (0.49980154, -0.50303162, 0.49977980, -0.49737084),
+            1266.417,
+            816.267,
+            491.507,
+            -0.0369,
+        ),
+        "CAM_FRONT_RIGHT": (
+            (1.5508, -0.4934, 1.4957),
+            (0.20603480, -0.20269406, 0.68245078, -0.67136111),
+            1260.847,
+            807.968,
+            495.334,
+            -0.0290,
+        ),
+        "CAM_BACK_RIGHT": (
+            (1.0149, -0.4806, 1.5624),
+            (0.12280980, -0.13240084, -0.70043058, 0.69049603),
+            1259.514,
+            807.253,
+            501.196,
+            -0.0215,
+        ),
+        "CAM_BACK": (
+            (0.0283, 0.0035, 1.5791),
+            (0.50378727, -0.49740250, -0.49418502, 0.50454955),
+            809.221,
+            829.220,
+            481.778,
+            -0.0119,
+        ),
+        "CAM_BACK_LEFT": (
+            (1.0357, 0.4848, 1.5910),
+            (0.69241856, -0.70316194, -0.11648343, 0.11203318),
+            1256.741,
+            792.113,
+            492.776,
+            -0.0020,
+        ),
+        "CAM_FRONT_LEFT": (
+            (1.5239, 0.4946, 1.5093),
+            (0.67572650, -0.67362665, 0.21214015, -0.21122827),
+            1272.598,
+            826.615,
+            479.752,
+            -0.0445,
+        ),
+    }
+    cameras: dict[str, RigCamera | None] = {
+        name: RigCamera(
+            intrinsics=_intrinsics(f, f, cx, cy),
+            size=(900, 1600),
+            ego_from_camera=_pose(_quaternion(*turn), at),
+            rate_hz=12.0,
+            phase_s=phase,
+        )
+        for name, (at, turn, f, cx, cy, phase) in rows.items()
+    }
+    # The sensor's own axes are turned by -90 degrees about z against this frame.
+    turn = _quaternion(0.70779551, -0.00649224, 0.01064621, -0.70630729) @ _yaw(90.0)
+    lidar = RigLidar(
+        elevations_deg=tuple(np.linspace(-30.67, 10.67, 32).tolist()),
+        columns=1084,
+        ego_from_lidar=_pose(turn, (0.943713, 0.0, 1.84023)),
+        rate_hz=20.0,
+        start_deg=95.0,
+        max_range_m=100.0,
+    )
+    return Rig(name="nuscenes", cameras=cameras, lidars={"LIDAR_TOP": lidar}, period_s=0.5)
+
+
+def _waymo() -> Rig:
+    cameras: dict[str, RigCamera | None] = {}
+    for name, yaw, at, height in (
+        ("FRONT", 0.0, (1.54, 0.0, 2.12), 1280),
+        ("FRONT_LEFT", 45.0, (1.49, 0.10, 2.12), 1280),
+        ("FRONT_RIGHT", -45.0, (1.49, -0.10, 2.12), 1280),
+        ("SIDE_LEFT", 90.0, (1.43, 0.12, 2.12), 886),
+        ("SIDE_RIGHT", -90.0, (1.43, -0.12, 2.12), 886),
+    ):
+        # Each camera fires when the lidar, which turns clockwise, passes the middle of its view.
+        phase = -((yaw + 85.0) % 360.0) / 3600.0
+        cameras[name] = RigCamera(
+            intrinsics=_intrinsics(2055.0, 2055.0, 959.5, (height - 1) / 2),
+            size=(height, 1920),
+            ego_from_camera=_pose(_yaw(yaw) @ _OPTICAL, at),
+            phase_s=phase,
+        )
+    lidar = RigLidar(
+        elevations_deg=tuple(np.linspace(-17.6, 2.4, 64).tolist()),
+        columns=2650,
+        ego_from_lidar=_pose(np.eye(3), (1.43, 0.0, 2.18)),
+        start_deg=-85.0,
+        max_range_m=75.0,
+        min_range_m=1.5,
+    )
+    return Rig(name="waymo", cameras=cameras, lidars={"TOP": lidar}, period_s=0.1)
+
+
+RIGS: dict[str, Rig] = {rig.name: rig for rig in (_camera_rig(), _kitti(), _a2d2(), _nuscenes(), _waymo())}
+"""Presets by name."""
+
+
+def rig_of(rig: str | Rig) -> Rig:
+    """The rig called so, or `rig` itself.
+
+    Raises:
+        InputError: If there is no rig of that name.
+    """
+    if isinstance(rig, Rig):
+        return rig
+    if rig not in RIGS:
+        raise InputError(f"unknown rig {rig!r}{closest(rig, RIGS)}; known: {', '.join(RIGS)}")
+    return RIGS[rig]
