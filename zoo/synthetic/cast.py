@@ -50,7 +50,6 @@ class Caster:
         self._meshes = list(meshes)
         for name in ("color", "material", "label", "instance"):
             setattr(self, name, np.concatenate([getattr(mesh, name) for mesh in meshes]))
-        self._corners = [_corner_table(mesh) for mesh in meshes]
 
     color: np.ndarray
     material: np.ndarray
@@ -84,7 +83,7 @@ class Caster:
             distance[hit] = found["tfar"].take(local)
             a, b = found["u"].take(local), found["v"].take(local)
             face[hit] = prim + self._starts[k]
-            corners = self._corners[k].take(prim, axis=0).reshape(-1, 3, 5)
+            corners = self._meshes[k].corners.take(prim, axis=0).reshape(-1, 3, 5)
             mixed = np.einsum("pi,pij->pj", np.stack([1 - a - b, a, b], 1), corners)
             uv[hit] = mixed[:, 3:]
             normal[hit] = mixed[:, :3] / np.sqrt(np.einsum("ij,ij->i", mixed[:, :3], mixed[:, :3]) + 1e-24)[:, None]
@@ -95,24 +94,15 @@ class Caster:
     def blocked(self, origins: np.ndarray, directions: np.ndarray, reach: float = FAR) -> np.ndarray:
         """`(P,)` bool: whether anything stands within `reach` along the ray."""
         origins, directions = np.ascontiguousarray(origins, np.float32), np.ascontiguousarray(directions, np.float32)
-        out = np.zeros(len(origins), bool)
-        for scene in self._scenes:
-            out |= scene.run(origins, directions, dists=np.full(len(origins), reach, np.float32), query="OCCLUDED") >= 0
+        far = np.full(len(origins), reach, np.float32)
+        # The last mesh is the largest and stops most rays; the others need only be asked about the rest.
+        out = self._scenes[-1].run(origins, directions, dists=far, query="OCCLUDED") >= 0
+        for scene in self._scenes[:-1]:
+            free = np.nonzero(~out)[0]
+            if len(free):
+                some, toward = origins.take(free, axis=0), directions.take(free, axis=0)
+                out[free] = scene.run(some, toward, dists=far[: len(free)], query="OCCLUDED") >= 0
         return out
-
-
-def _corner_table(mesh: Mesh) -> np.ndarray:
-    """`(M, 15)` float32: normal and uv of the three corners of each face, so that one gather per hit is enough.
-
-    Corners without a normal take the face's own.
-    """
-    corners = np.concatenate([mesh.normals, mesh.uv], 1).astype(np.float32).take(mesh.faces, axis=0)  # (M, 3, 5)
-    sharp = np.nonzero(np.einsum("ij,ij->i", corners[:, 0, :3], corners[:, 0, :3]) < 0.04)[0]
-    points = mesh.vertices.take(mesh.faces.take(sharp, axis=0), axis=0)
-    flat = np.cross(points[:, 1] - points[:, 0], points[:, 2] - points[:, 0])
-    flat /= np.sqrt(np.einsum("ij,ij->i", flat, flat) + 1e-24)[:, None]
-    corners[sharp, :, :3] = flat[:, None]
-    return corners.reshape(-1, 15)
 
 
 @lru_cache(maxsize=1)
