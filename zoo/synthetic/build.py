@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from zoo.synthetic.barriers import boxes_around, strip_mesh
@@ -11,7 +13,7 @@ from zoo.synthetic.mesh import Label, Material, Mesh, concatenate, place
 from zoo.synthetic.scene import Scene, Thing
 from zoo.synthetic.things import template
 
-__all__ = ["LABELS_WITH_INSTANCES", "MOVING", "build_body", "build_moving", "build_static"]
+__all__ = ["LABELS_WITH_INSTANCES", "MOVING", "build_body", "build_moving", "build_parked", "build_static"]
 
 LABELS_WITH_INSTANCES = tuple(range(Label.PERSON, Label.BICYCLE + 1))
 _NEAR_SIDE, _NEAR_AHEAD = 22.0, 140.0  # metres: trees beyond have fewer and larger leaves
@@ -19,12 +21,11 @@ MOVING = ("car", "truck", "bus", "train", "motorcycle", "bicycle", "person", "cy
 """Kinds of things that can move; those with speed 0 are parked or stand."""
 
 
-def _placed(scene: Scene, moving: bool, time_s: float) -> list[Mesh]:
-    """Things that move, or all others."""
+def _placed(scene: Scene, chosen: Callable[[Thing], bool], time_s: float) -> list[Mesh]:
     out = []
     tint = np.asarray(scene.foliage, np.float32)
     for index, thing in enumerate(scene.things):
-        if (thing.kind in MOVING and thing.speed != 0) != moving:
+        if not chosen(thing):
             continue
         s = thing.s + thing.speed * time_s
         if thing.kind in MOVING and not scene.street.start < s < scene.street.end:
@@ -47,28 +48,37 @@ def _tinted(mesh: Mesh, tint: np.ndarray) -> Mesh:
 
 
 def build_static(scene: Scene) -> Mesh:
-    """Everything that stays where it is, parked vehicles too."""
+    """Everything that never moves, without vehicles and people."""
     street = scene.street
     parts = [ground(scene)]
     parts += [building(street, house) for house in scene.buildings]
     for index, strip in enumerate(scene.strips):
         mesh = strip_mesh(street, strip)
         parts.append(_tinted(mesh, np.asarray(scene.foliage[index % 4], np.float32)) if strip.kind == "hedge" else mesh)
-    return concatenate(parts + _placed(scene, False, 0.0))
+    return concatenate(parts + _placed(scene, lambda thing: thing.kind not in MOVING, 0.0))
 
 
-def build_moving(scene: Scene, time_s: float, world_from_ego: np.ndarray | None) -> tuple[Mesh | None, np.ndarray]:
-    """Vehicles and people that move, where they are at `time_s`, and the ego vehicle's bonnet.
+def build_parked(scene: Scene) -> Mesh | None:
+    """Vehicles that are parked and people that stand."""
+    parts = _placed(scene, lambda thing: thing.kind in MOVING and thing.speed == 0, 0.0)
+    return concatenate(parts) if parts else None
+
+
+def build_moving(
+    scene: Scene, time_s: float, world_from_ego: np.ndarray | None, *, parked: bool = True
+) -> tuple[Mesh | None, np.ndarray]:
+    """Vehicles and people where they are at `time_s`, and the ego vehicle's bonnet.
 
     Args:
         scene: The place.
         time_s: Scene time.
         world_from_ego: `(4, 4)` pose of the bonnet; `None` leaves it out.
+        parked: Whether those that do not move belong to it.
 
     Returns:
         The mesh, and `(K, 8, 3)` corners of the axis-aligned boxes around its K things.
     """
-    parts = _placed(scene, True, time_s)
+    parts = _placed(scene, lambda thing: thing.kind in MOVING and (parked or thing.speed != 0), time_s)
     if scene.bonnet is not None and world_from_ego is not None:
         parts.append(_bonnet(scene, world_from_ego))
     if not parts:

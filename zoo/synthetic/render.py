@@ -10,6 +10,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -19,14 +21,14 @@ from zoo.frame import CameraFrame, Frame, Sweep
 from zoo.synthetic.annotate import close_crowns, close_fences
 from zoo.synthetic.barriers import build_sheets
 from zoo.synthetic.boxes import View, bodies_of, boxes_at, track_table
-from zoo.synthetic.build import LABELS_WITH_INSTANCES, build_moving, build_static
+from zoo.synthetic.build import LABELS_WITH_INSTANCES, build_moving, build_parked, build_static
 from zoo.synthetic.camera import camera_from_pixels, ego_from_camera, intrinsics_of, take_picture
 from zoo.synthetic.cast import Caster, Hits, embree_scene
 from zoo.synthetic.describe import describe
 from zoo.synthetic.exposure import motion_blur
 from zoo.synthetic.lidar import Movers, sweep_at
 from zoo.synthetic.light import light_of
-from zoo.synthetic.mesh import Label, Material, Mesh
+from zoo.synthetic.mesh import Label, Material, Mesh, concatenate
 from zoo.synthetic.rigs import Rig, RigCamera, rig_of
 from zoo.synthetic.scene import Scene
 from zoo.synthetic.shade import openness_map, shade
@@ -60,26 +62,38 @@ class World:
         self.scene = scene
         self.static = build_static(scene)
         self._tree = embree_scene(self.static)
-        self.still = Caster([self.static], [self._tree])
         self.lamps = _lamp_positions(self.static)
         sheets, self.sheet_boxes = build_sheets(scene)
         self.sheets = None if sheets is None else Caster([sheets])
-        self.movers = Movers(scene)
         self.bodies = bodies_of(scene)
         self.tracks = track_table(self.bodies)
-        self._moving: tuple[tuple, Caster, np.ndarray] | None = None
+        self.movers = Movers(scene)
+        self._moving: tuple[float, Caster, np.ndarray] | None = None
 
-    def caster(self, time_s: float, world_from_ego: np.ndarray | None) -> tuple[Caster, np.ndarray]:
-        """The caster with everything where it is at `time_s`, and `(K, 8, 3)` boxes around its first mesh.
+    @cached_property
+    def still(self) -> tuple[Mesh, Any]:
+        """Mesh and search tree of all that stays where it is, parked vehicles too."""
+        parked = build_parked(self.scene)
+        mesh = self.static if parked is None else concatenate([parked, self.static])
+        return mesh, embree_scene(mesh)
 
-        The ego vehicle's bonnet is part of it where its pose is given.
-        """
-        key = (time_s, world_from_ego is None)
-        if self._moving is None or self._moving[0] != key:
+    def caster(self, time_s: float, world_from_ego: np.ndarray) -> tuple[Caster, np.ndarray]:
+        """The caster with everything where it is at `time_s`, and `(K, 8, 3)` boxes around its first mesh."""
+        if self._moving is None or self._moving[0] != time_s:
             moving, boxes = build_moving(self.scene, time_s, world_from_ego)
-            caster = self.still if moving is None else Caster([moving, self.static], [embree_scene(moving), self._tree])
-            self._moving = (key, caster, boxes)
+            self._moving = (time_s, self._join(moving, self.static, self._tree), boxes)
         return self._moving[1:]
+
+    def caster_at(self, time_s: float, bonnet: np.ndarray | None) -> tuple[Caster, np.ndarray]:
+        """The same for many moments: parked vehicles are not built anew; the bonnet belongs to it at its pose."""
+        moving, boxes = build_moving(self.scene, time_s, bonnet, parked=False)
+        return self._join(moving, *self.still), boxes
+
+    @staticmethod
+    def _join(moving: Mesh | None, mesh: Mesh, tree: Any) -> Caster:
+        if moving is None:
+            return Caster([mesh], [tree])
+        return Caster([moving, mesh], [embree_scene(moving), tree])
 
     def world_from_ego(self, s: float) -> np.ndarray:
         """`(4, 4)` pose of the ego vehicle `s` metres along the street."""
@@ -167,7 +181,9 @@ def _picture(
     world_camera = ego @ ego_camera
     eye = world_camera[:3, 3]
     directions = (camera_from_pixels(intrinsics, size) @ world_camera[:3, :3].T).astype(np.float32)
-    near_boxes = _covered(boxes, world_camera, intrinsics, size).ravel()
+    near_boxes = (
+        _covered(boxes, world_camera, intrinsics, size).ravel() if len(boxes) else np.ones(len(directions), bool)
+    )
     hits = caster.trace(np.broadcast_to(eye, directions.shape), directions, np.nonzero(near_boxes)[0])
     opened = openness_map(caster, eye, directions, hits, size, rng)
     pixel = float(1 / intrinsics[0, 0])
@@ -246,7 +262,7 @@ def render_rig(
         check_size(pixels)
         taken = stamp if camera is None else camera.time_us(stamp)
         pose = scene.ego_poses(np.array([taken * 1e-6]))[0]
-        caster, boxes = world.caster(taken * 1e-6, pose if camera is None else None)
+        caster, boxes = world.caster_at(taken * 1e-6, pose if camera is None else None)
         intrinsics, mount = _mounted(scene, camera, pixels)
         cameras[name] = _picture(
             world,
@@ -265,10 +281,11 @@ def render_rig(
         )
         views.append(View(caster, taken * 1e-6, pose @ mount, intrinsics, pixels))
     lidars: dict[str, tuple[Sweep, ...]] = {}
+    still = Caster([world.still[0]], [world.still[1]])
     for number, (name, lidar) in enumerate(rig.lidars.items()):
         ends = lidar.turn_ends_us(stamp, 1 + sweeps)
         lidars[name] = tuple(
-            sweep_at(scene, world.still, world.movers, lidar, number, end, condition, world.tracks) for end in ends
+            sweep_at(scene, still, world.movers, lidar, number, end, condition, world.tracks) for end in ends
         )
     newest = [turns[0] for turns in lidars.values()]
     return Frame(
