@@ -22,7 +22,8 @@ import tyro
 
 from zoo.condition import Condition
 from zoo.synthetic import render_scene
-from zoo.synthetic.writer import cityscapes_files, write_files
+from zoo.synthetic.layouts import Place, cityscapes
+from zoo.synthetic.writer import write_files
 
 __all__ = ["Arguments", "conditions_of", "main"]
 
@@ -56,12 +57,15 @@ def conditions_of(place: int) -> tuple[Condition, ...]:
 
 def _render(job: tuple[int, Arguments]) -> int:
     place, arguments = job
-    frames = [cityscapes_files(None, "train", place, k) for k in range(FRAMES_PER_PLACE)]
-    if all((arguments.out / path).exists() for files in frames for path in files):
+    stops = [
+        Place(split="train", seed=place, sequence=place, number=k, index=k, count=FRAMES_PER_PLACE)
+        for k in range(FRAMES_PER_PLACE)
+    ]
+    if all((arguments.out / path).exists() for stop in stops for path in cityscapes.files(None, stop)):
         return place
     scene = render_scene(place, FRAMES_PER_PLACE, conditions=conditions_of(place), size=arguments.size)
-    for k, frame in enumerate(scene):
-        write_files(arguments.out, cityscapes_files(frame, "train", place, k))
+    for frame, stop in zip(scene, stops):
+        write_files(arguments.out, cityscapes.files(frame, stop))
     return place
 
 

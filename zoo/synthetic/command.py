@@ -2,31 +2,67 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import tyro
 
 from zoo.condition import CONDITIONS, Condition
 from zoo.errors import InputError, closest, require
 from zoo.files import write_json
+from zoo.frame import Frame
 from zoo.synthetic.describe import describe
-from zoo.synthetic.render import World, check_size, render_world, stops
-from zoo.synthetic.writer import acdc_files, cityscapes_files, write_files
+from zoo.synthetic.layouts import Layout, Place
+from zoo.synthetic.render import World, check_size, frame_times, render_rig, render_world, stops
+from zoo.synthetic.rigs import rig_of
+from zoo.synthetic.writer import write_files
 
 __all__ = ["LAYOUTS", "Arguments", "run"]
 
-LAYOUTS = {"cityscapes": ("clear",), "acdc": ("fog", "night", "rain", "snow")}
-"""Layouts and the conditions that their frames have by default."""
+
+@dataclass(frozen=True, kw_only=True)
+class _Kind:
+    """What the command knows of a layout beside its module.
+
+    Attributes:
+        conditions: Of its frames by default.
+        allowed: That it has folders for.
+        sweeps: Older turns of the lidar per frame by default; `None`: the layout has none.
+        lists: Whether it has files over several frames, and so records to write them from.
+        reference: Whether every frame comes with one of the same moment in clear weather.
+        most_scenes: Places that a split has names for.
+    """
+
+    conditions: tuple[str, ...] = ("clear",)
+    allowed: tuple[str, ...] = CONDITIONS
+    sweeps: int | None = None
+    lists: bool = True
+    reference: bool = False
+    most_scenes: Mapping[str, int] = field(default_factory=dict)
+
+
+_ADVERSE = ("fog", "night", "rain", "snow")
+LAYOUTS = {
+    "cityscapes": _Kind(lists=False),
+    "acdc": _Kind(conditions=_ADVERSE, allowed=_ADVERSE, lists=False, reference=True),
+    "a2d2": _Kind(),
+    "kitti": _Kind(),
+    "semantickitti": _Kind(),
+    "nuscenes": _Kind(sweeps=9, most_scenes={"train": 700, "val": 150, "test": 150}),
+}
+"""Layouts by name; each is the module of that name in `zoo.synthetic.layouts`."""
 _SPLITS = ("train", "val", "test")
 _RECORD = "synthetic.json"
+_RECORDS = ".synthetic"  # folder of the frames' records
 _CHUNK = 8  # frames of one place that one process renders in one go
 
 
@@ -34,24 +70,30 @@ _CHUNK = 8  # frames of one place that one process renders in one go
 class Arguments:
     """Renders a data set of the synthetic street world: official folders and file names, exact labels."""
 
-    layout: Annotated[str, tyro.conf.arg(metavar="cityscapes|acdc")]
+    layout: Annotated[str, tyro.conf.arg(metavar="|".join(LAYOUTS))]
     """Data set whose folders and files are written."""
     frames: Annotated[int, tyro.conf.arg(metavar="N")]
-    """Frames in all; acdc adds a clear-weather reference to each."""
+    """Frames in all; acdc adds a clear-weather reference to each. In nuscenes they are keyframes, two per second."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """Folder to make; one that exists is refused without --resume."""
     scenes: Annotated[int, tyro.conf.arg(metavar="M")] = 0
     """Places; 0: one for every eight frames."""
     seed: Annotated[int, tyro.conf.arg(metavar="S")] = 0
     """Seed of the first place; the others follow it."""
-    size: Annotated[str, tyro.conf.arg(metavar="HxW")] = "256x512"
-    """Height and width of the images in pixels."""
+    size: Annotated[str, tyro.conf.arg(metavar="HxW")] = ""
+    """Height and width of the images in pixels, of the first camera if there are several; by default those of the real
+    data set, 256x512 for cityscapes and acdc."""
     split: Annotated[str, tyro.conf.arg(metavar="train|val|test")] = "val"
     """Split whose folders are filled; test is written without labels."""
     conditions: Annotated[str, tyro.conf.arg(metavar="A,B")] = ""
-    """Conditions that the frames take in turn; by default clear for cityscapes, fog,night,rain,snow for acdc."""
+    """Conditions; by default clear, for acdc fog,night,rain,snow. In cityscapes and acdc the frames take them in turn,
+    in the other layouts the places."""
     severity: int = 3
     """Severity of adverse conditions, 1 to 5 (physical units in zoo/condition.py)."""
+    rig: Annotated[str, tyro.conf.arg(metavar="NAME")] = ""
+    """Preset of sensors (zoo/synthetic/rigs.py); by default the layout's own."""
+    sweeps: Annotated[int | None, tyro.conf.arg(metavar="K")] = None
+    """Turns of the lidar before each keyframe, in nuscenes; by default all nine between two keyframes."""
     exact: bool = False
     """Labels of the ray through each pixel's middle, instead of closed fences and crowns as annotators draw them."""
     resume: bool = False
@@ -63,27 +105,26 @@ class Arguments:
 @dataclass(frozen=True)
 class _Plan:
     layout: str
-    split: str
     size: tuple[int, int]
     conditions: tuple[Condition, ...]
+    rig: str
+    sweeps: int
     exact: bool
     out: Path
 
 
-@dataclass(frozen=True)
-class _Job:
-    """Frames `numbers` out of the `count` of one place."""
-
-    seed: int
-    sequence: int
-    count: int
-    numbers: tuple[int, ...]
+_Job = tuple[Place, ...]
+"""Frames of one place."""
 
 
 def run(arguments: Arguments) -> int:
     """Renders and writes; returns 0."""
     plan, settings = _plan(arguments)
     _require_embreex()
+    places = list(_places(arguments, settings["scenes"], plan))
+    for place in places:
+        if place.number == 0:
+            frame_times(describe(place.seed), rig_of(plan.rig), place.count)  # refuses more than the street holds
     out = arguments.out
     record = out / _RECORD
     if out.exists():
@@ -91,12 +132,20 @@ def run(arguments: Arguments) -> int:
             raise InputError(f"{out} exists already; choose another folder, or --resume to finish an interrupted run")
         _check_same(record, settings)
     write_json(record, settings)
-    jobs = list(_jobs(arguments, plan))
-    total = sum(len(job.numbers) for job in jobs)
+    jobs = list(_jobs(places, plan))
+    total = sum(map(len, jobs))
     workers = arguments.workers or os.cpu_count() or 1
     _render_all(jobs, plan, min(workers, max(len(jobs), 1)), total, arguments.frames - total)
+    if LAYOUTS[plan.layout].lists:
+        records = [(place, _read_record(plan, place)) for place in places]
+        assert all(record is not None for _, record in records)
+        write_files(out, _module(plan.layout).closing_files([(p, r["record"]) for p, r in records if r is not None]))
     print(f"{arguments.frames} frames of {settings['scenes']} places in {out}")
     return 0
+
+
+def _module(layout: str) -> Layout:
+    return cast(Layout, importlib.import_module(f"zoo.synthetic.layouts.{layout}"))
 
 
 def _plan(arguments: Arguments) -> tuple[_Plan, dict]:
@@ -115,28 +164,27 @@ def _plan(arguments: Arguments) -> tuple[_Plan, dict]:
         raise InputError(
             f"--scenes {arguments.scenes}: between 1 and the {arguments.frames} frames, so that no place stays empty"
         )
+    if scenes > LAYOUTS[arguments.layout].most_scenes.get(arguments.split, scenes):
+        raise InputError(
+            f"{scenes} places: split {arguments.split} of {arguments.layout} has names for "
+            f"{LAYOUTS[arguments.layout].most_scenes[arguments.split]}; set --scenes to fewer"
+        )
     if arguments.seed < 0:
         raise InputError(f"--seed {arguments.seed}: seeds are 0 or larger")
     if arguments.workers < 0:
         raise InputError(f"--workers {arguments.workers}: 0 (one per core) or more")
-    match = re.fullmatch(r"(\d+)[xX](\d+)", arguments.size)
-    if not match:
-        raise InputError(f"--size {arguments.size!r} is not HxW; height and width in pixels, for example 256x512")
-    size = int(match[1]), int(match[2])
-    check_size(size)
     if not 1 <= arguments.severity <= 5:
         raise InputError(f"--severity {arguments.severity} is outside 1 to 5")
-    allowed = CONDITIONS if arguments.layout == "cityscapes" else LAYOUTS["acdc"]
-    names = (
-        tuple(name.strip() for name in arguments.conditions.split(","))
-        if arguments.conditions
-        else LAYOUTS[arguments.layout]
-    )
+    kind = LAYOUTS[arguments.layout]
+    names = tuple(name.strip() for name in arguments.conditions.split(",")) if arguments.conditions else kind.conditions
     for name in names:
-        if name not in allowed:
-            hint = f"{closest(name, allowed)}; known: {', '.join(allowed)}"
+        if name not in kind.allowed:
+            hint = f"{closest(name, kind.allowed)}; known: {', '.join(kind.allowed)}"
             raise InputError(f"condition {name!r} does not occur in {arguments.layout}{hint}")
     conditions = tuple(Condition.parse(name, arguments.severity) for name in names)
+    layout = _module(arguments.layout)
+    size = _size(arguments.size) if arguments.size else layout.DEFAULT_SIZE
+    rig, sweeps = _rig(arguments, layout), _sweeps(arguments)
     settings = {
         "layout": arguments.layout,
         "frames": arguments.frames,
@@ -148,7 +196,41 @@ def _plan(arguments: Arguments) -> tuple[_Plan, dict]:
         "severity": arguments.severity,
         "exact": arguments.exact,
     }
-    return _Plan(arguments.layout, arguments.split, size, conditions, arguments.exact, arguments.out), settings
+    if kind.lists:
+        settings |= {"rig": rig, "sweeps": sweeps}
+    return _Plan(arguments.layout, size, conditions, rig, sweeps, arguments.exact, arguments.out), settings
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)[xX](\d+)", text)
+    if not match:
+        raise InputError(f"--size {text!r} is not HxW; height and width in pixels, for example 256x512")
+    size = int(match[1]), int(match[2])
+    check_size(size)
+    return size
+
+
+def _rig(arguments: Arguments, layout: Layout) -> str:
+    """The name of a rig that has every sensor of the layout's own."""
+    own, rig = rig_of(layout.RIG), rig_of(arguments.rig or layout.RIG)
+    missing = [name for name in (*own.cameras, *own.lidars) if name not in (*rig.cameras, *rig.lidars)]
+    if missing:
+        raise InputError(
+            f"rig {rig.name!r} has no sensor {missing[0]}, which layout {arguments.layout} writes; leave --rig away or "
+            f"choose {own.name}"
+        )
+    return rig.name
+
+
+def _sweeps(arguments: Arguments) -> int:
+    most = LAYOUTS[arguments.layout].sweeps
+    if arguments.sweeps is None:
+        return most or 0
+    if most is None:
+        raise InputError(f"--sweeps: layout {arguments.layout} has no turns between frames; leave it away")
+    if not 0 <= arguments.sweeps <= most:
+        raise InputError(f"--sweeps {arguments.sweeps} is outside 0 to {most}, the turns between two keyframes")
+    return arguments.sweeps
 
 
 def _require_embreex() -> None:
@@ -171,42 +253,78 @@ def _check_same(record: Path, settings: dict) -> None:
             )
 
 
-def _jobs(arguments: Arguments, plan: _Plan) -> Iterator[_Job]:
-    """What is still to be rendered: frames of which any file is missing."""
-    scenes = arguments.scenes or -(-arguments.frames // 8)
+def _places(arguments: Arguments, scenes: int, plan: _Plan) -> Iterator[Place]:
+    """Every frame of the data set."""
+    index, conditions = 0, plan.conditions
     for sequence in range(scenes):
         count = arguments.frames // scenes + (sequence < arguments.frames % scenes)
-        for first in range(0, count, _CHUNK):
-            numbers = tuple(k for k in range(first, min(first + _CHUNK, count)) if not _done(plan, sequence, k))
-            if numbers:
-                yield _Job(arguments.seed + sequence, sequence, count, numbers)
+        for number in range(count):
+            turn = sequence if LAYOUTS[plan.layout].lists else sequence + number
+            yield Place(
+                split=arguments.split,
+                seed=arguments.seed + sequence,
+                sequence=sequence,
+                number=number,
+                index=index,
+                count=count,
+                size=plan.size,
+                condition=conditions[turn % len(conditions)],
+            )
+            index += 1
 
 
-def _condition(plan: _Plan, sequence: int, number: int) -> Condition:
-    return plan.conditions[(sequence + number) % len(plan.conditions)]
+def _jobs(places: list[Place], plan: _Plan) -> Iterator[_Job]:
+    """What is still to be rendered: frames of which any file is missing."""
+    for _, group in groupby(places, key=lambda place: (place.sequence, place.number // _CHUNK)):
+        missing = tuple(place for place in group if not _done(plan, place))
+        if missing:
+            yield missing
 
 
-def _done(plan: _Plan, sequence: int, number: int) -> bool:
-    if plan.layout == "cityscapes":
-        files = cityscapes_files(None, plan.split, sequence, number)
-    else:
-        files = acdc_files(None, None, plan.split, _condition(plan, sequence, number).name, sequence, number)
-    return all((plan.out / path).is_file() for path in files)
+def _record_path(plan: _Plan, place: Place) -> Path:
+    return plan.out / _RECORDS / f"{place.sequence:06d}_{place.number:06d}.json"
+
+
+def _read_record(plan: _Plan, place: Place) -> dict | None:
+    """The frame's files and what the lists need of it, or `None` if it was not finished."""
+    try:
+        return json.loads(_record_path(plan, place).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _done(plan: _Plan, place: Place) -> bool:
+    if LAYOUTS[plan.layout].lists:
+        record = _read_record(plan, place)
+        return record is not None and all((plan.out / path).is_file() for path in record["files"])
+    return all((plan.out / path).is_file() for path in _module(plan.layout).files(None, place))
 
 
 def _render_job(job: _Job, plan: _Plan) -> int:
-    world = World(describe(job.seed))
-    way = stops(world.scene, job.count)
-    for k in job.numbers:
-        condition = _condition(plan, job.sequence, k)
-        frame = render_world(world, k, *way[k], condition, plan.size, exact=plan.exact)
-        if plan.layout == "cityscapes":
-            files = cityscapes_files(frame, plan.split, job.sequence, k)
-        else:
-            reference = render_world(world, k, *way[k], Condition(), plan.size, exact=plan.exact)
-            files = acdc_files(frame, reference, plan.split, condition.name, job.sequence, k)
+    layout = _module(plan.layout)
+    for place, frame in zip(job, _frames(job, plan)):
+        files = layout.files(frame, place)
         write_files(plan.out, files)
-    return len(job.numbers)
+        if LAYOUTS[plan.layout].lists:
+            write_json(_record_path(plan, place), {"files": list(files), "record": layout.record(frame, place)})
+    return len(job)
+
+
+def _frames(job: _Job, plan: _Plan) -> Iterator[Frame]:
+    """The frames of a job, one by one."""
+    world, rig = World(describe(job[0].seed)), rig_of(plan.rig)
+
+    def render(place: Place, condition: Condition) -> Frame:
+        if rig.period_s is not None:
+            return render_rig(world, place.number, rig, condition, plan.size, sweeps=plan.sweeps, exact=plan.exact)
+        stop = stops(world.scene, place.count)[place.number]
+        return render_world(world, place.number, *stop, condition, plan.size, exact=plan.exact)
+
+    for place in job:
+        frame = render(place, place.condition)
+        if LAYOUTS[plan.layout].reference:
+            frame = replace(frame, meta={**frame.meta, "reference": render(place, Condition())})
+        yield frame
 
 
 def _render_all(jobs: list[_Job], plan: _Plan, workers: int, total: int, before: int) -> None:

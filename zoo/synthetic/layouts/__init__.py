@@ -15,10 +15,12 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
+from zoo.condition import Condition
 from zoo.frame import Frame
 
 __all__ = ["Files", "Layout", "Place", "Record", "png"]
 
+_CLEAR = Condition()
 Files = dict[str, Callable[[], bytes]]
 """Relative path of a file and what gives its content."""
 
@@ -38,6 +40,7 @@ class Place:
         index: Of the frame in the data set, from 0.
         count: Frames of its place.
         size: (height, width) of the images; `None`: those of the rig.
+        condition: Light and weather of the frame.
     """
 
     split: str
@@ -47,6 +50,7 @@ class Place:
     index: int
     count: int
     size: tuple[int, int] | None = None
+    condition: Condition = _CLEAR
 
 
 class Layout(Protocol):

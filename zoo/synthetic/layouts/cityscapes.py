@@ -1,0 +1,74 @@
+"""Cityscapes: pictures, label ids, training ids, instance ids and colours.
+
+Source: the folder and file rules of the Cityscapes scripts (https://github.com/mcordts/cityscapesScripts).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from zoo.classes import CITYSCAPES
+from zoo.frame import CameraFrame, Frame
+from zoo.synthetic.layouts import Files, Place, Record, png
+from zoo.synthetic.render import REGULAR_IDS
+
+__all__ = ["DEFAULT_SIZE", "RIG", "closing_files", "colored", "files", "labels_of", "record", "regular_ids"]
+
+RIG = "camera"
+DEFAULT_SIZE = (256, 512)
+
+
+def regular_ids(labels: np.ndarray) -> np.ndarray:
+    """Regular label ids, 0 ("unlabeled") to 33, of training ids; uint8 both."""
+    table = np.zeros(256, np.uint8)
+    table[: len(REGULAR_IDS)] = REGULAR_IDS
+    return table[labels]
+
+
+def colored(labels: np.ndarray) -> np.ndarray:
+    """`(H, W, 4)` uint8: training ids in Cityscapes' colours, opaque."""
+    rgb = CITYSCAPES.palette()[labels]
+    return np.concatenate([rgb, np.full((*labels.shape, 1), 255, np.uint8)], 2)
+
+
+def labels_of(camera: CameraFrame) -> np.ndarray:
+    """`(H, W)` uint8 training ids of a rendered picture."""
+    labels = camera.labels
+    assert labels is not None
+    return labels
+
+
+def files(frame: Frame | None, place: Place) -> Files:
+    """All files of one frame; the test split has no labels. With `frame` None the paths alone are meant."""
+
+    def camera() -> CameraFrame:
+        assert frame is not None
+        return frame.camera
+
+    def instances() -> np.ndarray:
+        found = camera().instances
+        assert found is not None
+        return found.astype(np.uint16)
+
+    city = "synthetic"
+    name = f"{city}_{place.sequence:06d}_{place.number:06d}"
+    out: Files = {f"leftImg8bit/{place.split}/{city}/{name}_leftImg8bit.png": lambda: png(camera().image)}
+    if place.split != "test":
+        stem = f"gtFine/{place.split}/{city}/{name}_gtFine"
+        out[f"{stem}_labelIds.png"] = lambda: png(regular_ids(labels_of(camera())))
+        out[f"{stem}_labelTrainIds.png"] = lambda: png(labels_of(camera()))
+        out[f"{stem}_instanceIds.png"] = lambda: png(instances())
+        out[f"{stem}_color.png"] = lambda: png(colored(labels_of(camera())))
+    return out
+
+
+def record(frame: Frame, place: Place) -> Record:
+    """Nothing: no file goes over several frames."""
+    return {}
+
+
+def closing_files(records: Sequence[tuple[Place, Record]]) -> Files:
+    """None."""
+    return {}
