@@ -20,7 +20,7 @@ from zoo.training.augment import Augmentation, distort, resize_crop_flip, sample
 from zoo.training.command import parse
 from zoo.training.loop import WeightAverage, load_checkpoint, poly_factor
 from zoo.training.samples import stream_order
-from zoo.training.segmenter import train
+from zoo.training.segmenter import dice_loss, train
 from zoo.training.segmenter_parts import split_training
 
 CAMVID_MODEL = "supervised-resnet18w48-synthetic.fpn-camvid"
@@ -33,6 +33,19 @@ def test_poly_factor_by_hand() -> None:
     assert poly_factor(80_000, 80_000, power=0.9, minimum=0.01) == pytest.approx(0.01)
     # warm-up of 4: 1/4, 2/4, 3/4, 1, then the decay begins
     assert [poly_factor(i, 10, power=1, warmup=4) for i in range(6)] == pytest.approx([0.25, 0.5, 0.75, 1, 1, 5 / 6])
+
+
+def test_dice_loss_by_hand() -> None:
+    # four pixels, two classes; probabilities of class 1: 0.75, 0.25, 0.5 and an ignored one; truth 1, 0, 0
+    ones = torch.tensor([0.75, 0.25, 0.5, 0.9])
+    logits = torch.stack([torch.log(1 - ones), torch.log(ones)])[None, :, None]
+    labels = torch.tensor([[[1, 0, 0, 255]]])
+    # class 0: overlap 0.75 + 0.5, sizes 0.25 + 0.75 + 0.5 = 1.5 and 2; class 1: overlap 0.75, sizes 1.5 and 1
+    expected = ((1 - 2 * 1.25 / 3.5) + (1 - 2 * 0.75 / 2.5)) / 2
+    assert float(dice_loss(logits, labels, 255)) == pytest.approx(expected)
+    # a class that does not occur has no term; nothing that counts: 0
+    assert float(dice_loss(logits, torch.tensor([[[0, 0, 0, 255]]]), 255)) == pytest.approx(1 - 2 * 1.5 / 4.5)
+    assert float(dice_loss(logits, torch.full((1, 1, 4), 255), 255)) == 0
 
 
 def test_weight_average_by_hand() -> None:

@@ -42,7 +42,7 @@ from zoo.training.loop import (
 )
 from zoo.training.samples import SampleStream, Source, loader
 
-__all__ = ["PRESETS", "Settings", "train"]
+__all__ = ["PRESETS", "Settings", "dice_loss", "train"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +83,8 @@ class Settings:
     """Largest norm of the gradient; 0 for none."""
     class_weights: Literal["none", "sqrt-median"] = "none"
     """Weights of the cross entropy: none, or the square root of median frequency over frequency."""
+    dice: float = 0.0
+    """Weight of the soft Dice loss that is added to the cross entropy; 0 for none."""
     average_decay: float = 0.0
     """Decay of the moving average of the weights that is evaluated and saved; 0 for none."""
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -212,7 +214,7 @@ def train(settings: Settings) -> Path:
                 model.encoder.eval()
             image = image.to(fabric.device, memory_format=torch.channels_last)
             logits = wrapped(image)
-            loss = _loss(logits, labels.to(fabric.device), recipe.classes.ignore_index, weights)
+            loss = _loss(logits, labels.to(fabric.device), recipe.classes.ignore_index, weights, settings.dice)
             if not torch.isfinite(loss):
                 raise InputError(f"the loss became {loss.item()} at step {state.step}; lower the learning rate")
             fabric.backward(loss)
@@ -271,7 +273,8 @@ def _refuse_other_run(settings: Settings) -> None:
         raise InputError(f"{settings.out} holds a run already; go on with --resume or choose another folder")
     values, former = plain(settings), json.loads(path.read_text())
     free = {"resume", "max_minutes", "workers", "cache", "checkpoint_every", "out"}
-    changed = [key for key in values if key not in free and values[key] != former.get(key)]
+    defaults = {field.name: field.default for field in dataclasses.fields(Settings)}  # of settings newer than the run
+    changed = [key for key in values if key not in free and values[key] != former.get(key, defaults[key])]
     if changed:
         raise InputError(f"{settings.out} holds a run with another {', '.join(changed)}; give the same settings")
 
@@ -328,12 +331,36 @@ def _class_weights(data: _Data, settings: Settings) -> torch.Tensor | None:
     return torch.tensor(weights, dtype=torch.float32)
 
 
-def _loss(logits: torch.Tensor, labels: torch.Tensor, ignore_index: int, weights: torch.Tensor | None) -> torch.Tensor:
-    """Pixel cross entropy at the labels' size, mean over the pixels that count."""
+def _loss(
+    logits: torch.Tensor, labels: torch.Tensor, ignore_index: int, weights: torch.Tensor | None, dice: float = 0.0
+) -> torch.Tensor:
+    """Pixel cross entropy at the labels' size, mean over the pixels that count, plus `dice` times the Dice loss."""
     logits = F.interpolate(logits.float(), size=labels.shape[-2:], mode="bilinear", align_corners=False)
-    if weights is None:
-        return F.cross_entropy(logits, labels, ignore_index=ignore_index)
-    return F.cross_entropy(logits, labels, weight=weights.to(logits.device), ignore_index=ignore_index)
+    weights = None if weights is None else weights.to(logits.device)
+    loss = F.cross_entropy(logits, labels, weight=weights, ignore_index=ignore_index)
+    return loss + dice * dice_loss(logits, labels, ignore_index) if dice else loss
+
+
+def dice_loss(logits: torch.Tensor, labels: torch.Tensor, ignore_index: int) -> torch.Tensor:
+    """One minus the soft Dice coefficient, mean over the classes that occur in the batch.
+
+    Source: Milletari et al., "V-Net" (2016), section 3, with one term per class and sums over the whole batch.
+
+    Args:
+        logits: `(B, C, H, W)` float.
+        labels: `(B, H, W)` int64; pixels of `ignore_index` do not count.
+        ignore_index: Label that is left out.
+
+    Returns:
+        A scalar in [0, 1].
+    """
+    counts = (labels != ignore_index)[:, None]
+    probabilities = logits.softmax(1) * counts
+    truth = torch.zeros_like(probabilities).scatter_(1, torch.where(counts, labels[:, None], 0), counts.float())
+    overlap = (probabilities * truth).sum((0, 2, 3))
+    size, true_size = probabilities.sum((0, 2, 3)), truth.sum((0, 2, 3))
+    present = true_size > 0
+    return (1 - 2 * overlap[present] / (size + true_size)[present]).mean() if present.any() else logits.sum() * 0
 
 
 def _holdout_score(
