@@ -372,7 +372,7 @@ def longest(scene: Scene, rig: str | Rig) -> int:
     With the slowest and fastest drivers and the presets: 25 to 83 of nuScenes and A2D2, 120 to 410 of KITTI and Waymo.
     """
     rig = rig_of(rig)
-    if rig.period_s is None:
+    if rig.period_s is None or scene.ego_speed == 0:
         return 10**6
     way = scene.street.end - _ROOM_M - scene.ego_start
     return int((way / scene.ego_speed - _LEAD_S) / rig.period_s) + 1
