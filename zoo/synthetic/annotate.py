@@ -43,7 +43,7 @@ def close_crowns(label: np.ndarray, depth: np.ndarray, radius: int) -> np.ndarra
     if radius < 1 or not plants.any():
         return label
     closed = ~_grown(~_grown(plants, radius), radius)
-    count = _box_sum(plants.astype(np.float32), radius)
+    count = _box_sum(plants, radius)
     near = _box_sum(np.where(plants, np.minimum(depth, 1e4), 0).astype(np.float32), radius) / np.maximum(count, 1)
     # A gap needs a fifth of its surroundings to be leaves or twigs: a lone twig does not swallow the sky around it.
     gap = closed & np.isin(label, _BEHIND) & (depth > 1.1 * near) & (count > 0.2 * (2 * radius + 1) ** 2)
@@ -51,14 +51,18 @@ def close_crowns(label: np.ndarray, depth: np.ndarray, radius: int) -> np.ndarra
 
 
 def _grown(mask: np.ndarray, radius: int) -> np.ndarray:
-    return _box_sum(mask.astype(np.float32), radius) > 0.5
+    return _box_sum(mask, radius) > 0
 
 
 def _box_sum(values: np.ndarray, radius: int) -> np.ndarray:
     """`(H, W)` sums over squares of `2 * radius + 1` pixels; zero outside."""
-    for axis in (0, 1):
-        pad = [(radius + 1, radius) if k == axis else (0, 0) for k in (0, 1)]
-        total = np.cumsum(np.pad(values, pad).astype(np.float64), axis=axis)
-        n = values.shape[axis]
-        values = total.take(range(2 * radius + 1, 2 * radius + 1 + n), axis) - total.take(range(n), axis)
-    return values
+    kind = np.float64 if values.dtype.kind == "f" else np.int32
+    n, reach = values.shape, 2 * radius + 1
+    total = np.zeros((n[0] + reach, n[1]), kind)
+    np.cumsum(values, axis=0, dtype=kind, out=total[radius + 1 : radius + 1 + n[0]])
+    total[radius + 1 + n[0] :] = total[radius + n[0]]
+    values = total[reach:] - total[: n[0]]
+    total = np.zeros((n[0], n[1] + reach), kind)
+    np.cumsum(values, axis=1, dtype=kind, out=total[:, radius + 1 : radius + 1 + n[1]])
+    total[:, radius + 1 + n[1] :] = total[:, radius + n[1], None]
+    return total[:, reach:] - total[:, : n[1]]

@@ -42,7 +42,8 @@ def camera_from_pixels(intrinsics: np.ndarray, size: tuple[int, int]) -> np.ndar
     height, width = size
     x = (np.arange(width) - intrinsics[0, 2]) / intrinsics[0, 0]
     y = (np.arange(height) - intrinsics[1, 2]) / intrinsics[1, 1]
-    grid = np.stack([*np.meshgrid(x, y), np.ones((height, width))], -1)
+    grid = np.ones((height, width, 3))
+    grid[..., 0], grid[..., 1] = x, y[:, None]
     return grid.reshape(-1, 3)
 
 
@@ -56,11 +57,14 @@ def _blur(image: np.ndarray, sigma: float) -> np.ndarray:
         pad = [(0, 0)] * image.ndim
         pad[axis] = (radius, radius)
         padded = np.pad(image, pad, mode="edge")
-        total = np.zeros_like(image)
+        total, one = None, np.empty_like(image)
         for k, weight in enumerate(kernel):
             part = [slice(None)] * image.ndim
             part[axis] = slice(k, k + image.shape[axis])
-            total += weight * padded[tuple(part)]
+            if total is None:
+                total = weight * padded[tuple(part)]
+            else:
+                total += np.multiply(padded[tuple(part)], weight, out=one)
         image = total
     return image
 

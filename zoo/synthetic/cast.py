@@ -83,7 +83,7 @@ class Caster:
             distance[hit] = found["tfar"].take(local)
             a, b = found["u"].take(local), found["v"].take(local)
             face[hit] = prim + self._starts[k]
-            corners = self._meshes[k].corners.take(prim, axis=0).reshape(-1, 3, 5)
+            corners = self._meshes[k].corners(prim).reshape(-1, 3, 5)
             mixed = np.einsum("pi,pij->pj", np.stack([1 - a - b, a, b], 1), corners)
             uv[hit] = mixed[:, 3:]
             normal[hit] = mixed[:, :3] / np.sqrt(np.einsum("ij,ij->i", mixed[:, :3], mixed[:, :3]) + 1e-24)[:, None]

@@ -175,6 +175,6 @@ def sky_radiance(light: Light, scene: Scene, directions: np.ndarray) -> np.ndarr
         base = base * (1 - amount) + amount * body * shade
     toward = directions @ light.to_sun
     if light.sun.max() > 0:
-        glow = 0.12 * np.exp((toward - 1) * 9) + 1.2 * np.exp((toward - 1) * 250) + 25.0 * (toward > 0.99996)
-        base = base + glow[:, None] * light.sun
+        glow = 0.12 * np.exp((toward - 1) * 9) + 1.2 * np.exp((toward - 1) * 250) + np.float32(25) * (toward > 0.99996)
+        base += glow[:, None] * light.sun
     return base

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -100,23 +101,42 @@ class Mesh:
     instance: np.ndarray
 
     @cached_property
-    def corners(self) -> np.ndarray:
-        """`(M, 15)` float32: normal and uv of the three corners of each face, so that one gather per hit is enough.
+    def _table(self) -> tuple[np.ndarray, np.ndarray]:
+        """`(M, 15)` rows of `corners`, and `(M,)` bool: which of them have been worked out."""
+        return np.empty((len(self.faces), 15), np.float32), np.zeros(len(self.faces), bool)
 
-        Corners without a normal take the face's own.
+    def corners(self, some: np.ndarray) -> np.ndarray:
+        """`(P, 15)` float32: normal and uv of the three corners of the `(P,)` faces `some`.
+
+        Corners without a normal take the face's own. The rows are kept, so that later one gather per hit is enough.
         """
-        out = np.concatenate([self.normals, self.uv], 1).astype(np.float32, copy=False).take(self.faces, axis=0)
+        table, known = self._table
+        if not known.all():
+            missing = np.zeros(len(known), bool)
+            missing[some] = True
+            new = np.nonzero(missing & ~known)[0]
+            table[new] = self._corners(new)
+            known[new] = True
+        return table.take(some, axis=0)
+
+    def _corners(self, some: np.ndarray) -> np.ndarray:
+        faces = self.faces.take(some, axis=0)
+        out = np.empty((len(some), 3, 5), np.float32)
+        out[:, :, :3], out[:, :, 3:] = self.normals.take(faces, axis=0), self.uv.take(faces, axis=0)
         sharp = np.nonzero(np.einsum("ij,ij->i", out[:, 0, :3], out[:, 0, :3]) < 0.04)[0]
-        a, b, c = (self.vertices.take(self.faces[sharp, k], axis=0) for k in range(3))
-        b -= a
-        c -= a
-        flat = np.empty_like(a)  # the cross product; np.cross costs three times as much
-        for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
-            flat[:, i] = b[:, j] * c[:, k] - b[:, k] * c[:, j]
+        a, b, c = (self.vertices.take(faces[:, k].take(sharp), axis=0) for k in range(3))
+        flat = _cross(b - a, c - a)
         flat /= np.sqrt(np.einsum("ij,ij->i", flat, flat) + 1e-24)[:, None]
-        for k in range(3):
-            out[sharp, k, :3] = flat
+        out[sharp, :, :3] = flat[:, None]
         return out.reshape(-1, 15)
+
+
+def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """`(N, 3)` products of rows; `np.cross` costs three times as much."""
+    out = np.empty_like(a)
+    for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+        out[:, i] = a[:, j] * b[:, k] - a[:, k] * b[:, j]
+    return out
 
 
 def concatenate(meshes: Sequence[Mesh]) -> Mesh:
@@ -162,6 +182,20 @@ def place(
     )
 
 
+_BOX = np.array(  # which of low (0) and high (1) each coordinate of the corners of a box's six sides takes
+    [
+        [[0, 0, 0], [1, 0, 0], [1, 0, 1], [0, 0, 1]],
+        [[1, 1, 0], [0, 1, 0], [0, 1, 1], [1, 1, 1]],
+        [[1, 0, 0], [1, 1, 0], [1, 1, 1], [1, 0, 1]],
+        [[0, 1, 0], [0, 0, 0], [0, 0, 1], [0, 1, 1]],
+        [[0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1]],
+        [[0, 1, 0], [1, 1, 0], [1, 0, 0], [0, 0, 0]],
+    ],
+    bool,
+)
+_TWO_TRIANGLES = np.array([0, 1, 2, 0, 2, 3], np.int32)
+
+
 class Builder:
     """Collects solids into one mesh. Every method adds one kind of solid with one colour, material and label."""
 
@@ -172,10 +206,7 @@ class Builder:
         self._normals: list[np.ndarray] = []
         self._uv: list[np.ndarray] = []
         self._faces: list[np.ndarray] = []
-        self._color: list[np.ndarray] = []
-        self._slot: list[np.ndarray] = []
-        self._material: list[np.ndarray] = []
-        self._label: list[np.ndarray] = []
+        self._each: list[tuple[int, Any, Any, Any, Any]] = []  # triangles, colour, slot, material, label
 
     def add(
         self,
@@ -196,43 +227,34 @@ class Builder:
         self._normals.append(_smooth_normals(vertices, faces) if smooth else np.zeros_like(vertices))
         self._uv.append(vertices[:, :2] if uv is None else np.asarray(uv, np.float32))
         self._faces.append(np.asarray(faces, np.int32) + np.int32(self._size))
-        self._color.append(_per_face(color, count, np.float32, (3,)))
-        self._slot.append(_per_face(slot, count, np.int8))
-        self._material.append(_per_face(material, count, np.uint8))
-        self._label.append(_per_face(self.label if label is None else label, count, np.uint8))
+        self._each.append((count, color, slot, material, self.label if label is None else label))
         self._size += len(vertices)
 
     def mesh(self) -> Mesh:
         """Everything added so far."""
         faces = np.concatenate(self._faces)
+        color, slot = np.empty((len(faces), 3), np.float32), np.empty(len(faces), np.int8)
+        material, label = np.empty(len(faces), np.uint8), np.empty(len(faces), np.uint8)
+        start = 0
+        for count, *values in self._each:
+            for array, value in zip((color, slot, material, label), values):
+                array[start : start + count] = value
+            start += count
         return Mesh(
             vertices=np.concatenate(self._vertices),
             normals=np.concatenate(self._normals),
             uv=np.concatenate(self._uv),
             faces=faces,
-            color=np.concatenate(self._color),
-            slot=np.concatenate(self._slot),
-            material=np.concatenate(self._material),
-            label=np.concatenate(self._label),
+            color=color,
+            slot=slot,
+            material=material,
+            label=label,
             instance=np.full(len(faces), -1, np.int32),
         )
 
     def box(self, low: Sequence[float], high: Sequence[float], color=(0.5, 0.5, 0.5), material=0, **kwargs) -> None:
         """An axis-aligned box between two corners; uv in metres on each side."""
-        a, b = np.asarray(low, np.float32), np.asarray(high, np.float32)
-        x0, y0, z0 = a
-        x1, y1, z1 = b
-        corners = np.array(
-            [
-                [[x0, y0, z0], [x1, y0, z0], [x1, y0, z1], [x0, y0, z1]],
-                [[x1, y1, z0], [x0, y1, z0], [x0, y1, z1], [x1, y1, z1]],
-                [[x1, y0, z0], [x1, y1, z0], [x1, y1, z1], [x1, y0, z1]],
-                [[x0, y1, z0], [x0, y0, z0], [x0, y0, z1], [x0, y1, z1]],
-                [[x0, y0, z1], [x1, y0, z1], [x1, y1, z1], [x0, y1, z1]],
-                [[x0, y1, z0], [x1, y1, z0], [x1, y0, z0], [x0, y0, z0]],
-            ],
-            np.float32,
-        )
+        corners = np.where(_BOX, np.asarray(high, np.float32), np.asarray(low, np.float32))
         self.quads(corners, color, material, **kwargs)
 
     def quads(self, corners: np.ndarray, color=(0.5, 0.5, 0.5), material=0, *, uv=None, **kwargs) -> None:
@@ -240,13 +262,11 @@ class Builder:
         corners = np.asarray(corners, np.float32).reshape(-1, 4, 3)
         count = len(corners)
         if uv is None:
-            along = np.linalg.norm(corners[:, 1] - corners[:, 0], axis=1)
-            up = np.linalg.norm(corners[:, 3] - corners[:, 0], axis=1)
-            zero = np.zeros_like(along)
-            pairs = [(zero, zero), (along, zero), (along, up), (zero, up)]
-            uv = np.stack([np.stack(pair, -1) for pair in pairs], 1)
-        base = np.arange(count)[:, None, None] * 4
-        faces = (base + np.array([[0, 1, 2], [0, 2, 3]])).reshape(-1, 3)
+            sides = corners[:, (1, 3)] - corners[:, :1]
+            sides *= sides
+            uv = np.zeros((count, 4, 2), np.float32)
+            uv[:, (1, 2), 0], uv[:, (2, 3), 1] = np.sqrt(sides.sum(2)).T[:, :, None]
+        faces = (np.arange(0, 4 * count, 4, dtype=np.int32)[:, None] + _TWO_TRIANGLES).reshape(-1, 3)
         if isinstance(color, np.ndarray) and color.ndim == 2:
             color = np.repeat(color, 2, axis=0)
         self.add(corners.reshape(-1, 3), faces, color, material, uv=np.asarray(uv).reshape(-1, 2), **kwargs)
@@ -260,9 +280,9 @@ class Builder:
         length = np.linalg.norm(axis, axis=1, keepdims=True)
         axis = axis / np.maximum(length, 1e-9)
         other = np.where(np.abs(axis[:, 2:]) < 0.9, [[0.0, 0.0, 1.0]], [[1.0, 0.0, 0.0]])
-        side = np.cross(axis, other)
+        side = _cross(axis, other)
         side /= np.linalg.norm(side, axis=1, keepdims=True)
-        up = np.cross(axis, side)
+        up = _cross(axis, side)
         angle = np.arange(sides) * (2 * np.pi / sides)
         ring = np.cos(angle)[None, :, None] * side[:, None] + np.sin(angle)[None, :, None] * up[:, None]
         vertices = np.stack(
@@ -321,16 +341,9 @@ class Builder:
         self.add(rings.reshape(-1, 3), faces, color, material, smooth=smooth, **kwargs)
 
 
-def _per_face(value, count: int, dtype, shape: tuple[int, ...] = ()) -> np.ndarray:
-    """`value` for each of `count` triangles; `broadcast_to` costs five times as much, a thousand times per place."""
-    out = np.empty((count, *shape), dtype)
-    out[:] = value
-    return out
-
-
 def _smooth_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     corners = vertices[faces]
-    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])  # length = twice the area
+    normal = _cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])  # length = twice the area
     total = np.zeros_like(vertices)
     for axis in range(3):
         total[:, axis] = np.bincount(faces.ravel(), np.repeat(normal[:, axis], 3), minlength=len(vertices))

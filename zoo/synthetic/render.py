@@ -61,7 +61,6 @@ class World:
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
         self.static = build_static(scene)
-        self._tree = embree_scene(self.static)
         self.lamps = _lamp_positions(self.static)
         sheets, self.sheet_boxes = build_sheets(scene)
         self.sheets = None if sheets is None else Caster([sheets])
@@ -80,8 +79,7 @@ class World:
     def caster(self, time_s: float, world_from_ego: np.ndarray) -> tuple[Caster, np.ndarray]:
         """The caster with everything where it is at `time_s`, and `(K, 8, 3)` boxes around its first mesh."""
         if self._moving is None or self._moving[0] != time_s:
-            moving, boxes = build_moving(self.scene, time_s, world_from_ego)
-            self._moving = (time_s, self._join(moving, self.static, self._tree), boxes)
+            self._moving = (time_s, *self.caster_at(time_s, world_from_ego))
         return self._moving[1:]
 
     def caster_at(self, time_s: float, bonnet: np.ndarray | None) -> tuple[Caster, np.ndarray]:
