@@ -32,6 +32,7 @@ from zoo.synthetic.layouts.geometry import (
     box_at,
     box_corners,
     camera_of,
+    hidden_share,
     image_box,
     inverse,
     sensor_pose,
@@ -299,22 +300,26 @@ def _boxes(frame: Frame) -> dict[str, dict[str, object]]:
     size = (camera.image.shape[0], camera.image.shape[1])
     time_us = frame.timestamp_us if camera.timestamp_us is None else camera.timestamp_us
     later = ((time_us or 0) - (frame.timestamp_us or 0)) / 1e6
-    camera_from_world = inverse(sensor_pose(camera, frame))
+    world_from_camera = sensor_pose(camera, frame)
+    camera_from_world = inverse(world_from_camera)
     assert camera.intrinsics is not None
     out: dict[str, dict[str, object]] = {}
     for there in frame.boxes or ():
         box = box_at(there, later)
         corners = transform(camera_from_world, box_corners(box))
         on_image = image_box(corners, camera.intrinsics, size)
-        if box.kind not in _CLASSES or on_image is None or box.num_points == 0 or box.visibility == 0:
+        if box.kind not in _CLASSES or on_image is None or box.num_points == 0:
             continue
-        out[f"box_{len(out)}"] = _box(box, len(out), camera_from_world, corners, *on_image)
+        hidden = hidden_share(box, camera, world_from_camera)
+        if hidden < 1:
+            out[f"box_{len(out)}"] = _box(box, len(out), hidden, camera_from_world, corners, *on_image)
     return out
 
 
 def _box(
     box: Box3D,
     number: int,
+    occlusion: float,
     camera_from_world: np.ndarray,
     corners: np.ndarray,
     rectangle: tuple[float, float, float, float],
@@ -334,7 +339,7 @@ def _box(
         "center": center.tolist(),
         "class": _CLASSES[box.kind],
         "id": number,
-        "occlusion": 0.0 if box.visibility is None else float(1 - box.visibility),
+        "occlusion": occlusion,
         "rot_angle": angle,
         "size": box.size.tolist(),
         "truncation": truncation,

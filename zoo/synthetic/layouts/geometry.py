@@ -16,10 +16,10 @@ __all__ = [
     "box_at",
     "box_corners",
     "camera_of",
+    "hidden_share",
     "image_box",
     "inverse",
     "newest_sweep",
-    "points_in",
     "sensor_pose",
     "transform",
 ]
@@ -104,12 +104,36 @@ def box_corners(box: Box3D) -> np.ndarray:
     return box.center + np.concatenate([np.hstack([flat, -z]), np.hstack([flat, z])])
 
 
-def points_in(box: Box3D, points: np.ndarray) -> np.ndarray:
-    """`(N,)` bool: which of the `(N, 3)` world points lie in the box or on its faces."""
-    local = points - box.center
-    c, s = np.cos(box.yaw), np.sin(box.yaw)
-    turned = np.stack([c * local[:, 0] + s * local[:, 1], c * local[:, 1] - s * local[:, 0], local[:, 2]], 1)
-    return (np.abs(turned) <= box.size / 2).all(1)
+def hidden_share(box: Box3D, camera: CameraFrame, world_from_camera: np.ndarray) -> float:
+    """Share of what an image holds of a box's object that something else hides; 1: nothing of it is seen.
+
+    `Box3D.visibility`, a share of all of the object, is divided by the share of the box that lies in the image. Where
+    that is small, or no sample was seen, the pixels whose points lie in the box decide, if the depth is known.
+    """
+    if box.visibility is None:
+        return 0.0
+    assert camera.intrinsics is not None
+    size = camera.image.shape[:2]
+    steps = (np.arange(8) + 0.5) / 8
+    lattice = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)
+    corners = transform(inverse(world_from_camera), box_corners(box))
+    rear_left, front_left, rear_right, top = corners[0], corners[1], corners[3], corners[4]
+    axes = np.stack([front_left - rear_left, rear_right - rear_left, top - rear_left])
+    pixels = (rear_left + lattice @ axes) @ camera.intrinsics.T
+    column, row = pixels[:, :2].T / np.maximum(pixels[:, 2], 1e-6)
+    inside = (pixels[:, 2] > _NEAR) & (column > -0.5) & (column < size[1] - 0.5) & (row > -0.5) & (row < size[0] - 0.5)
+    share = float(inside.mean())
+    on_image, depth = image_box(corners, camera.intrinsics, (size[0], size[1])), camera.depth_m
+    if depth is None or on_image is None or (share >= 0.15 and box.visibility > 0):
+        return float(np.clip(1 - box.visibility / max(share, 1e-6), 0, 1))
+    left, top_row, right, bottom = (round(value) for value in on_image[0])
+    v, u = (values.ravel() for values in np.mgrid[top_row : bottom + 1, left : right + 1])
+    finite = np.isfinite(depth[v, u])
+    rays = np.stack([u, v, np.ones_like(u)], 1)[finite] @ np.linalg.inv(camera.intrinsics).T
+    local = (rays * depth[v, u][finite][:, None] - rear_left) @ np.linalg.inv(axes)
+    margin = 0.05 / box.size
+    shown = float(((local > -margin) & (local < 1 + margin)).all(1).sum() / len(u))
+    return 0.0 if shown >= 0.25 else 0.5 if shown >= 0.05 else 0.95 if shown > 0 else 1.0
 
 
 def image_box(

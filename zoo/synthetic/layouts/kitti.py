@@ -4,7 +4,8 @@ Deviations: points, boxes and calibration hold for the time of `image_2` (the ve
 is taken out of the points, moving boxes stand where their object is at that time); lengths and angles of labels have
 six decimals, not two, since they are exact; the IMU's frame is the vehicle's; `mapping` is not written. A label's box
 is upright in the camera's frame, so on a slope it is turned a little against the object's own, which is upright in the
-world. DontCare marks what is hardly seen (less than a tenth of it) or holds no point.
+world. `occluded` is 1 from a fifth hidden and 2 from three fifths; DontCare marks what is hidden by more than nine
+tenths or holds no point.
 
 Source: Geiger, Lenz and Urtasun, CVPR 2012; the readme of the object development kit; real files.
 """
@@ -23,6 +24,7 @@ from zoo.synthetic.layouts.geometry import (
     box_at,
     box_corners,
     camera_of,
+    hidden_share,
     image_box,
     inverse,
     newest_sweep,
@@ -94,6 +96,13 @@ class Calibration:
     velo_from_imu: np.ndarray
     world_from_rect: np.ndarray
     time_us: int
+
+    @property
+    def world_from_left(self) -> np.ndarray:
+        """`(4, 4)` pose of camera 2."""
+        right_of_it = np.eye(4)
+        right_of_it[0, 3] = -_LEFT
+        return self.world_from_rect @ right_of_it
 
     @property
     def text(self) -> str:
@@ -192,23 +201,24 @@ class _Label:
 def _labels(frame: Frame) -> str:
     at = calibration(frame)
     camera = camera_of(frame, "image_2", "kitti")
-    assert camera.intrinsics is not None
-    size = (camera.image.shape[0], camera.image.shape[1])
     later = (at.time_us - (frame.timestamp_us or 0)) / 1e6
-    found = [_label(box_at(box, later), at, camera.intrinsics, size) for box in frame.boxes or ()]
+    found = [_label(box_at(box, later), at, camera) for box in frame.boxes or ()]
     labels = [label for label in found if label is not None]
     return "".join(label.line for label in sorted(labels, key=lambda label: not label.labelled))
 
 
-def _label(box: Box3D, at: Calibration, intrinsics: np.ndarray, size: tuple[int, int]) -> _Label | None:
+def _label(box: Box3D, at: Calibration, camera: CameraFrame) -> _Label | None:
     """The label of a box, `None` where nothing of it is seen."""
     rect_from_world = inverse(at.world_from_rect)
     corners = transform(rect_from_world, box_corners(box))
-    on_image = image_box(corners + [_LEFT, 0, 0], intrinsics, size)
-    if on_image is None or box.visibility == 0:
+    assert camera.intrinsics is not None
+    on_image = image_box(corners + [_LEFT, 0, 0], camera.intrinsics, (camera.image.shape[0], camera.image.shape[1]))
+    if on_image is None:
         return None
     rectangle, truncated = on_image
-    visibility = 1.0 if box.visibility is None else box.visibility
+    hidden = hidden_share(box, camera, at.world_from_left)
+    if hidden == 1:
+        return None
     heading = rect_from_world[:3, :3] @ [np.cos(box.yaw), np.sin(box.yaw), 0.0]
     rotation_y = float(np.arctan2(-heading[2], heading[0]))
     bottom = transform(rect_from_world, box.center) + [0, box.size[2] / 2, 0]
@@ -216,13 +226,13 @@ def _label(box: Box3D, at: Calibration, intrinsics: np.ndarray, size: tuple[int,
     return _Label(
         type=TYPES.get(box.kind, "Misc"),
         truncated=truncated,
-        occluded=0 if visibility >= 0.8 else 1 if visibility >= 0.4 else 2,
+        occluded=0 if hidden <= 0.2 else 1 if hidden <= 0.6 else 2,
         alpha=float((alpha + np.pi) % (2 * np.pi) - np.pi),
         box=rectangle,
         size=box.size,
         bottom=bottom,
         rotation_y=rotation_y,
-        labelled=box.num_points != 0 and visibility >= 0.1,
+        labelled=box.num_points != 0 and hidden <= 0.9,
     )
 
 

@@ -24,24 +24,26 @@ class Marking(IntEnum):
 
 
 def street_coordinates(street: Street, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`(N,)` metres along and to the left of the street's centre line of `(N, 2)` world points.
+    """`(N,)` metres along and to the left of the street's centre line of `(N, 2)` world points, good to a centimetre.
 
-    The nearest point of the line is found by following its heading: a few steps of Newton's method from a coarse grid.
+    From the nearest of the line's points every 2 m, found once for each cell of 4 m, a few steps lead to the foot of
+    the perpendicular.
     """
-    grid = np.arange(street.start, street.end + 4.0, 4.0)
-    line = street.to_world(grid, np.zeros_like(grid))[:, :2]
-    s = np.empty(len(xy))
-    for first in range(0, len(xy), 65536):
-        part = xy[first : first + 65536]
-        far = (part**2).sum(1)[:, None] - 2 * part @ line.T + (line**2).sum(1)
-        s[first : first + 65536] = grid[far.argmin(1)]
+    grid = np.arange(street.start - 150.0, street.end + 150.0, 0.5)
+    foot = street.to_world(grid, np.zeros_like(grid))[:, :2]
+    left = street.to_world(grid, np.ones_like(grid))[:, :2] - foot
+    column, row = np.floor(xy / 4).astype(np.int64).T
+    cells, cell = np.unique(column * 65536 + row + 32768, return_inverse=True)
+    centers = np.stack([cells // 65536, cells % 65536 - 32768], 1) * 4 + 2.0
+    line = foot[::4]
+    far = (centers**2).sum(1)[:, None] - 2 * centers @ line.T + (line**2).sum(1)
+    s = grid[::4][far.argmin(1)][cell]
     t = np.zeros_like(s)
     for _ in range(4):
-        foot, ahead = (street.to_world(s + step, np.zeros_like(s))[:, :2] for step in (-0.05, 0.05))
-        along = (ahead - foot) / np.linalg.norm(ahead - foot, axis=1, keepdims=True)
-        offset = xy - (foot + ahead) / 2
-        s = s + (offset * along).sum(1)
-        t = along[:, 0] * offset[:, 1] - along[:, 1] * offset[:, 0]
+        x, y, nx, ny = (np.interp(s, grid, values) for values in (*foot.T, *left.T))
+        dx, dy = xy[:, 0] - x, xy[:, 1] - y
+        t = nx * dx + ny * dy
+        s = s + ny * dx - nx * dy
     return s, t
 
 
