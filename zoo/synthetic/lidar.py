@@ -220,8 +220,10 @@ def _reflectance(scene: Scene, found: Returns, light: Light, hit: np.ndarray) ->
     rho[material == Material.TAILLIGHT] = 2.0
     rho[material == Material.SIGN] = 8.0
     flat = np.isin(material, _LEVEL)
-    if light.wet > 0:  # a film of water mirrors the beam away
-        rho = rho * np.where(flat, 1 - 0.85 * light.wet, 1 - 0.3 * light.wet)
+    if light.wet > 0:  # a film of water mirrors the slanting beam away, going in and coming out (Schlick)
+        through = (1 - 0.02 - 0.98 * (1 - found.cosine[hit]) ** 5) ** 2
+        film = (1 - 0.5 * light.wet) * (1 - light.wet + light.wet * through)
+        rho = rho * np.where(flat, film, 1 - 0.3 * light.wet)
     if light.snow > 0:
         rho = np.where(flat, rho * (1 - light.snow) + 0.8 * light.snow, rho)
     return rho, label
