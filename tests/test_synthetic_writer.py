@@ -11,11 +11,14 @@ import pytest
 from PIL import Image
 
 from zoo.cli import main
+from zoo.condition import Condition
 from zoo.data import acdc, cityscapes
-from zoo.synthetic import render_frame
+from zoo.synthetic import render_frame, render_scene
 
 pytest.importorskip("embreex", reason="the extra `synthetic` is not installed")
 
+NUSCENES = ["synthetic", "--layout", "nuscenes", "--size", "36x64", "--seed", "56", "--workers", "1", "--frames", "2"]
+NUSCENES += ["--scenes", "1", "--sweeps", "1", "--conditions", "rain", "--severity", "4"]
 COMMON = ["synthetic", "--size", "48x80", "--seed", "56", "--workers", "1"]
 
 
@@ -148,6 +151,72 @@ def test_resume_equals_an_uninterrupted_run(acdc_folder: Path, tmp_path: Path):
     assert (out / kept).stat().st_mtime_ns == before[kept]  # what was there is not rendered again
 
 
+@pytest.fixture(scope="module")
+def nuscenes_folder(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("nuscenes") / "data"
+    assert main([*NUSCENES, "--out", str(out)]) == 0
+    return out
+
+
+def test_nuscenes_command(nuscenes_folder: Path):
+    tables = {path.stem: json.loads(path.read_text()) for path in (nuscenes_folder / "v1.0-trainval").iterdir()}
+    assert len(tables) == 14  # 13 and lidarseg
+    # Two keyframes of six cameras, a lidar and one of its turns before, half a second apart.
+    assert len(tables["sample_data"]) == 16
+    first, second = (row["timestamp"] for row in tables["sample"])
+    assert second - first == 500_000
+    assert "rain" in tables["scene"][0]["description"]
+    with Image.open(nuscenes_folder / next(row["filename"] for row in tables["sample_data"] if row["width"])) as image:
+        assert image.size == (64, 36)
+    # What the frames hold, in another way: the rendered scan, turned by hand.
+    newest = next(
+        iter(render_scene(56, 1, size=(36, 64), rig="nuscenes", conditions=(Condition.parse("rain", 4),), sweeps=0))
+    )
+    points = newest.lidars["LIDAR_TOP"][0].points
+    (scan,) = [
+        row for row in tables["sample_data"] if row["timestamp"] == first and row["filename"].endswith("pcd.bin")
+    ]
+    written = np.fromfile(nuscenes_folder / scan["filename"], np.float32).reshape(-1, 5)
+    np.testing.assert_array_equal(written[:, :2], np.stack([-points[:, 1], points[:, 0]], 1))
+    stated = {box.num_points for box in newest.boxes or () if box.num_points}
+    assert stated
+    assert {row["num_lidar_pts"] for row in tables["sample_annotation"]} >= stated
+
+
+def test_resume_with_tables_equals_an_uninterrupted_run(nuscenes_folder: Path, tmp_path: Path):
+    whole = content(nuscenes_folder)
+    out = tmp_path / "data"
+    shutil.copytree(nuscenes_folder, out)
+    # As if it had ended within the second frame: its record and a file are not there yet, nor are the tables.
+    shutil.rmtree(out / "v1.0-trainval")
+    (out / ".synthetic/000000_000001.json").unlink()
+    last = max((out / "samples/CAM_BACK").iterdir())
+    last.unlink()
+    kept = min((out / "samples/CAM_BACK").iterdir())
+    before = kept.stat().st_mtime_ns
+    assert main([*NUSCENES, "--out", str(out), "--resume"]) == 0
+    assert content(out) == whole
+    assert kept.stat().st_mtime_ns == before
+    assert last.is_file()
+
+
+@pytest.mark.parametrize(
+    ("layout", "folders"),
+    [
+        ("kitti", {"ImageSets", "training"}),
+        ("semantickitti", {"sequences"}),
+        ("a2d2", {"camera_lidar_semantic_bboxes"}),
+    ],
+)
+def test_other_layouts_with_lidar(layout: str, folders: set[str], tmp_path: Path):
+    out = tmp_path / "data"
+    assert main(["synthetic", "--layout", layout, "--frames", "1", "--size", "24x48", "--out", str(out)]) == 0
+    assert {path.name for path in out.iterdir() if path.is_dir()} == {".synthetic", *folders}
+    told = json.loads((out / ".synthetic/000000_000000.json").read_text())["files"]
+    assert told
+    assert all((out / path).stat().st_size for path in told)
+
+
 def test_resume_refuses_other_settings_and_other_folders(acdc_folder: Path, tmp_path: Path, capsys):
     command = [*COMMON, "--layout", "acdc", "--frames", "6", "--scenes", "1", "--severity", "5", "--resume"]
     assert main([*command, "--out", str(acdc_folder)]) == 2
@@ -173,6 +242,13 @@ def test_resume_refuses_other_settings_and_other_folders(acdc_folder: Path, tmp_
         (["--layout", "cityscapes", "--frames", "1", "--conditions", "frog"], "closest: fog"),
         (["--layout", "acdc", "--frames", "1", "--split", "vall"], "unknown split 'vall'; closest: val"),
         (["--layout", "acdc", "--frames", "1", "--seed", "-1"], "seeds are 0 or larger"),
+        (["--layout", "kitti", "--frames", "1", "--rig", "kiti"], "unknown rig 'kiti'; closest: kitti"),
+        (["--layout", "kitti", "--frames", "1", "--rig", "waymo"], "rig 'waymo' has no sensor image_2"),
+        (["--layout", "kitti", "--frames", "1", "--sweeps", "2"], "layout kitti has no turns between frames"),
+        (["--layout", "nuscenes", "--frames", "1", "--sweeps", "10"], "--sweeps 10 is outside 0 to 9"),
+        (["--layout", "nuscenes", "--frames", "151", "--scenes", "151"], "split val of nuscenes has names for 150"),
+        (["--layout", "nuscenes", "--frames", "500", "--scenes", "1"], "fewer frames of more places"),
+        (["--layout", "nuscenes", "--frames", "1", "--size", "2x2"], "size 2x2 cannot be rendered"),
     ],
 )
 def test_bad_input(words: list[str], message: str, tmp_path: Path, capsys):

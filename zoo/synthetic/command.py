@@ -288,8 +288,8 @@ def _record_path(plan: _Plan, place: Place) -> Path:
 def _read_record(plan: _Plan, place: Place) -> dict | None:
     """The frame's files and what the lists need of it, or `None` if it was not finished."""
     try:
-        return json.loads(_record_path(plan, place).read_text("utf-8"))
-    except (OSError, ValueError):
+        return dict(json.loads(_record_path(plan, place).read_text("utf-8")))
+    except (OSError, ValueError, TypeError):
         return None
 
 

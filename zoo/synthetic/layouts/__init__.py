@@ -62,7 +62,8 @@ class Layout(Protocol):
     """(height, width) of the real data set's images."""
 
     def files(self, frame: Frame | None, place: Place) -> Files:
-        """Every file that belongs to one frame. With `frame` None the paths alone are meant."""
+        """Every file that belongs to one frame. With `frame` None the paths alone are meant, as far as it takes no
+        frame to know them."""
 
     def record(self, frame: Frame, place: Place) -> Record:
         """What `closing_files` needs of this frame; the same from one run to the next."""

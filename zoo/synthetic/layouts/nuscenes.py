@@ -15,6 +15,7 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -26,7 +27,6 @@ from zoo.frame import Box3D, CameraFrame, Frame, Sweep
 from zoo.synthetic.describe import describe
 from zoo.synthetic.layouts import Files, Place, Record, png
 from zoo.synthetic.mesh import Label
-from zoo.synthetic.scene import Scene
 
 __all__ = [
     "CATEGORIES",
@@ -197,17 +197,17 @@ def files(frame: Frame | None, place: Place) -> Files:
     """
     out: Files = {}
     if place.number == 0:
-        out[_map_file(place)] = lambda: _map(describe(place.seed))
+        out[_map_file(place)] = partial(_map, place)
     if frame is None:
         return out
     _check(frame)
     for channel, camera in frame.cameras.items():
-        out[_filename(place, channel, _time(place, camera, frame), True)] = lambda camera=camera: _jpeg(camera.image)
+        out[_filename(place, channel, _time(place, camera, frame), True)] = partial(_jpeg, camera)
     for sweep, key in _sweeps(frame):
         name = _filename(place, _LIDAR, _time(place, sweep, frame), key)
-        out[name] = lambda sweep=sweep: scan(sweep).tobytes()
+        out[name] = partial(_scan, sweep)
         if key and place.split != "test":
-            out[_lidarseg_file(place.split, name)] = lambda sweep=sweep: _lidarseg(sweep, frame).tobytes()
+            out[_lidarseg_file(place.split, name)] = partial(_lidarseg, sweep, frame)
     return out
 
 
@@ -234,19 +234,11 @@ def record(frame: Frame, place: Place) -> Record:
     }
 
 
-def scan(sweep: Sweep) -> np.ndarray:
-    """`(N, 5)` float32: x right, y forward, z up in metres, intensity 0 to 255, ring."""
-    points = sweep.points
-    column = {name: points[:, k] for k, name in enumerate(sweep.channels)}
-    intensity = np.clip(column["intensity"] * 255, 0, 255)
-    return np.stack([-column["y"], column["x"], column["z"], intensity, column["ring"]], 1).astype("<f4")
-
-
 def closing_files(records: Sequence[tuple[Place, Record]]) -> Files:
     """The 13 tables, and with labels lidarseg.json."""
     tables = _tables(records)
     folder = version(records[0][0].split)
-    return {f"{folder}/{name}.json": lambda rows=rows: _json(rows) for name, rows in tables.items()}
+    return {f"{folder}/{name}.json": partial(_json, rows) for name, rows in tables.items()}
 
 
 def _check(frame: Frame) -> None:
@@ -305,13 +297,21 @@ def _json(rows: list[dict]) -> bytes:
     return (json.dumps(rows, indent=0) + "\n").encode()
 
 
-def _jpeg(image: np.ndarray) -> bytes:
+def _jpeg(camera: CameraFrame) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=95)
+    Image.fromarray(camera.image).save(buffer, "JPEG", quality=95)
     return buffer.getvalue()
 
 
-def _lidarseg(sweep: Sweep, frame: Frame) -> np.ndarray:
+def _scan(sweep: Sweep) -> bytes:
+    """`(N, 5)` float32: x right, y forward, z up in metres, intensity 0 to 255, ring."""
+    points = sweep.points
+    column = {name: points[:, k] for k, name in enumerate(sweep.channels)}
+    intensity = np.clip(column["intensity"] * 255, 0, 255)
+    return np.stack([-column["y"], column["x"], column["z"], intensity, column["ring"]], 1).astype("<f4").tobytes()
+
+
+def _lidarseg(sweep: Sweep, frame: Frame) -> bytes:
     """`(N,)` uint8 indices of `CATEGORIES`; points of an object take the category of its box."""
     labels = sweep.labels
     assert labels is not None
@@ -325,14 +325,15 @@ def _lidarseg(sweep: Sweep, frame: Frame) -> np.ndarray:
         for box in frame.boxes or ():
             if box.kind in _CATEGORY_OF_KIND:
                 out[sweep.instances == box.track] = CATEGORIES.index(_CATEGORY_OF_KIND[box.kind])
-    return out
+    return out.tobytes()
 
 
-def _map(scene: Scene) -> bytes:
+def _map(place: Place) -> bytes:
     """Greyscale PNG seen from above, north up: 255 on streets and pavements, their rounded corners left out."""
     side = round(_MAP_SIDE_M / _MAP_RESOLUTION_M)
     image = Image.new("L", (side, side))
     draw = ImageDraw.Draw(image)
+    scene = describe(place.seed)
     street = scene.street
 
     def band(s0: float, s1: float, t0: float, t1: float) -> None:
