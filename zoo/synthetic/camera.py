@@ -57,14 +57,11 @@ def _blur(image: np.ndarray, sigma: float) -> np.ndarray:
         pad = [(0, 0)] * image.ndim
         pad[axis] = (radius, radius)
         padded = np.pad(image, pad, mode="edge")
-        total, one = None, np.empty_like(image)
+        total, one = np.zeros_like(image), np.empty_like(image)
         for k, weight in enumerate(kernel):
             part = [slice(None)] * image.ndim
             part[axis] = slice(k, k + image.shape[axis])
-            if total is None:
-                total = weight * padded[tuple(part)]
-            else:
-                total += np.multiply(padded[tuple(part)], weight, out=one)
+            total += np.multiply(padded[tuple(part)], weight, out=one)
         image = total
     return image
 

@@ -159,7 +159,8 @@ def _surface(scene: Scene, caster: Caster, uv, face, material, label, point, foo
     """
     values, starts = np.unique(material, return_index=True)
     albedo = caster.color.take(face, axis=0)
-    gloss, glow = np.zeros(len(face), np.float32), None
+    gloss = np.zeros(len(face), np.float32)
+    glow: np.ndarray | None = None
     if (light.lit or light.lamp or light.headlamp) or Material.SIGNAL in values:
         glow = np.zeros((len(face), 3), np.float32)
     for value, start, stop in zip(values.tolist(), starts, [*starts[1:], len(face)]):

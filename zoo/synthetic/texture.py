@@ -418,7 +418,7 @@ def window_albedo(color: np.ndarray, uv: np.ndarray, shop: bool) -> tuple[np.nda
     across, up = np.ascontiguousarray(cell[:, 0]), np.ascontiguousarray(cell[:, 1])
     a, b = hash01(across, up), hash01(up, across + 7)
     if shop:
-        columns = rows = np.float32(1)
+        columns, rows = np.ones_like(a), np.ones_like(a)
     else:
         columns = 1 + (a >= 0.35).astype(np.float32) + (a >= 0.8)
         rows = 1 + (b >= 0.5).astype(np.float32)
