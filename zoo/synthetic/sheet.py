@@ -1,6 +1,7 @@
 """A contact sheet to look at: `python -m zoo.synthetic.sheet --out sheet.png`.
 
-One row per place: the clear frame, its labels, its depth (near is bright), then dusk, night, fog, rain and snow.
+One row per place: the clear frame, its labels, its depth (near is bright), then dusk, night, fog, rain and snow. Below,
+what the sensors of a rig see at the first place, as `sensor_sheet` shows it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from zoo.errors import InputError
 from zoo.files import atomic_file
 from zoo.synthetic.describe import describe
 from zoo.synthetic.render import World, check_size, render_world, stops
+from zoo.synthetic.sensor_sheet import sensor_sheet
 
 __all__ = ["contact_sheet"]
 
@@ -51,6 +53,12 @@ def _row(seed: int, size: tuple[int, int], severity: int) -> np.ndarray:
     return np.concatenate(tiles, 1)
 
 
+def _below(above: np.ndarray, sheet: np.ndarray) -> np.ndarray:
+    """Both, the narrower one with black at its right."""
+    width = max(above.shape[1], sheet.shape[1])
+    return np.concatenate([np.pad(part, ((0, 0), (0, width - part.shape[1]), (0, 0))) for part in (above, sheet)])
+
+
 @dataclass(frozen=True)
 class Arguments:
     """Renders a contact sheet of the synthetic street world."""
@@ -65,6 +73,8 @@ class Arguments:
     """Height and width of one tile."""
     severity: int = 3
     """Severity of the adverse conditions, 1 to 5."""
+    rig: str = "nuscenes"
+    """Rig whose cameras, lidars and boxes are shown below; an empty name leaves them away."""
 
 
 if __name__ == "__main__":
@@ -72,5 +82,7 @@ if __name__ == "__main__":
 
     arguments = tyro.cli(Arguments)
     sheet = contact_sheet(range(arguments.seed, arguments.seed + arguments.places), arguments.size, arguments.severity)
+    if arguments.rig:
+        sheet = _below(sheet, sensor_sheet(arguments.seed, arguments.rig, arguments.size, arguments.severity))
     with atomic_file(arguments.out) as handle:
         Image.fromarray(sheet).save(handle, "PNG")
