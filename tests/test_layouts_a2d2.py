@@ -308,7 +308,9 @@ def test_paint_on_the_road_has_its_colors() -> None:
     row, column = np.mgrid[:96, :48]
     along, left = 5 - (47.5 - row) / 8, (23.5 - column) / 8  # metres before the crossing, metres left of the middle
     assert set(names[(along > 0.8) & (along < 3.4) & (np.abs(left) < 2.5)]) == {"Zebra crossing", "RD normal street"}
-    assert set(names[(along > 6) & (np.abs(np.abs(left) - 0.12) < 0.07)]) == {"Solid line"}
+    line = names[(along > 6) & (np.abs(np.abs(left) - 0.12) < 0.07)]
+    assert set(line) <= {"Solid line", "RD normal street"}
+    assert (line == "Solid line").mean() > 0.7  # some of it is worn off
     assert set(names[(along > 6) & (np.abs(left) > 0.5) & (np.abs(left) < 2)]) == {"RD normal street"}
 
 
