@@ -69,7 +69,9 @@ def markings_at(scene: Scene, points: np.ndarray) -> np.ndarray:
     to_lane = np.abs(beside / wide - np.round(beside / wide)) * wide
     lane = (to_lane < 0.15) & (np.round(beside / wide) < max((street.lanes + 1) // 2, 1))
     middle = (beside < 0.3) & (street.lanes > 1)
-    edge = (np.abs(beside - outer) < 0.7) | (np.abs(beside - (outer - 1.5)) < 0.15)
+    edge = np.abs(beside - outer) < 0.7
+    if street.cycle_lane:
+        edge |= np.abs(beside - (outer - 1.5)) < 0.15
     out[painted] = Marking.OTHER
     out[painted & edge] = Marking.SOLID
     dashed_middle = middle & (street.markings != 2)
