@@ -274,10 +274,14 @@ def test_fog_thins_returns_as_beer_and_lambert_say():
 
 def test_wet_road_gives_less_back(worlds: dict[int, World]):
     dry, wet = (sweep_of(worlds[38], c) for c in (CLEAR, Condition(weather="rain", severity=5)))
-    share = [(s.materials == Material.ASPHALT).sum() for s in (dry, wet)]
-    assert share[1] < 0.9 * share[0]
-    bright = [s.points[s.materials == Material.ASPHALT, 3].mean() for s in (dry, wet)]
-    assert bright[1] < 0.6 * bright[0]
+    road = [s.points[s.materials == Material.ASPHALT] for s in (dry, wet)]
+    far = [(np.linalg.norm(points[:, :3], axis=1) > 18).sum() for points in road]
+    assert far[0] > 50
+    assert far[1] < 0.6 * far[0]
+    # The lowest beam meets the road at cos = sin 20 degrees = 0.34; through the film and back (1 - F) ** 2 = 0.74, and
+    # wet pores halve what is left.
+    bright = [points[points[:, 4] == 0, 3] for points in road]
+    assert 0.3 < bright[1].mean() / bright[0].mean() < 0.45
 
 
 # --- camera and lidar see one world ---
@@ -329,7 +333,7 @@ def test_points_meet_the_cameras_label_and_depth(frozen_worlds: dict[int, World]
     design = np.array([[1, dx, dy] for dy, dx in near], float)
     plane = np.linalg.pinv(design) @ inverse
     whole = (lab == lab[4]).all(0)
-    flat = whole & (np.abs(design @ plane - inverse) * z**2 < 0.05).all(0)
+    flat = whole & (inverse > 0).all(0) & (np.abs(design @ plane - inverse) * z**2 < 0.05).all(0)
     same = view.labels[y, x] == labels
     assert whole.mean() > 0.6
     assert flat.mean() > 0.4

@@ -39,7 +39,7 @@ from zoo.synthetic.rigs import RigLidar
 from zoo.synthetic.scene import Scene
 from zoo.synthetic.texture import ground_albedo, road_albedo
 
-__all__ = ["CHANNELS", "Returns", "cast_turn", "sweep_at"]
+__all__ = ["CHANNELS", "Movers", "Returns", "beam_directions", "cast_turn", "firing_times", "sweep_at"]
 
 CHANNELS = ("x", "y", "z", "intensity", "ring", "time_s")
 _WEAKEST = 0.02  # reflectance that is just detected at the greatest range
@@ -143,7 +143,7 @@ def cast_turn(
     rotation, origin = poses[:, :3, :3], poses[:, :3, 3]
     local = beam_directions(lidar)
     columns, beams = local.shape[:2]
-    toward = np.einsum("cij,cbj->cbi", rotation, local)
+    toward = local @ rotation.transpose(0, 2, 1)
     found = _empty(columns * beams)
     start = np.broadcast_to(origin[:, None], toward.shape)
     _keep_nearest(found, static, slice(None), start.reshape(-1, 3), toward.reshape(-1, 3))
@@ -266,50 +266,61 @@ def sweep_at(
     hit = np.nonzero((range_m >= lidar.min_range_m) & (range_m <= lidar.max_range_m))[0]
     rho, hit_label = _reflectance(scene, found, light, hit)
     label[hit] = hit_label
-    far = range_m[hit]
-    clear = rho * found.cosine[hit] * np.exp(-2 * light.extinction * far)
-    strength = np.zeros(count)
-    strength[hit] = clear / far**2 / weakest * np.minimum(1, (far / _NEAR) ** 2) * np.exp(0.3 * gain[hit])
+    far, cosine = range_m[hit], found.cosine[hit]
+    through = np.exp(-2 * light.extinction * far)
+    strength, intensity = np.zeros(count), np.zeros(count)
+    strength[hit] = rho * cosine * through / np.maximum(far, _NEAR) ** 2 / weakest * np.exp(0.3 * gain[hit])
+    intensity[hit] = np.where(rho > 1, 0.6 + 0.4 * cosine, rho * cosine) * through / (1 + (far / 120) ** 2)
     pane = hit[np.isin(found.material[hit], _PANES)]
     strength[pane[lost[pane] < 0.8 * (1 - found.cosine[pane] ** 8)]] = 0  # glass mirrors most of the beam away
     strength[hit[lost[hit] > 1 - lidar.dropout]] = 0
-    intensity = np.zeros(count)
-    intensity[hit] = clear / rho.clip(1e-6) * np.where(rho > 1, 0.9 + 0.1 * found.cosine[hit], rho)
-    intensity[hit] = np.where(
-        rho > 1, np.maximum(intensity[hit], 0.6 * np.exp(-2 * light.extinction * far)), intensity[hit]
-    )
-    intensity[hit] /= 1 + (far / 120) ** 2
-    seen = strength >= 1
-    in_air = _in_air(light, range_m, strength, np.where(seen, strength, 0), drop, where, cloud, weakest, intensity)
-    kept = np.nonzero((seen | in_air) & (range_m >= lidar.min_range_m))[0]
+    strength[strength < 1] = 0
+    at, shine = _in_air(light, strength, weakest, drop, where, cloud)
+    in_air = (at >= lidar.min_range_m) & (at < range_m)
+    range_m[in_air], intensity[in_air] = at[in_air], shine[in_air]
     for values, nothing in ((label, Label.NONE), (found.material, 255), (found.instance, -1)):
         values[in_air] = nothing
+    kept = np.nonzero((strength > 0) | in_air)[0]
     return _sweep(lidar, found, poses, range_m, intensity, kept, noise, spread, end_us, tracks)
 
 
-def _in_air(light, range_m, strength, surface, drop, where, cloud, weakest, intensity) -> np.ndarray:
-    """`(P,)` bool: rays whose strongest return is fog, a drop or a flake; writes their range and intensity."""
-    fog = light.extinction > 4e-3 and not (light.rain_mm_h or light.snow_mm_h)
-    if fog:
-        # Density of light that comes back: exp(-2 a r) / r ** 2, falling fast; the smallest of many is near 1.5 m.
-        at = 1.5 / (1 - where * (1 - 1.5 / _NEAR))
-        power = (
-            0.013 * light.extinction * np.exp(-2 * light.extinction * at + cloud) / at**2 * (at / _NEAR) ** 2 / weakest
-        )
-        won = (power >= 1) & (power > surface) & (at < range_m)
-        shine = np.minimum(0.05 + 0.6 * light.extinction * np.exp(0.5 * cloud), 0.3)
-    elif light.rain_mm_h or light.snow_mm_h:
+def _in_air(
+    light: Light, surface: np.ndarray, weakest: float, drop: np.ndarray, where: np.ndarray, cloud: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """`(P,)` range (0: none) and `(P,)` intensity of fog, drops and flakes that are stronger than the surface behind.
+
+    Args:
+        light: The air.
+        surface: `(P,)` strength of the surface's return, 0 where it is not found.
+        weakest: Power that is just found.
+        drop, where: `(P,)` uniform in [0, 1).
+        cloud: `(P,)` normal.
+    """
+    if light.rain_mm_h or light.snow_mm_h:
         share = 0.0015 * light.rain_mm_h**0.63 if light.rain_mm_h else 0.02 * light.snow_mm_h**0.8
-        at = 1.0 + 14.0 * where**1.5
-        won = (drop < share) & (at < range_m)
         shine = np.clip((0.03 if light.rain_mm_h else 0.15) * np.exp(0.6 * cloud), 0.005, 0.6)
-    else:
-        return np.zeros(len(range_m), bool)
-    range_m[won], intensity[won] = at[won], shine[won]
-    return won
+        return np.where(drop < share, 1.0 + 14.0 * where**1.5, 0.0), shine
+    if light.extinction < 4e-3:  # clear air
+        return np.zeros(len(surface)), np.zeros(len(surface))
+    at = 1.5 / (1 - where * (1 - 1.5 / _NEAR))  # 1.5 m to 20 m, as often as light comes back: 1 / range ** 2
+    power = 0.013 * light.extinction * np.exp(-2 * light.extinction * at + cloud) / _NEAR**2 / weakest
+    shine = np.minimum(0.05 + 0.6 * light.extinction * np.exp(0.5 * cloud), 0.3)
+    return np.where((power >= 1) & (power > surface), at, 0.0), shine
 
 
-def _sweep(lidar, found, poses, range_m, intensity, kept, noise, spread, end_us, tracks) -> Sweep:
+def _sweep(
+    lidar: RigLidar,
+    found: Returns,
+    poses: np.ndarray,
+    range_m: np.ndarray,
+    intensity: np.ndarray,
+    kept: np.ndarray,
+    noise: np.ndarray,
+    spread: np.ndarray,
+    end_us: int,
+    tracks: np.ndarray,
+) -> Sweep:
+    """The rays `kept`, with noise, in the sensor's frame at the end of the turn."""
     beams = len(lidar.elevations_deg)
     column, ring = kept // beams, kept % beams
     reach = range_m[kept] + lidar.range_noise_m * noise[kept]

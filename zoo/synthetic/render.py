@@ -189,7 +189,8 @@ def _picture(
     edges = _edges(shaded.label, hits, size)
     if extra and len(edges):  # more rays where one is not the mean of its pixel
         twice = np.tile(edges, extra)
-        jitter = (rng.uniform(-0.5, 0.5, (len(twice), 2)) * pixel).astype(np.float32)
+        sides = 1 / intrinsics[[0, 1], [0, 1]]  # of a pixel, at depth 1
+        jitter = (rng.uniform(-0.5, 0.5, (len(twice), 2)) * sides).astype(np.float32)
         more = directions.take(twice, axis=0) + jitter @ world_camera[:3, :2].T.astype(np.float32)
         again = caster.trace(np.broadcast_to(eye, more.shape), more, np.nonzero(near_boxes[twice])[0])
         part = shade(scene, caster, light, world.lamps, eye, more, again, opened.take(twice), pixel, rng, ego)
