@@ -204,7 +204,9 @@ def _world_points(sweep: Sweep) -> np.ndarray:
 def points_inside(box: Box3D, points: np.ndarray) -> np.ndarray:
     """`(N,)` bool: which of `(N, 3)` world points lie in the box, its faces included."""
     out = np.zeros(len(points), bool)
-    close = np.nonzero(np.abs(points[:, :2] - box.center[:2]).max(1) <= np.linalg.norm(box.size))[0]
+    reach = np.linalg.norm(box.size)
+    close = np.nonzero(np.abs(points[:, 0] - box.center[0]) <= reach)[0]
+    close = close[np.abs(points[close, 1] - box.center[1]) <= reach]
     c, s = np.cos(box.yaw), np.sin(box.yaw)
     turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]])
     local = (points[close] - box.center) @ turn
