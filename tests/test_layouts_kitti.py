@@ -14,6 +14,7 @@ from PIL import Image
 from zoo.errors import InputError
 from zoo.frame import Box3D, CameraFrame, Frame, Sweep
 from zoo.synthetic.layouts import Place, Record, kitti, semantickitti, street
+from zoo.synthetic.layouts.geometry import image_box
 
 REAL = Path(__file__).resolve().parents[1].parent / "shared" / "real"
 
@@ -635,6 +636,16 @@ def test_real_kitti() -> None:
         labels = read_labels((root / f"label_2/{number:06d}.txt").read_text())
         counts.append(check_labels(labels, rect, calib["P2"], 12.0))
     assert counts == [1, 3, 2, 6]
+    # How much of a box the image cuts off is a share of its image rectangle, as our labels have it.
+    calib, _, _ = read_frame(root, 8, "velodyne_reduced")
+    height, width = np.array(Image.open(root / "image_2/000008.png")).shape[:2]
+    cut = [label for label in read_labels((root / "label_2/000008.txt").read_text()) if label.truncated > 0]
+    assert [label.truncated for label in cut] == [0.88, 0.34]
+    for label in cut:
+        camera_2 = label.corners() + [calib["P2"][0, 3] / calib["P2"][0, 0], 0, 0]
+        on_image = image_box(camera_2, calib["P2"][:, :3], (height, width))
+        assert on_image is not None
+        assert on_image[1] == pytest.approx(label.truncated, abs=0.03)
     # Our calibration files have the same lines in the same format.
     ours = text_of(kitti.files(hand_frame(np.zeros((1, 3))), place()), "training/calib/000000.txt")
     real = (root / "calib/000000.txt").read_text()
