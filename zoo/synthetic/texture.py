@@ -242,16 +242,21 @@ def _crossing(half_width: float, crossing: Crossing, boxed: bool, s, t, foot, in
             band = np.nonzero((d > 0.6) & (d < 3.6) & inner)[0]
             across = 0.25 - np.abs(_part(t.take(band)) - 0.5)
             paint[band] = np.clip(across / np.maximum(side_foot.take(band), 0.01) + 0.5, 0, 1)
+            kind[band] = 0  # white, whatever the lines along the street are
         elif crossing.signals:
             for g in (1.0, 3.6):
-                paint = np.maximum(paint, _line(d - g, 0.1, foot) * inner)
+                line = _line(d - g, 0.1, foot) * inner
+                kind[line > paint] = 0
+                paint = np.maximum(paint, line)
         if crossing.signals or crossing.zebra:
-            paint[(d > 4.2) & (d < 4.6) & inner & ((t * sign) < 0)] = 0.9
+            stop = (d > 4.2) & (d < 4.6) & inner & ((t * sign) < 0)
+            paint[stop], kind[stop] = 0.9, 0
     inside = (s > crossing.start) & (s < crossing.end)
     for side in (-1, 1):
         if crossing.side in (0, side):
             give = (np.abs(t - side * (half_width + 1.0)) < 0.15) & inside
-            paint[give & (_part(s) < 0.6)] = 0.9
+            give &= _part(s) < 0.6
+            paint[give], kind[give] = 0.9, 0
     if boxed:  # a yellow box
         box = inside & inner
         kind[box] = 1
