@@ -118,6 +118,7 @@ def test_moving_by_the_coarsest_cell_changes_nothing():
 
 def test_encoder_alone():
     torch.manual_seed(0)
+    assert MinkUNet(**VARIANTS["minkunet34-w32"], decoder=False).out_channels == (256,)
     model = MinkUNet(**{**SMALL, "decoder": False}).eval()
     assert (model.out_channels, model.strides) == ((64,), (16,))
     points, batch_index = sweep()
@@ -280,6 +281,11 @@ def test_upstream_checkpoints_load(rename, upstream, stem, examples):
     [
         (lambda: MinkUNet(layers=(2, 2)), "eight counts"),
         (lambda: MinkUNet(width=0), "width 0"),
+        (lambda: MinkUNet(width=8.5), "width 8.5"),
+        (lambda: MinkUNet(layers=(1.5,) * 8), "eight counts"),
+        (lambda: MinkUNet(in_columns=()), "give at least one"),
+        (lambda: MinkUNet(in_columns=(-1,)), "counted from 0"),
+        (lambda: MinkUNet(reduce="median"), "unknown reduction 'median'"),
         (lambda: MinkUNet(stem_convolutions=3), "neither 1 nor 2"),
         (lambda: MinkUNet(grid="cylindrical"), "three sizes"),
         (lambda: MinkUNet(voxel_size=-0.1), "voxel size"),

@@ -567,10 +567,26 @@ def small() -> SparseTensor:
         (lambda: sparse_tensor(torch.ones(1, 1), torch.zeros(1, 3).long(), reduce="meen"), "closest: mean"),
         (lambda: SparseConv3d(1, 1, 2), "even kernel has no centre"),
         (lambda: small().context.kernel_map(1, 4), "even kernel has no centre"),
-        (lambda: NumpyMapContext(np.zeros(0, int)).kernel_map(1, 2), "even kernel has no centre"),
+        (lambda: NumpyMapContext(np.zeros(0, np.int64)).kernel_map(1, 2), "even kernel has no centre"),
         (lambda: SparseConv3d(1, 1, 3, dilation=256), "reaches 256 cells"),
         (lambda: SparseConv3d(1, 1, 0), "kernel size 0 is not one integer or three"),
         (lambda: SparseConv3d(1, 1, (3, 3)), "kernel size"),
+        (lambda: SparseConv3d(1, 1, 3.0), "kernel size 3.0 is not one integer or three"),
+        (lambda: SparseConv3d(1, 1, None), "kernel size None is not one integer or three"),
+        (lambda: SparseConv3d(1, 1, "333"), "kernel size '333' is not one integer or three"),
+        (lambda: SparseConv3d(1, 1, (3, 3, float("nan"))), "is not one integer or three"),
+        (lambda: SparseConv3d(0, 4), "in_channels 0 is no positive integer"),
+        (lambda: SparseConv3d(4, -1), "out_channels -1 is no positive integer"),
+        (lambda: SparsePool3d(2, stride=257), "stride 257 is larger than 256"),
+        (lambda: NumpyMapContext(np.zeros(0, np.int64)).kernel_map(1, 3, 300), "stride 300 is larger than 256"),
+        (lambda: MapContext(torch.tensor([5, 3]), 1), "not int64 in rising order"),
+        (lambda: MapContext(torch.tensor([3, 3]), 1), "not int64 in rising order"),
+        (lambda: MapContext(torch.tensor([3.0, 5.0]), 1), "float32 are not int64"),
+        (lambda: NumpyMapContext(np.array([5, 3])), "not int64 in rising order"),
+        (lambda: MapContext(pack(torch.zeros(1, 3).long(), torch.tensor([4])), 4), "batch size 4 is too small"),
+        (lambda: sparse_tensor(torch.ones(0, 1), torch.zeros(0, 3).long(), batch_size=-1), "batch size -1"),
+        (lambda: (lambda x: x + x.with_features(torch.ones(3, 1)))(small()), "2 and 1 channels do not match"),
+        (lambda: cat([]), "no tensors were given"),
         (lambda: SparseConv3d(3, 1)(small()), "takes 3 channels, but the features have 2"),
         (lambda: SparseConv3d(3, 1, 1)(small()), "takes 3 channels, but the features have 2"),
         (lambda: SparseConv3d(2, 1, 2, stride=2, transposed=True)(small()), "no strided twin"),
@@ -601,7 +617,60 @@ def test_bad_input(call, message):
         call()
 
 
-def test_fused_block_refuses_another_inputs_residual():
-    block = ConvBlock(SparseConv3d(2, 2, bias=False)).eval()
-    with torch.no_grad(), pytest.raises(InputError, match="different inputs"):
-        block(small(), small())
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("fused", [True, False])
+def test_block_refuses_a_residual_that_does_not_fit(kernel, fused):
+    block = ConvBlock(SparseConv3d(2, 2, kernel, bias=False)).eval()
+    x = small()
+    longer, _ = sparse_tensor(torch.ones(4, 2), torch.arange(12).reshape(4, 3))
+    with torch.set_grad_enabled(not fused):
+        for other in (small(), longer):
+            with pytest.raises(InputError, match="different inputs"):
+                block(x, other)
+        with pytest.raises(InputError, match="cells at stride"):
+            block(x, SparsePool3d()(x))
+        with pytest.raises(InputError, match="2 and 1 channels do not match"):
+            block(x, x.with_features(torch.ones(3, 1)))
+
+
+def test_a_norm_in_training_mode_is_not_fused():
+    """Statistics that are taken anew without gradients: only the norms are in training mode."""
+    features, cells, batch_index = cloud()
+    x, _ = sparse_tensor(features, cells, batch_index)
+    block = ConvBlock(SparseConv3d(3, 4, bias=False), relu=False).double().eval()
+    block.norm.train()
+    with torch.no_grad():
+        out = block(x).features
+        sums = block.conv(x).features
+    assert out.mean(0).abs().max() < 1e-12
+    # Momentum 0.1 on statistics that start at 0.
+    assert_near(block.norm.running_mean, 0.1 * sums.mean(0), torch.float64)
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_fused_block_takes_features_of_another_precision(kernel):
+    features, cells, batch_index = cloud()
+    x, _ = sparse_tensor(features, cells, batch_index)
+    block = ConvBlock(SparseConv3d(3, 4, kernel, bias=False)).eval()
+    with torch.no_grad():
+        out = block(x).features
+        expected = block(x.with_features(x.features.float())).features
+    assert out.dtype == torch.float64
+    assert_near(out, expected, torch.float32)
+
+
+def test_strides_as_large_as_allowed_have_no_false_neighbours():
+    """The lowest cell of a coarse one may lie below the key's range: it must not meet a cell of the next column."""
+    low, high = -CELL_LIMIT, CELL_LIMIT - 1
+    cells = torch.tensor([[0, 0, low], [0, -1, high], [0, -1, high - 1], [0, low, 5], [-1, high, 5], [low, low, low]])
+    keys = torch.unique(pack(cells, torch.zeros(6).long()))
+    for kernel, dilation in ((3, 1), (5, 127), (2, 255)):
+        ours = MapContext(keys, 1).kernel_map(1, kernel, 256, dilation)
+        cell = torch.repeat_interleave(torch.arange(len(ours.counts)), torch.tensor(ours.counts))
+        pairs = list(zip(cell.tolist(), ours.out_index.tolist(), ours.in_index.tolist()))
+        coordinates, samples = unpack(keys)
+        assert pairs == pairs_by_hand(coordinates, samples, triple(kernel), triple(256), triple(dilation))
+
+
+def test_sizes_may_be_numpy_integers():
+    assert SparseConv3d(1, 1, np.int64(3), stride=np.int32(2)).kernel_size == (3, 3, 3)

@@ -38,6 +38,12 @@ def test_cartesian_cells_by_hand():
     assert cartesian_cells(points, (0.5, 10.0, 0.25)).tolist() == [[0, 0, 0], [-1, -1, -1], [2, 9, 1]]
 
 
+def test_sizes_may_be_numpy_numbers():
+    points = np.array([[1.3, -0.2, 0.6]])
+    assert cartesian_cells(points, np.float32(0.5)).tolist() == [[2, -1, 1]]
+    assert cartesian_cells(points, np.array([0.5, 1.0, 0.25])).tolist() == [[2, -1, 2]]
+
+
 def test_cylindrical_cells_by_hand():
     # (3, 4): rho 5, phi 53.13 degrees. (-1, 0): 180 degrees. (0, -2): -90 degrees. The origin: rho 0, phi 0.
     points = np.array([[3.0, 4.0, 1.0], [-1.0, 0.0, -0.3], [0.0, -2.0, 0.0], [0.0, 0.0, 0.0]])
@@ -160,6 +166,11 @@ def test_quantisation_error_of_real_sweeps():
         (lambda: cartesian_cells(np.zeros((3, 2)), 0.1), r"not \(N, 3 or more\)"),
         (lambda: cartesian_cells(np.zeros((3, 3)), 0.0), "voxel size 0.0"),
         (lambda: cartesian_cells(np.zeros((3, 3)), (0.1, 0.1)), "voxel size"),
+        (lambda: cartesian_cells(np.zeros((3, 3)), "0.1"), "voxel size '0.1'"),
+        (lambda: cartesian_cells(np.zeros((3, 3)), None), "voxel size None"),
+        (lambda: cartesian_cells(np.zeros((3, 3)), (0.1, math.nan, 0.1)), "voxel size"),
+        (lambda: cells_of(np.zeros((3, 3)), np.float32(0.1), "cylindrical"), "three sizes"),
+        (lambda: quantisation_error(np.zeros(5), 0.1), r"not \(N, 3 or more\)"),
         (lambda: cells_of(np.zeros((3, 3)), 0.1, "cylindrical"), "three sizes"),
         (lambda: cells_of(np.zeros((3, 3)), 0.1, "cartesien"), "closest: cartesian"),
         (lambda: voxelise(np.zeros((3, 3)), 0.1, reduce="median"), "unknown reduction"),

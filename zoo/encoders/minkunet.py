@@ -122,10 +122,16 @@ class MinkUNet(nn.Module):
         backend: BackendName = "auto",
     ) -> None:
         super().__init__()
-        if len(layers) != 8 or min(layers) < 1:
+        if len(layers) != 8 or any(not isinstance(count, int) or count < 1 for count in layers):
             raise InputError(f"layers {layers} are not eight counts of at least 1: four stages down, four up")
-        if width < 1:
+        if not isinstance(width, int) or width < 1:
             raise InputError(f"width {width} is no positive number of channels")
+        if not in_columns or any(not isinstance(column, int) or column < 0 for column in in_columns):
+            raise InputError(
+                f"in_columns {in_columns} are not columns of the points, counted from 0; give at least one"
+            )
+        if reduce not in ("first", "mean"):
+            raise InputError(f"unknown reduction {reduce!r}; known: first, mean")
         if stem_convolutions not in (1, 2):
             raise InputError(f"stem_convolutions {stem_convolutions} is neither 1 nor 2")
         check_backend_name(backend)

@@ -11,7 +11,9 @@ SLidR (2022): 0.1 m, 1 degree, 0.1 m.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
@@ -52,10 +54,10 @@ def _namespace(points: Any) -> Any:
 
 
 def _size(size: float | tuple[float, float, float]) -> tuple[float, float, float]:
-    parts = (float(size),) * 3 if isinstance(size, int | float) else tuple(float(part) for part in size)
-    if len(parts) != 3 or not all(math.isfinite(part) and part > 0 for part in parts):
-        raise InputError(f"voxel size {size} is not one positive number or three")
-    return parts
+    parts = (size,) * 3 if isinstance(size, Real) else tuple(size) if isinstance(size, Iterable) else ()
+    if len(parts) != 3 or not all(isinstance(part, Real) and math.isfinite(part) and part > 0 for part in parts):
+        raise InputError(f"voxel size {size!r} is not one positive number or three")
+    return float(parts[0]), float(parts[1]), float(parts[2])
 
 
 def _check_points(points: Any) -> None:
@@ -123,7 +125,7 @@ def cells_of(points: Array, size: float | tuple[float, float, float], grid: Grid
         return cartesian_cells(points, size)
     if grid != "cylindrical":
         raise InputError(f"unknown grid {grid!r}; known: {', '.join(GRIDS)}{closest(grid, GRIDS)}")
-    if isinstance(size, int | float):
+    if isinstance(size, Real):
         raise InputError(f"cylindrical cells need three sizes (rho in metres, phi in degrees, z in metres), not {size}")
     return cylindrical_cells(points, size)
 
@@ -254,8 +256,9 @@ def quantisation_error(
     """
     if not len(points):
         raise InputError("the quantisation error of no points is not defined")
+    cells = cells_of(points, size, grid)
     xyz = points[:, :3].astype(np.float64)
-    error = np.linalg.norm(xyz - lower_corners(cells_of(points, size, grid), size, grid), axis=1)
+    error = np.linalg.norm(xyz - lower_corners(cells, size, grid), axis=1)
     distance = np.linalg.norm(xyz, axis=1)
     bins = []
     for near, far in zip(edges_m, (*edges_m[1:], math.inf)):

@@ -14,6 +14,7 @@ carries into the next field; at 5 cm this still spans 3.2 km.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 
 from zoo.errors import InputError
 
@@ -47,9 +48,10 @@ def as_triple(value: int | Sequence[int], name: str, smallest: int = 1) -> Tripl
     Raises:
         InputError: If it is not one or three integers, or one is smaller than `smallest`.
     """
-    parts = (value,) * 3 if isinstance(value, int) else tuple(value)
-    if len(parts) != 3 or any(isinstance(p, bool) or int(p) != p or p < smallest for p in parts):
-        raise InputError(f"{name} {value} is not one integer or three, each at least {smallest}")
+    parts = tuple(value) if isinstance(value, Sequence) else (value,) * 3
+    # NumPy's integers are integers as well; a bool, a float or a string is a mistake.
+    if len(parts) != 3 or any(isinstance(p, bool) or not isinstance(p, Integral) or p < smallest for p in parts):
+        raise InputError(f"{name} {value!r} is not one integer or three, each at least {smallest}")
     return int(parts[0]), int(parts[1]), int(parts[2])
 
 
@@ -78,9 +80,12 @@ def check_kernel(kernel_size: Triple, stride: Triple, dilation: Triple) -> None:
     """Refuses kernels that have no meaning here.
 
     Raises:
-        InputError: For an even kernel that keeps the voxels (it has no centre), or a kernel that reaches too far.
+        InputError: For an even kernel that keeps the voxels (it has no centre), a kernel that reaches too far, or a
+            stride so large that the lowest cell of a coarse one could leave its field of the key.
     """
     for size, step, spread in zip(kernel_size, stride, dilation, strict=True):
+        if step > REACH_LIMIT:
+            raise InputError(f"stride {step} is larger than {REACH_LIMIT}; use several layers one after the other")
         if size % 2 == 0 and step == 1 and max(stride) == 1:
             raise InputError(
                 f"kernel size {kernel_size} with stride 1 keeps the voxels, but an even kernel has no centre;"

@@ -43,7 +43,8 @@ class SparseConv3d(nn.Module):
         weight: `(K, in_channels, out_channels)`; kernel cells with z fastest (`zoo.sparse.keys.kernel_offsets`).
 
     Raises:
-        InputError: For an even kernel without stride, one that reaches too far, or an unknown backend.
+        InputError: For an even kernel without stride, one that reaches too far, a stride that is too large, no
+            channels, or an unknown backend.
     """
 
     def __init__(
@@ -59,6 +60,9 @@ class SparseConv3d(nn.Module):
         backend: BackendName = "auto",
     ) -> None:
         super().__init__()
+        for name, count in (("in_channels", in_channels), ("out_channels", out_channels)):
+            if not isinstance(count, int) or count < 1:
+                raise InputError(f"{name} {count!r} is no positive integer")
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size: Triple = as_triple(kernel_size, "kernel size")
         self.stride: Triple = as_triple(stride, "stride")
@@ -165,8 +169,13 @@ class ConvBlock(nn.Module):
         Args:
             x: Input.
             residual: Features on the output's cells, added before the ReLU.
+
+        Raises:
+            InputError: If the channels do not match, or the residual has other cells or channels than the output.
         """
-        if not self.training and not torch.is_grad_enabled() and not torch.is_autocast_enabled(x.features.device.type):
+        # The norm has a mode of its own: whoever freezes it, or lets it learn alone, sets it there.
+        plain = self.training or self.norm.training or torch.is_grad_enabled()
+        if not plain and not torch.is_autocast_enabled(x.features.device.type):
             backend = "reference" if self.conv.is_pointwise else pick_backend(self.conv.backend, x.features.device)
             if backend == "reference":
                 return self._evaluate(x, residual)
@@ -179,25 +188,37 @@ class ConvBlock(nn.Module):
         scale, shift = (value.detach() for value in self.norm.scale_and_shift())
         if self.conv.is_pointwise:
             check_channels(x, self.conv.weight)
-            out = torch.addmm(shift.to(x.features), x.features, self.conv.weight[0] * scale)
+            self._check_residual(x, x.stride, residual)
+            matrix = (self.conv.weight[0] * scale).to(x.features.dtype)
+            out = torch.addmm(shift.to(x.features.dtype), x.features, matrix)
             stride = x.stride
         else:
             kernel_map = self.conv.kernel_map(x)
             check_fit(x, self.conv.weight, kernel_map)
             stride = kernel_map.out_stride
+            self._check_residual(x, stride, residual)
             added = None if residual is None else residual.features
             work = work_dtype(x.features.dtype, x.features.device)
             finish = Finish(scale.to(work), shift.to(work), added, self.relu)
             out = convolve_reference(x.features, self.conv.weight, kernel_map, finish)
-        result = SparseTensor(out, x.context, stride)
-        if residual is not None:
-            result.check_same_cells(residual, "residual sum")
         if self.conv.is_pointwise:
             if residual is not None:
                 out += residual.features
             if self.relu:
                 out.clamp_(min=0)
-        return result
+        return SparseTensor(out, x.context, stride)
+
+    def _check_residual(self, x: SparseTensor, stride: Triple, residual: SparseTensor | None) -> None:
+        if residual is None:
+            return
+        if residual.context is not x.context:
+            raise InputError("residual sum: the two tensors belong to different inputs, so their rows do not match")
+        if residual.stride != stride:
+            raise InputError(f"residual sum: cells at stride {stride} and {residual.stride} do not match")
+        if residual.features.shape[1] != self.conv.out_channels:
+            raise InputError(
+                f"residual sum: {self.conv.out_channels} and {residual.features.shape[1]} channels do not match"
+            )
 
 
 class SparsePool3d(nn.Module):

@@ -144,9 +144,20 @@ class MapContext:
     Args:
         keys: `(N,)` packed keys, sorted, each once.
         batch_size: Samples in the batch; a sample may be empty.
+
+    Raises:
+        InputError: For keys that are not int64 in rising order, or more samples than `batch_size`.
     """
 
     def __init__(self, keys: Int[Tensor, " N"], batch_size: int) -> None:
+        if keys.dtype != torch.int64 or keys.ndim != 1 or not bool((keys[1:] > keys[:-1]).all()):
+            raise InputError(
+                f"keys of shape {tuple(keys.shape)} and {keys.dtype} are not int64 in rising order, each once;"
+                " use torch.unique(pack(...)), or sparse_tensor"
+            )
+        needed = int(keys[-1] >> 48) + 1 if len(keys) else 0
+        if batch_size < needed:
+            raise InputError(f"batch size {batch_size} is too small; the largest batch index needs {needed}")
         self.batch_size = batch_size
         # Not the context itself: a cycle would keep the maps' memory until the garbage collector runs.
         self.owner = object()

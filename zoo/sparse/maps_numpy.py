@@ -92,9 +92,17 @@ class NumpyMapContext:
 
     Args:
         keys: `(N,)` packed keys, sorted, each once (`np.unique(pack_keys(...))`).
+
+    Raises:
+        InputError: For keys that are not int64 in rising order.
     """
 
     def __init__(self, keys: Int64[np.ndarray, " N"]) -> None:
+        if keys.dtype != np.int64 or keys.ndim != 1 or not (keys[1:] > keys[:-1]).all():
+            raise InputError(
+                f"keys of shape {keys.shape} and {keys.dtype} are not int64 in rising order, each once;"
+                " use np.unique(pack_keys(...))"
+            )
         self._keys: dict[Triple, np.ndarray] = {ONE: keys}
         self._parents: dict[tuple[Triple, Triple], np.ndarray] = {}
         self._maps: dict[tuple[Triple, Triple, Triple, Triple], NumpyKernelMap] = {}

@@ -83,6 +83,8 @@ class SparseTensor:
 
     def __add__(self, other: SparseTensor) -> SparseTensor:
         self.check_same_cells(other, "sum")
+        if other.features.shape != self.features.shape:
+            raise InputError(f"sum: {self.features.shape[1]} and {other.features.shape[1]} channels do not match")
         return self.with_features(self.features + other.features)
 
     def rows_at(self, stride: Triple) -> Int[Tensor, " M"]:
@@ -116,7 +118,7 @@ def sparse_tensor(
 
     Raises:
         InputError: For lengths that do not match, NaN or infinite features, coordinates that are not integers or do
-            not fit the packed key, or an unknown reduction.
+            not fit the packed key, a batch size that is too small, or an unknown reduction.
     """
     if features.ndim != 2 or not features.is_floating_point():
         raise InputError(f"features of shape {tuple(features.shape)} and {features.dtype} are not (N, C) floats")
@@ -131,8 +133,6 @@ def sparse_tensor(
     needed = int(keys[-1] >> 48) + 1 if len(keys) else 0
     if batch_size is None:
         batch_size = max(needed, 1)
-    if batch_size < needed:
-        raise InputError(f"batch size {batch_size} is too small for batch index {needed - 1}")
     return SparseTensor(reduce_rows(features, inverse, len(keys), reduce), MapContext(keys, batch_size)), inverse
 
 
@@ -176,8 +176,10 @@ def cat(tensors: Sequence[SparseTensor]) -> SparseTensor:
     """The features of several tensors side by side.
 
     Raises:
-        InputError: If the tensors do not have the same cells.
+        InputError: If there are none, or they do not have the same cells.
     """
+    if not tensors:
+        raise InputError("cat: no tensors were given; at least one is needed")
     for other in tensors[1:]:
         tensors[0].check_same_cells(other, "cat")
     return tensors[0].with_features(torch.cat([t.features for t in tensors], dim=1))
