@@ -459,7 +459,7 @@ def test_visibility_of_a_car_behind_a_wall():
     scene = bare(0.0, (Thing("car", 0, 20.0, 0.0, instance=0), Thing("car", 0, 20.0, 6.0, instance=1)))
     bodies = bodies_of(scene)
     cars = [
-        dataclasses.replace(m, vertices=(m.vertices + np.float32([20.0, t, 0])).astype(np.float32))
+        dataclasses.replace(m, vertices=(m.vertices + np.array([20.0, t, 0], np.float32)).astype(np.float32))
         for m, t in zip([build_body(thing) for thing in scene.things], (0.0, 6.0))
     ]
     k = np.array([[300.0, 0, 199.5], [0, 300.0, 99.5], [0, 0, 1]])
@@ -539,7 +539,7 @@ def test_flow_of_a_camera_that_drives_ahead():
     x = np.arange(40) - 19.5
     np.testing.assert_allclose(flow[5, :, 0], x * (10 / 9.75 - 10 / 10.25), atol=1e-4)
     # A surface that moves 1 m to the right while the camera stands: 10 pixels.
-    flow = image_flow(depth, k, np.eye(4), np.eye(4), np.eye(4), np.tile(np.float32([1, 0, 0]), (20, 40, 1)))
+    flow = image_flow(depth, k, np.eye(4), np.eye(4), np.eye(4), np.tile(np.array([1, 0, 0], np.float32), (20, 40, 1)))
     np.testing.assert_allclose(flow[..., 0], 10, atol=1e-4)
     np.testing.assert_allclose(flow[..., 1], 0, atol=1e-5)
 

@@ -49,7 +49,7 @@ def image_flow(
         if moved is not None:
             there += np.float32(sign) * (moved @ pose[:3, :3].T.astype(np.float32))
         ahead = np.maximum(there[..., 2:], 0.05)
-        ends.append(there[..., :2] / ahead * np.float32([intrinsics[0, 0], intrinsics[1, 1]]))
+        ends.append(there[..., :2] / ahead * np.array([intrinsics[0, 0], intrinsics[1, 1]], np.float32))
     return ends[1] - ends[0]
 
 
