@@ -331,6 +331,9 @@ def test_missing_sensors_and_calibration() -> None:
     crooked = replace(frame.cameras["image_3"], ego_from_camera=pose(1, 0, 1))
     with pytest.raises(InputError, match="parallel"):
         kitti.calibration(replace(frame, cameras={**frame.cameras, "image_3": crooked}))
+    bare = replace(frame.cameras["image_3"], intrinsics=None)
+    with pytest.raises(InputError, match="image_3 has no intrinsics"):
+        kitti.calibration(replace(frame, cameras={**frame.cameras, "image_3": bare}))
     bare = replace(frame.cameras["image_2"], ego_from_camera=None)
     with pytest.raises(InputError, match="without calibration"):
         kitti.calibration(replace(frame, cameras={**frame.cameras, "image_2": bare}))

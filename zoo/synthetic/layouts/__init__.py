@@ -18,7 +18,7 @@ from PIL import Image
 from zoo.condition import Condition
 from zoo.frame import Frame
 
-__all__ = ["Files", "Layout", "Place", "Record", "png"]
+__all__ = ["Files", "Layout", "Place", "Record", "png", "reader_of"]
 
 _CLEAR = Condition()
 Files = dict[str, Callable[[], bytes]]
@@ -77,3 +77,16 @@ def png(image: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG", compress_level=4)
     return buffer.getvalue()
+
+
+def reader_of(frame: Frame | None) -> Callable[[Callable[[Frame], bytes]], Callable[[], bytes]]:
+    """Turns a function of a frame into one that gives its result for `frame`, which may be None until it is asked."""
+
+    def of(content: Callable[[Frame], bytes]) -> Callable[[], bytes]:
+        def read() -> bytes:
+            assert frame is not None
+            return content(frame)
+
+        return read
+
+    return of

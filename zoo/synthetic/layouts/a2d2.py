@@ -17,16 +17,14 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
 
 import numpy as np
 
 from zoo.errors import InputError
 from zoo.frame import Box3D, Frame
-from zoo.synthetic.describe import describe
-from zoo.synthetic.layouts import Files, Place, Record, png
+from zoo.synthetic.layouts import Files, Place, Record, png, reader_of
 from zoo.synthetic.layouts.geometry import (
     VIEW_FROM_CAMERA,
     box_at,
@@ -38,9 +36,8 @@ from zoo.synthetic.layouts.geometry import (
     sensor_pose,
     transform,
 )
-from zoo.synthetic.layouts.street import Marking, markings_at
+from zoo.synthetic.layouts.street import Marking, markings_at, scene_of
 from zoo.synthetic.mesh import Label
-from zoo.synthetic.scene import Scene
 
 __all__ = ["COLORS", "DEFAULT_SIZE", "RIG", "closing_files", "files", "label_image", "record", "scene_name"]
 
@@ -161,11 +158,6 @@ _EPOCH_US = 1_514_764_800_000_000  # 2018-01-01
 _PLACE_US = 600_000_000  # ten minutes between places
 
 
-@lru_cache(maxsize=2)
-def _scene(seed: int) -> Scene:
-    return describe(seed)
-
-
 def _start_us(place: Place) -> int:
     """Microseconds since 1970 of the place's time 0; another one for every seed of a run."""
     return _EPOCH_US + place.seed % 500_000 * _PLACE_US
@@ -214,7 +206,7 @@ def label_image(frame: Frame, seed: int) -> np.ndarray:
     if len(road[0]):
         assert camera.intrinsics is not None
         rays = np.stack([road[1], road[0], np.ones(len(road[0]))], 1) @ np.linalg.inv(camera.intrinsics).T
-        paint = markings_at(_scene(seed), transform(sensor_pose(camera, frame), rays * depth[road][:, None]))
+        paint = markings_at(scene_of(seed), transform(sensor_pose(camera, frame), rays * depth[road][:, None]))
         for marking, name in _MARKED.items():
             chosen = paint == marking
             out[road[0][chosen], road[1][chosen]] = _colors([name])[0]
@@ -409,13 +401,7 @@ def files(frame: Frame | None, place: Place) -> Files:
     Raises:
         InputError: When a content is asked for and the frame lacks what it needs.
     """
-
-    def of(content: Callable[[Frame], bytes]) -> Callable[[], bytes]:
-        def read() -> bytes:
-            assert frame is not None
-            return content(frame)
-
-        return read
+    of = reader_of(frame)
 
     def path(kind: str, ending: str) -> str:
         return f"{_TREE}/{scene_name(place)}/{kind}/cam_{_CAMERA}/{_name(place, kind)}.{ending}"

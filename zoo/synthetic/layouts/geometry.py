@@ -57,9 +57,12 @@ def camera_of(frame: Frame, name: str, layout: str) -> CameraFrame:
     """The camera `name`.
 
     Raises:
-        InputError: If the frame does not have it.
+        InputError: If the frame does not have it, or its intrinsics are unknown.
     """
-    return _named(frame.cameras, name, frame, layout)
+    camera = _named(frame.cameras, name, frame, layout)
+    if camera.intrinsics is None:
+        raise InputError(f"frame {frame.id}: camera {name} has no intrinsics; {layout} needs calibrated cameras")
+    return camera
 
 
 def newest_sweep(frame: Frame, layout: str) -> Sweep:

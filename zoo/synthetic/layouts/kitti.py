@@ -12,14 +12,14 @@ Source: Geiger, Lenz and Urtasun, CVPR 2012; the readme of the object developmen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from zoo.errors import InputError
 from zoo.frame import Box3D, CameraFrame, Frame
-from zoo.synthetic.layouts import Files, Place, Record, png
+from zoo.synthetic.layouts import Files, Place, Record, png, reader_of
 from zoo.synthetic.layouts.geometry import (
     box_at,
     box_corners,
@@ -133,8 +133,9 @@ def calibration(frame: Frame, layout: str = "kitti") -> Calibration:
     assert left.ego_from_camera is not None
     assert sweep.ego_from_lidar is not None
     assert left.intrinsics is not None
-    if right.ego_from_camera is None or right.intrinsics is None:
-        raise InputError(f"frame {frame.id}: image_3 is not calibrated; {layout} needs both cameras' calibration")
+    assert right.intrinsics is not None
+    if right.ego_from_camera is None:
+        raise InputError(f"frame {frame.id}: the place of image_3 is unknown; {layout} needs both cameras' calibration")
     left_from_rect = np.eye(4)
     left_from_rect[0, 3] = _LEFT
     right_from_rect = inverse(right.ego_from_camera) @ left.ego_from_camera @ left_from_rect
@@ -246,14 +247,7 @@ def files(frame: Frame | None, place: Place) -> Files:
     Raises:
         InputError: When a content is asked for and the frame lacks what it needs.
     """
-
-    def of(content: Callable[[Frame], bytes]) -> Callable[[], bytes]:
-        def read() -> bytes:
-            assert frame is not None
-            return content(frame)
-
-        return read
-
+    of = reader_of(frame)
     root = "testing" if place.split == "test" else "training"
     out: Files = {
         f"{root}/image_2/{_id(place)}.png": of(lambda frame: png(camera_of(frame, "image_2", "kitti").image)),

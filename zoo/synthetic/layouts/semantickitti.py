@@ -12,20 +12,17 @@ Source: Behley et al., ICCV 2019, and the class table of `semantic-kitti.yaml`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 
 import numpy as np
 
 from zoo.errors import InputError
 from zoo.frame import Frame
-from zoo.synthetic.describe import describe
-from zoo.synthetic.layouts import Files, Place, Record, png
+from zoo.synthetic.layouts import Files, Place, Record, png, reader_of
 from zoo.synthetic.layouts.geometry import camera_of, inverse, newest_sweep, sensor_pose, transform
 from zoo.synthetic.layouts.kitti import calibration, image_time_points, numbers
-from zoo.synthetic.layouts.street import Marking, markings_at
+from zoo.synthetic.layouts.street import Marking, markings_at, scene_of
 from zoo.synthetic.mesh import Label, Material
-from zoo.synthetic.scene import Scene
 
 __all__ = ["CLASSES", "DEFAULT_SIZE", "RIG", "closing_files", "files", "point_labels", "record", "sequence_number"]
 
@@ -123,11 +120,6 @@ def sequence_number(place: Place) -> int:
     return official[place.sequence] if place.sequence < len(official) else 22 + place.sequence - len(official)
 
 
-@lru_cache(maxsize=2)
-def _scene(seed: int) -> Scene:
-    return describe(seed)
-
-
 def point_labels(frame: Frame, seed: int) -> np.ndarray:
     """`(N,)` uint32 of the newest sweep of a frame of place `seed`: instance * 65536 + raw class id.
 
@@ -150,7 +142,7 @@ def point_labels(frame: Frame, seed: int) -> np.ndarray:
         ids[(labels == Label.NONE) & ~solid] = 1  # drops, flakes and mist are of no material
     road = np.nonzero(labels == Label.ROAD)[0]
     if len(road):
-        paint = markings_at(_scene(seed), transform(sensor_pose(sweep, frame), sweep.points[road, :3]))
+        paint = markings_at(scene_of(seed), transform(sensor_pose(sweep, frame), sweep.points[road, :3]))
         for marking, raw in _MARKED.items():
             ids[road[paint == marking]] = raw
     instances = np.zeros(len(ids), np.uint32)
@@ -174,14 +166,7 @@ def files(frame: Frame | None, place: Place) -> Files:
     Raises:
         InputError: When a content is asked for and the frame lacks what it needs.
     """
-
-    def of(content: Callable[[Frame], bytes]) -> Callable[[], bytes]:
-        def read() -> bytes:
-            assert frame is not None
-            return content(frame)
-
-        return read
-
+    of = reader_of(frame)
     folder, name = _folder(place), f"{place.number:06d}"
     out: Files = {
         f"{folder}/image_2/{name}.png": of(lambda frame: png(camera_of(frame, "image_2", "semantickitti").image)),
