@@ -145,6 +145,18 @@ def test_wrong_use(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert not out.exists()
 
 
+def test_a_place_that_cannot_be_written_is_wrong_input(
+    photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    (tmp_path / "out" / "photo.png").mkdir(parents=True)
+    places = (tmp_path / "file", tmp_path / "file" / "below", tmp_path / "out", tmp_path / ("n" * 300), "/proc/none")
+    for out in places:
+        assert "cannot write" in fails(capsys, "predict", MODEL, photo, "--out", out)
+    assert (tmp_path / "file").read_text() == "not a folder"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["photo.png"]
+
+
 def test_a_full_disk_leaves_nothing(photo: Path, tmp_path: Path) -> None:
     """The operating system's limit on file sizes stands in for the full disk."""
     out = tmp_path / "out"

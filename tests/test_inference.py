@@ -114,6 +114,10 @@ def test_padding_does_not_move_the_labels() -> None:
         ({"mode": "sliding"}, "needs window"),
         ({"mode": "sliding", "window": [8, 8], "window_stride": [9, 8]}, "leaves gaps"),
         ({"modus": "whole"}, "unknown modus"),
+        ({"mode": "sliding", "window": [8], "window_stride": [4]}, "two whole numbers"),
+        ({"mode": "sliding", "window": ["8", "8"], "window_stride": [4, 4]}, "two whole numbers"),
+        ({"mode": "sliding", "window": "8x8", "window_stride": [4, 4]}, "two whole numbers"),
+        ({"mode": "sliding", "window": 8, "window_stride": [4, 4]}, "inference: "),
     ],
 )
 def test_wrong_inference_is_refused(section: dict[str, object], message: str) -> None:
@@ -128,6 +132,8 @@ def test_wrong_inference_is_refused(section: dict[str, object], message: str) ->
         ({"std": [1, 0, 1]}, "std above 0"),
         ({"short_side": 0}, "at least 1"),
         ({"sizes": 3}, "unknown sizes"),
+        ({"short_side": 36.5}, "whole numbers"),
+        ({"short_side": "360"}, "whole numbers"),
     ],
 )
 def test_wrong_preprocessing_is_refused(section: dict[str, object], message: str) -> None:

@@ -18,7 +18,7 @@ import zoo
 from zoo.catalogue import BUNDLED, entries
 from zoo.cli import main
 from zoo.errors import InputError, IntegrityError, NotReleasedError
-from zoo.model_folder import ModelFolder
+from zoo.model_folder import ModelFolder, write_manifest
 
 SCHEMA = json.loads((Path(zoo.__file__).parent / "config.schema.json").read_text())
 UNRELEASED = [name for name, entry in entries().items() if not entry.released]
@@ -164,6 +164,44 @@ def damage_manifest_missing(folder: Path) -> None:
     (folder / "MANIFEST.json").unlink()
 
 
+def test_a_file_upright_by_its_exif_data_gives_what_viewers_show(folder: Path, tmp_path: Path) -> None:
+    upright = np.random.default_rng(0).integers(0, 256, (6, 10, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # "turn by 90 degrees clockwise to show": the rows are stored turned the other way
+    Image.fromarray(np.ascontiguousarray(np.rot90(upright))).save(tmp_path / "turned.png", exif=exif)
+    predictor = zoo.load(folder)
+    for source in (tmp_path / "turned.png", Image.open(tmp_path / "turned.png")):
+        prediction = predictor(source)
+        assert (prediction.image == upright).all()
+        assert prediction.labels.shape == (6, 10)
+
+
+def test_16_bit_grey_is_the_same_from_a_file_and_from_pil(folder: Path, tmp_path: Path) -> None:
+    grey = np.array([[0, 256, 32768, 65535]], np.uint16)
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    for source in (tmp_path / "grey.png", Image.open(tmp_path / "grey.png"), Image.fromarray(grey)):
+        # the upper 8 bits
+        assert zoo.load(folder)(source).image[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+def test_floating_point_images_are_refused(folder: Path, tmp_path: Path) -> None:
+    image = Image.fromarray(np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4))
+    image.save(tmp_path / "float.tif")
+    for source in (tmp_path / "float.tif", image):
+        with pytest.raises(InputError, match="floating point"):
+            zoo.load(folder)(source)
+
+
+def test_a_file_with_other_classes_than_its_configuration_is_refused(tmp_path: Path) -> None:
+    folder = ModelFolder.open(BUNDLED / RELEASED[0]).copy_to(tmp_path / "copy")
+    config = json.loads((folder.path / "config.json").read_text())
+    config["classes"] = {"taxonomy": "ground", "names": ["floor"], "colors": [[1, 2, 3]]}
+    (folder.path / "config.json").write_text(json.dumps(config))
+    write_manifest(folder.path)
+    with pytest.raises(InputError, match="gives 19 classes, but the configuration lists 1"):
+        zoo.load(folder.path, engine="onnx")(np.zeros((32, 32, 3), np.uint8))
+
+
 def damage_hash(folder: Path) -> None:
     content = bytearray((folder / "weights.safetensors").read_bytes())
     content[-1] ^= 1
@@ -215,6 +253,30 @@ def damage_outside(folder: Path) -> None:
     (folder / "MANIFEST.json").write_text(json.dumps(manifest))
 
 
+def change_config(folder: Path, **sections: object) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **sections}))
+    seal(folder)
+
+
+def damage_manifest_entry(folder: Path) -> None:
+    manifest = json.loads((folder / "MANIFEST.json").read_text())
+    manifest["files"]["config.json"]["size"] = "many"
+    (folder / "MANIFEST.json").write_text(json.dumps(manifest))
+
+
+def damage_no_encoder(folder: Path) -> None:
+    change_config(folder, architecture={})
+
+
+def damage_section_kind(folder: Path) -> None:
+    change_config(folder, preprocessing=[1])
+
+
+def damage_color(folder: Path) -> None:
+    change_config(folder, classes={"taxonomy": "a", "names": ["a", "b"], "colors": [[1, 2, 300], [0, 0, 0]]})
+
+
 DAMAGES: list[tuple[Callable[[Path], None], str]] = [
     (damage_manifest_missing, "has no MANIFEST.json"),
     (damage_hash, "has the SHA-256"),
@@ -226,6 +288,10 @@ DAMAGES: list[tuple[Callable[[Path], None], str]] = [
     (damage_other_shape, "does not fit its architecture"),
     (damage_missing_weights, "is missing"),
     (damage_outside, "outside the folder"),
+    (damage_manifest_entry, "needs sha256"),
+    (damage_no_encoder, "names no encoder"),
+    (damage_section_kind, "preprocessing is no table"),
+    (damage_color, "from 0 to 255"),
 ]
 
 

@@ -82,7 +82,9 @@ class SegmentationModel(nn.Module):
 
 def build_encoder(architecture: Mapping[str, Any], *, pretrained: bool = False) -> Any:
     """The encoder that `architecture` describes, with random weights or (`pretrained`) timm's own."""
-    description = dict(architecture["encoder"])
+    description = architecture.get("encoder")
+    if not isinstance(description, Mapping):
+        raise InputError("the architecture names no encoder; expected {'encoder': {'class': 'module:Class'}}")
     return _instantiate(description, pretrained=True) if pretrained else _instantiate(description)
 
 

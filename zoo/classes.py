@@ -34,6 +34,8 @@ class ClassTable:
     def __post_init__(self) -> None:
         if len(self.names) != len(self.colors):
             raise InputError(f"classes {self.taxonomy}: {len(self.names)} names, but {len(self.colors)} colours")
+        if any(len(color) != 3 or min(color) < 0 or max(color) > 255 for color in self.colors):
+            raise InputError(f"classes {self.taxonomy}: a colour is three numbers from 0 to 255")
         if 0 <= self.ignore_index < len(self.names):
             raise InputError(f"classes {self.taxonomy}: ignore index {self.ignore_index} is one of the classes")
 

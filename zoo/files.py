@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from zoo.errors import InputError
 
 __all__ = [
     "MAX_PIXELS",
+    "as_rgb",
     "atomic_directory",
     "atomic_file",
     "read_image",
@@ -37,15 +38,19 @@ MAX_PIXELS = 128 * 1024 * 1024
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_DISK = (*_FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+
+
 @contextlib.contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
+def _disk_errors(path: Path, every: bool = False) -> Iterator[None]:
+    """Turns the errors of a disk into an `InputError`; with `every`, whatever the system says about a path."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG):
-            raise InputError(
-                f"cannot write {path}: {error.strerror}; free some space or choose another folder"
-            ) from error
+        if every or error.errno in _DISK:
+            hint = "free some space or choose another folder" if error.errno in _FULL else "choose another place"
+            raise InputError(f"cannot write {path}: {error.strerror}; {hint}") from error
         raise
 
 
@@ -57,9 +62,12 @@ def atomic_file(path: Path | str, mode: str = "wb") -> Iterator[IO[Any]]:
         InputError: If the disk is full or the folder cannot be written.
     """
     path = Path(path)
-    with _disk_errors(path):
+    with _disk_errors(path, every=True):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    with _disk_errors(path):
         try:
             os.fchmod(descriptor, 0o644)
             with os.fdopen(descriptor, mode, encoding=None if "b" in mode else "utf-8") as handle:
@@ -94,9 +102,10 @@ def atomic_directory(path: Path | str) -> Iterator[Path]:
     path = Path(path)
     if path.exists():
         raise InputError(f"{path} exists already; choose another folder or remove it first")
-    with _disk_errors(path):
+    with _disk_errors(path, every=True):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+    with _disk_errors(path):
         try:
             temporary.chmod(0o755)
             yield temporary
@@ -119,8 +128,8 @@ def _open(path: Path | str, read: Callable[[Image.Image], np.ndarray]) -> np.nda
             if width * height > MAX_PIXELS:
                 raise InputError(f"{path} is too large: {width} x {height}; at most {MAX_PIXELS:,} pixels are decoded")
             return read(image)
-    except InputError:
-        raise
+    except InputError as error:
+        raise InputError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
     except IsADirectoryError as error:
@@ -133,20 +142,31 @@ def _open(path: Path | str, read: Callable[[Image.Image], np.ndarray]) -> np.nda
         raise InputError(f"{path} is not a readable image: {error}") from error
 
 
-def read_image(path: Path | str) -> np.ndarray:
-    """`(H, W, 3)` uint8 RGB of an image file; 16-bit greyscale keeps its upper 8 bits, transparency is dropped.
+def as_rgb(image: Image.Image) -> np.ndarray:
+    """`(H, W, 3)` uint8 RGB of a Pillow image, upright.
+
+    A turn that the EXIF data asks for is made, as viewers do: a camera held on its side writes its rows that way.
+    16-bit greyscale keeps its upper 8 bits, transparency is dropped.
 
     Raises:
-        InputError: If the file is missing, no image, damaged, or larger than `MAX_PIXELS`.
+        InputError: If the pixels are floating point numbers, whose range no file states.
     """
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "F":
+        raise InputError("the image holds floating point numbers; save it as 8-bit RGB")
+    if image.mode.startswith("I"):
+        grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    return np.asarray(image.convert("RGB"))
 
-    def to_rgb(image: Image.Image) -> np.ndarray:
-        if image.mode.startswith("I"):
-            grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
-            return np.repeat(grey[:, :, None], 3, axis=2)
-        return np.asarray(image.convert("RGB"))
 
-    return _open(path, to_rgb)
+def read_image(path: Path | str) -> np.ndarray:
+    """`(H, W, 3)` uint8 RGB of an image file, as `as_rgb` makes it.
+
+    Raises:
+        InputError: If the file is missing, no image, damaged, in floating point, or larger than `MAX_PIXELS`.
+    """
+    return _open(path, as_rgb)
 
 
 def read_index_png(path: Path | str) -> np.ndarray:

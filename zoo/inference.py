@@ -39,6 +39,9 @@ class InferenceMode:
         if self.mode not in ("whole", "sliding"):
             raise InputError(f"inference: mode {self.mode!r} is neither 'whole' nor 'sliding'")
         if self.mode == "sliding":
+            for name, value in (("window", self.window), ("window_stride", self.window_stride)):
+                if value and (len(value) != 2 or not all(isinstance(side, int) for side in value)):
+                    raise InputError(f"inference: {name} {value} must be two whole numbers, height and width")
             if not self.window or not self.window_stride or min(*self.window, *self.window_stride, self.batch) < 1:
                 raise InputError("inference: sliding needs window, window_stride and batch, each at least 1")
             if any(step > side for step, side in zip(self.window_stride, self.window, strict=True)):
@@ -56,7 +59,10 @@ class InferenceMode:
         if unknown:
             raise InputError(f"inference: unknown {', '.join(unknown)}; known: {', '.join(sorted(known))}")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in section.items()}
-        return cls(**values)
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise InputError(f"inference: {error}") from error
 
     def to_json(self) -> dict[str, Any]:
         """The section of a configuration."""

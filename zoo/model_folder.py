@@ -37,6 +37,7 @@ CONFIG = "config.json"
 MANIFEST = "MANIFEST.json"
 METRICS = "metrics.json"
 _REQUIRED = {"format": int, "name": str, "task": str, "architecture": dict, "artefacts": list}
+_TABLES = ("classes", "inference", "licence", "preprocessing")  # optional sections
 
 
 @dataclass(frozen=True)
@@ -177,10 +178,19 @@ class ModelFolder:
         kept = [row for row in self.metrics() if _identity(row, key) not in identities]
         rows = kept + [dict(row) for row in rows]
         write_json(self.path / METRICS, {"format": FORMAT, "rows": rows})
-        listed = {*self.manifest, METRICS}
+        written = [METRICS]
         if CARD in self.manifest and "provenance" in self.config:  # a card of ours, not somebody else's text
             write_bytes(self.path / CARD, render_card(self.config, rows).encode())
-        write_manifest(self.path, listed=sorted(listed))
+            written.append(CARD)
+        self.renew_manifest(written)
+
+    def renew_manifest(self, written: Sequence[str]) -> None:
+        """Writes the manifest with the files `written` as they are now, and all others as it had them.
+
+        A file that was changed behind our back stays a wrong one.
+        """
+        entries = {**self.manifest, **{file: _manifest_entry(self.path / file) for file in written}}
+        write_json(self.path / MANIFEST, {"format": FORMAT, "files": dict(sorted(entries.items()))})
 
     def copy_to(self, target: Path | str) -> ModelFolder:
         """A verified copy in a new folder, where measurements can be recorded and exports added.
@@ -221,11 +231,12 @@ def write_manifest(path: Path, listed: Sequence[str] | None = None) -> None:
             for file in path.rglob("*")
             if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
         ]
-    files = {
-        file: {"sha256": sha256_of(path / file), "size": (path / file).stat().st_size}
-        for file in sorted(set(listed) - {MANIFEST})
-    }
+    files = {file: _manifest_entry(path / file) for file in sorted(set(listed) - {MANIFEST})}
     write_json(path / MANIFEST, {"format": FORMAT, "files": files})
+
+
+def _manifest_entry(path: Path) -> dict[str, Any]:
+    return {"sha256": sha256_of(path), "size": path.stat().st_size}
 
 
 def _identity(row: Mapping[str, Any], key: Sequence[str]) -> str:
@@ -249,13 +260,14 @@ def _read_manifest(path: Path) -> Mapping[str, Mapping[str, Any]]:
         raise IntegrityError(f"{path / MANIFEST} has no table of files")
     _check_format(manifest.get("format"), path / MANIFEST)
     for file, entry in manifest["files"].items():
-        if not isinstance(entry, dict) or not {"sha256", "size"} <= set(entry):
-            raise IntegrityError(f"{path / MANIFEST}: the entry of {file} needs sha256 and size")
+        known = isinstance(entry, dict) and (type(entry.get("sha256")), type(entry.get("size"))) == (str, int)
+        if not known:
+            raise IntegrityError(f"{path / MANIFEST}: the entry of {file} needs sha256 (text) and size (a number)")
     return manifest["files"]
 
 
 def _check_format(value: Any, path: Path) -> None:
-    if value != FORMAT:
+    if type(value) is not int or value != FORMAT:
         raise InputError(f"{path} has format {value!r}; this version reads format {FORMAT}: update perception-zoo")
 
 
@@ -266,7 +278,10 @@ def _check_config(config: Any, path: Path) -> None:
     for key, kind in _REQUIRED.items():
         if not isinstance(config.get(key), kind):
             raise InputError(f"{path}: {key} is missing or is no {kind.__name__}")
+    for key in _TABLES:
+        if not isinstance(config.get(key) or {}, dict):
+            raise InputError(f"{path}: {key} is no table of settings")
     for entry in config["artefacts"]:
-        missing = {"file", "engine", "sha256"} - set(entry)
+        missing = {"file", "engine", "sha256"} - set(entry if isinstance(entry, dict) else ())
         if missing:
             raise InputError(f"{path}: an artefact lacks {', '.join(sorted(missing))}")

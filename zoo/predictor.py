@@ -12,7 +12,7 @@ from PIL import Image
 from zoo.classes import ClassTable
 from zoo.engines import Engine
 from zoo.errors import InputError
-from zoo.files import MAX_PIXELS, read_image
+from zoo.files import MAX_PIXELS, as_rgb, read_image
 from zoo.frame import Frame
 from zoo.inference import InferenceMode, labels_and_scores, predict_logits
 from zoo.model_folder import ModelFolder
@@ -27,6 +27,8 @@ ImageInput = str | Path | Image.Image | np.ndarray | Frame
 def as_image(source: ImageInput) -> np.ndarray:
     """`(H, W, 3)` uint8 RGB of a path, a PIL image, an array or a frame with one camera.
 
+    Files and PIL images are turned upright where their EXIF data asks for it.
+
     Raises:
         InputError: If it is something else, or an array of another shape or type.
     """
@@ -35,7 +37,7 @@ def as_image(source: ImageInput) -> np.ndarray:
     if isinstance(source, str | Path):
         return read_image(source)
     if isinstance(source, Image.Image):
-        return np.asarray(source.convert("RGB"))
+        return as_rgb(source)
     if not isinstance(source, np.ndarray):
         raise InputError(f"a path, a PIL image, an array or a frame was expected; {type(source).__name__} came")
     if source.ndim != 3 or source.shape[2] != 3 or source.dtype != np.uint8 or 0 in source.shape:
@@ -152,7 +154,13 @@ class Predictor:
         if is_fused(self.artefact):
             outputs = self.engine.run({"image": prepared.array[None]})
             return {name: outputs[name][0] for name in ("labels", "scores")}
-        return {"logits": predict_logits(prepared.array, self._run, self.stride, self.inference)}
+        logits = predict_logits(prepared.array, self._run, self.stride, self.inference)
+        if len(logits) != len(self.classes):
+            raise InputError(
+                f"{self.folder.path / self.artefact['file']} gives {len(logits)} classes, but the configuration lists "
+                f"{len(self.classes)}; correct config.json"
+            )
+        return {"logits": logits}
 
     def finish(self, outputs: Mapping[str, np.ndarray], prepared: Prepared) -> tuple[np.ndarray, np.ndarray]:
         """Labels and scores at the image's own size."""

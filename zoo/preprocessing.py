@@ -63,6 +63,11 @@ class Preprocessing:
             raise InputError(f"preprocessing: normalisation {self.normalisation!r} is neither 'constant' nor 'image'")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise InputError(f"preprocessing: mean {self.mean} and std {self.std} must be three numbers, std above 0")
+        if not (isinstance(self.size_multiple, int) and isinstance(self.short_side, int | None)):
+            raise InputError(
+                f"preprocessing: short_side {self.short_side!r} and size_multiple {self.size_multiple!r} "
+                "must be whole numbers"
+            )
         if (self.short_side is not None and self.short_side < 1) or self.size_multiple < 1:
             raise InputError("preprocessing: short_side and size_multiple must be at least 1")
 
@@ -107,7 +112,8 @@ class Preprocessing:
                 weights = np.bincount(plane.ravel(), minlength=256) / plane.size
                 mean = float(weights @ levels)
                 std = max(float(np.sqrt(weights @ (levels - mean) ** 2)), MIN_STD)
-            np.take(((levels - mean) / std).astype(np.float32), plane, out=array[channel])
+            # mode: no byte lies outside the table, and the default would go through a buffer
+            np.take(((levels - mean) / std).astype(np.float32), plane, out=array[channel], mode="clip")
         return array
 
     def resize(self, image: np.ndarray) -> np.ndarray:
