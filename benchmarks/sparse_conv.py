@@ -4,11 +4,16 @@
     python benchmarks/sparse_conv.py train  --scan SCAN.bin [--threads 2]
     python benchmarks/sparse_conv.py layer  --scan SCAN.bin
     python benchmarks/sparse_conv.py spconv --scan SCAN.bin
-    python benchmarks/sparse_conv.py scale  --scan SCAN.bin [--out growth.png]
+    python benchmarks/sparse_conv.py scale  --scan SCAN.bin [--threads 2] [--plot docs/sparse_growth.png]
+    python benchmarks/sparse_conv.py all    --scan SCAN.bin [--threads 2] [--plot docs/sparse_growth.png]
 
 SCAN is a SemanticKITTI or KITTI sweep (`velodyne/000000.bin`). `model` is MinkUNet34-W32 in evaluation mode from
 points to a feature per point, kernel maps included, at 0.15, 0.10 and 0.05 m; each row runs in a process of its own,
 whose peak memory it states. `layer` and `spconv` always use one thread, since spconv's CPU sums are wrong with more.
+`scale` goes from 10,000 to 300,000 voxels; `all` does everything, `spconv` where it is installed.
+
+The floor of a time is its multiply-adds at the rate that the best plain matrix product reaches on the same threads in
+the same process (of fp32, or of the row's own dtype where that is faster); each row states the multiple of it.
 
 One thread is timed by the processor time of the process, which is what the clock shows on an idle machine and does not
 grow when other programs run; more threads are timed by the clock, and need an idle machine.
@@ -17,7 +22,9 @@ grow when other programs run; more threads are timed by the clock, and need an i
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -33,6 +40,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.encoders.minkunet import VARIANTS, MinkUNet
+from zoo.files import atomic_file
 from zoo.sparse import KernelMap, SparseConv3d, SparseTensor
 from zoo.sparse.layers import ConvBlock
 from zoo.sparse.maps import MapContext
@@ -105,11 +113,27 @@ def count_flops(model: MinkUNet, voxels: SparseTensor) -> float:
     return total
 
 
-def ceiling(repeats: int = 20) -> float:
-    """fp32 FLOP/s of one matrix product of the size that the widest layers have."""
-    rows, matrix = torch.randn(4096, 96), torch.randn(96, 96)
-    out = torch.empty(4096, 96)
-    return 2 * 4096 * 96 * 96 / seconds(lambda: torch.mm(rows, matrix, out=out), repeats)[0]
+def ceiling(dtype: torch.dtype = torch.float32, repeats: int = 12) -> float:
+    """FLOP/s of the best of three matrix products: what the layers have, and larger squares."""
+    best = 0.0
+    for rows, inner, columns in ((4096, 96, 96), (1024, 256, 256), (512, 512, 512)):
+        left, right = torch.randn(rows, inner).to(dtype), torch.randn(inner, columns).to(dtype)
+        out = torch.empty(rows, columns, dtype=dtype)
+        best = max(best, 2 * rows * inner * columns / seconds(partial(torch.mm, left, right, out=out), repeats)[0])
+    return best
+
+
+def rates(dtype: str) -> dict[str, float]:
+    """GFLOP/s of plain matrix products in fp32 and in `dtype`."""
+    return {name: ceiling(DTYPES[name]) / 1e9 for name in dict.fromkeys(("fp32", dtype))}
+
+
+def against_floor(row: dict, key: str, times_work: float = 1.0) -> str:
+    """Work, rate and multiple of the floor of the time `row[key]`; `times_work` forward passes' worth of work."""
+    gflop, taken = row["gflop"] * times_work, statistics.median(row[key])
+    known = ", ".join(f"{name} {rate:.0f}" for name, rate in row["rates"].items())
+    multiple = taken * max(row["rates"].values()) / gflop
+    return f"{gflop:.0f} GFLOP at {gflop / taken:.0f} GFLOP/s, {multiple:.2f} times the floor (matrix product: {known})"
 
 
 def model_row(scan: Path, voxel_size: float, dtype: str, repeats: int) -> dict:
@@ -125,7 +149,6 @@ def model_row(scan: Path, voxel_size: float, dtype: str, repeats: int) -> dict:
         maps = seconds(lambda: build_maps(voxels.context), repeats)
         model.forward_voxels(voxels)
         layers = seconds(lambda: model.forward_voxels(voxels), repeats)
-        limit = ceiling()
     flops = count_flops(model.float(), voxels.with_features(voxels.features.float()))
     return {
         "voxels": len(voxels),
@@ -134,7 +157,7 @@ def model_row(scan: Path, voxel_size: float, dtype: str, repeats: int) -> dict:
         "maps": maps,
         "layers": layers,
         "gflop": flops / 1e9,
-        "ceiling": limit / 1e9,
+        "rates": rates(dtype),
         "peak_mb": peak / 1024,
         "extra_mb": (peak - before) / 1024,
     }
@@ -156,8 +179,15 @@ def train_row(scan: Path, voxel_size: float, dtype: str, repeats: int) -> dict:
 
     total = seconds(step, repeats)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    voxels = len(model.voxelise(points, batch_index)[0])
-    return {"voxels": voxels, "total": total, "peak_mb": peak / 1024, "extra_mb": (peak - before) / 1024}
+    voxels, _ = model.voxelise(points, batch_index)
+    return {
+        "voxels": len(voxels),
+        "total": total,
+        "gflop": count_flops(model.eval(), voxels) / 1e9,
+        "rates": rates(dtype),
+        "peak_mb": peak / 1024,
+        "extra_mb": (peak - before) / 1024,
+    }
 
 
 def in_own_process(arguments: argparse.Namespace, kind: str, voxel_size: float, dtype: str) -> dict:
@@ -170,28 +200,24 @@ def run_model(arguments: argparse.Namespace) -> None:
     for voxel_size in (0.15, 0.10, 0.05):
         for dtype in arguments.dtypes:
             row = in_own_process(arguments, "model", voxel_size, dtype)
-            rate = row["gflop"] / statistics.median(row["layers"])
-            share = rate / row["ceiling"]
             print(f"{voxel_size:.2f} m, {row['voxels']} voxels, {dtype}, {arguments.threads} threads")
             print(f"  points to features {show(row['total'])}")
             print(f"  of it voxelise     {show(row['voxelise'])}")
             print(f"  of it maps         {show(row['maps'])}")
             print(f"  of it layers       {show(row['layers'])}")
-            print(
-                f"  {row['gflop']:.0f} GFLOP at {rate:.0f} GFLOP/s, {share:.2f} of an fp32 matrix product's"
-                f" {row['ceiling']:.0f}; peak {row['peak_mb']:.0f} MB, {row['extra_mb']:.0f} MB over the loaded model",
-                flush=True,
-            )
+            print(f"  layers: {against_floor(row, 'layers')}")
+            print(f"  peak {row['peak_mb']:.0f} MB, {row['extra_mb']:.0f} MB over the loaded model", flush=True)
 
 
 def run_train(arguments: argparse.Namespace) -> None:
     for dtype in arguments.dtypes:
         row = in_own_process(arguments, "train", 0.15, dtype)
         print(
-            f"training step, 0.15 m, {row['voxels']} voxels, {dtype}, {arguments.threads} threads:"
-            f" {show(row['total'])}; peak {row['peak_mb']:.0f} MB, {row['extra_mb']:.0f} MB over the loaded model",
-            flush=True,
+            f"training step, 0.15 m, {row['voxels']} voxels, {dtype}, {arguments.threads} threads: {show(row['total'])}"
         )
+        # Backward multiplies twice for each product of forward: by the weight, and by the input.
+        print(f"  {against_floor(row, 'total', 3)}")
+        print(f"  peak {row['peak_mb']:.0f} MB, {row['extra_mb']:.0f} MB over the loaded model", flush=True)
 
 
 # --- one layer --------------------------------------------------------------------------------------------------------
@@ -380,7 +406,7 @@ def run_scale(arguments: argparse.Namespace) -> None:
             print(
                 f"{len(voxels):7d} voxels: {show(total)}, maps {show(maps)}, {total[0] / len(voxels) * 1e6:.1f} us each"
             )
-    if arguments.out:
+    if arguments.plot:
         draw(rows, arguments)
 
 
@@ -399,17 +425,18 @@ def draw(rows: list[tuple[int, float, float]], arguments: argparse.Namespace) ->
     axes.set_ylabel("seconds")
     axes.set_title(f"MinkUNet34-W32, fp32, {arguments.threads} threads")
     axes.legend()
-    figure.savefig(arguments.out, dpi=120)
+    with atomic_file(arguments.plot) as handle:
+        figure.savefig(handle, dpi=120, format=arguments.plot.suffix.removeprefix(".") or "png")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("model", "train", "layer", "spconv", "scale", "row"))
+    parser.add_argument("what", choices=("model", "train", "layer", "spconv", "scale", "all", "row"))
     parser.add_argument("--scan", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=["fp32", "bf16"])
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--plot", type=Path, help="picture of the growth, for scale and all")
     parser.add_argument("--kind", choices=("model", "train"), help=argparse.SUPPRESS)
     parser.add_argument("--voxel-size", type=float, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -418,9 +445,20 @@ def main() -> None:
         row = {"model": model_row, "train": train_row}[arguments.kind]
         print(json.dumps(row(arguments.scan, arguments.voxel_size, arguments.dtypes[0], arguments.repeats)))
         return
-    {"model": run_model, "train": run_train, "layer": run_layer, "spconv": run_spconv, "scale": run_scale}[
-        arguments.what
-    ](arguments)
+    print(
+        f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, {os.cpu_count()} cores, load"
+        f" {os.getloadavg()[0]:.1f} before the start",
+        flush=True,
+    )
+    kinds = {"model": run_model, "train": run_train, "layer": run_layer, "spconv": run_spconv, "scale": run_scale}
+    if arguments.what == "all":
+        if importlib.util.find_spec("spconv") is None:
+            print("spconv is not installed, so nothing is compared with it (pip install spconv==2.3.8)")
+            del kinds["spconv"]
+        for run in kinds.values():
+            run(arguments)
+    else:
+        kinds[arguments.what](arguments)
 
 
 if __name__ == "__main__":

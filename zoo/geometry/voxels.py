@@ -127,7 +127,7 @@ def cells_of(points: Array, size: float | tuple[float, float, float], grid: Grid
         raise InputError(f"unknown grid {grid!r}; known: {', '.join(GRIDS)}{closest(grid, GRIDS)}")
     if isinstance(size, Real):
         raise InputError(f"cylindrical cells need three sizes (rho in metres, phi in degrees, z in metres), not {size}")
-    return cylindrical_cells(points, size)
+    return cylindrical_cells(points, _size(size))
 
 
 @dataclass(frozen=True, eq=False)
