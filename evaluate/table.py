@@ -37,7 +37,7 @@ def _print_figures(metrics: Mapping[str, Any], kind: str, model: Mapping[str, An
     weighted = any("iiou" in results[group] for group in groups)
     table.add_column("Condition", no_wrap=True)
     for name in ("Frames", "mIoU %", "rPD", "Pixels %", "Classes %", "ECE %", *(["iIoU %"] if weighted else [])):
-        table.add_column(name, justify="right", no_wrap=name in ("Frames", "mIoU %"))
+        table.add_column(name, justify="right", no_wrap=True)
     for group in groups:
         figures = results[group]
         cells = [
@@ -50,17 +50,24 @@ def _print_figures(metrics: Mapping[str, Any], kind: str, model: Mapping[str, An
         if weighted:
             cells.append(with_interval(figures.get("iiou")))
         table.add_row(*cells, style="bold" if group in TITLES else None)
-    console.print(table)
+    _print_whole(table, console)
 
 
 def _print_differences(rows: Sequence[Mapping[str, Any]], metrics: Mapping[str, Any], console: Console) -> None:
     title = f"[bold]{escape(rows[0]['model'])} minus {escape(rows[0]['baseline'])}[/bold], paired 95 % intervals"
     console.print(f"\n{title}", highlight=False)
-    table = Table("Data", "Condition", box=SIMPLE)
-    table.add_column("mIoU points", justify="right")
-    table.add_column("rPD", justify="right")
+    table = Table(box=SIMPLE)
+    for name, side in (("Data", "left"), ("Condition", "left"), ("mIoU points", "right"), ("rPD", "right")):
+        table.add_column(name, justify=side, no_wrap=True)
     for row in rows:
         if row["group"] in shown_groups(metrics, row["data"]):
             difference = with_interval(row["miou"], 100, 1, True), with_interval(row.get("rpd"), 1, 2, True)
             table.add_row(row["data"], TITLES.get(row["group"], row["group"]), *difference)
+    _print_whole(table, console)
+
+
+def _print_whole(table: Table, console: Console) -> None:
+    """Prints a table at the width it needs: a figure that is cut to fit a narrow terminal is worse than a long line."""
+    before, console.width = console.width, max(console.width, 200)
     console.print(table)
+    console.width = before

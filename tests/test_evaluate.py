@@ -467,6 +467,21 @@ def test_command_writes_metrics_report_and_rows(acdc, tmp_path, load, capsys):
     assert len(pictures) == 4 * 3 * 2  # one frame in each of three conditions, for two models
 
 
+def test_tables_are_never_cut_to_the_terminal(cityscapes, acdc, tmp_path, load, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    load["one"], load["other"] = Fake(noisy(0.1), name="one"), Fake(noisy(0.3), name="b" * 50, sha256="1" * 64)
+    words = ["evaluate", "one", "other", "--data", f"acdc={acdc}", "--data", f"cityscapes={cityscapes}"]
+    assert main([*words, "--out", str(tmp_path / "out"), "--no-report"]) == 0
+    shown = capsys.readouterr().out
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert "…" not in shown.split("rPD relative", 1)[1]
+    for model in metrics["models"]:
+        figures = model["results"]["acdc"]["groups"]["all"]
+        for figure, scale, digits in ((figures["miou"], 100, 1), (figures["rpd"], 1, 2)):
+            low, high = (f"{scale * bound:.{digits}f}" for bound in figure["interval"])
+            assert f"{scale * figure['value']:.{digits}f} [{low}, {high}]" in shown
+
+
 def test_report_names_with_markup_are_escaped(acdc, tmp_path, load):
     load["x"] = Fake(by_hand, name="<script>alert(1)</script>")
     assert main(["evaluate", "x", "--data", f"acdc={acdc}", "--out", str(tmp_path / "out")]) == 0

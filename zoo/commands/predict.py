@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from zoo.errors import InputError
-from zoo.files import atomic_file, write_json
+from zoo.files import atomic_file
 from zoo.inference import InferenceMode
 from zoo.loading import load
 from zoo.prediction import Segmentation2D
@@ -156,10 +156,6 @@ def chosen_inference(arguments: Arguments) -> InferenceMode | None:
 
 def _write(out: Path, path: Path, prediction: Segmentation2D, predictor: Predictor, alpha: float) -> None:
     height, width = prediction.labels.shape
-    with atomic_file(out / f"{path.stem}.png") as handle:
-        Image.fromarray(prediction.labels).save(handle, "PNG")
-    with atomic_file(out / f"{path.stem}_overlay.jpg") as handle:
-        prediction.overlay(alpha).save(handle, "JPEG", quality=92)
     summary = {
         "image": str(path),
         "height": height,
@@ -174,4 +170,14 @@ def _write(out: Path, path: Path, prediction: Segmentation2D, predictor: Predict
             for i, (name, color) in enumerate(zip(prediction.class_names, prediction.colors, strict=True))
         ],
     }
-    write_json(out / f"{path.stem}.json", json.loads(json.dumps(summary)))
+    # All three are on the disk before the first gets its name: a full disk leaves none of them.
+    with (
+        atomic_file(out / f"{path.stem}.png") as ids,
+        atomic_file(out / f"{path.stem}_overlay.jpg") as overlay,
+        atomic_file(out / f"{path.stem}.json") as text,
+    ):
+        Image.fromarray(prediction.labels).save(ids, "PNG")
+        prediction.overlay(alpha).save(overlay, "JPEG", quality=92)
+        text.write((json.dumps(summary, indent=2, ensure_ascii=False) + "\n").encode())
+        for handle in (ids, overlay, text):
+            handle.flush()
