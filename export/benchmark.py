@@ -107,6 +107,7 @@ def measure(arguments: Arguments, folder: ModelFolder) -> list[dict[str, Any]]:
         share = -(-arguments.runs // _ROUNDS)
         for first in range(0, arguments.runs, share):
             for worker, taken in zip(workers, times, strict=True):
+                worker.run(1)  # the processor's caches and its threads belonged to another engine until now
                 taken += worker.run(min(share, arguments.runs - first))
         return [_row(worker, taken, image, arguments) for worker, taken in zip(workers, times, strict=True)]
 

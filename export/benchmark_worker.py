@@ -11,6 +11,7 @@ import resource
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,11 +62,19 @@ def _runs(predictor: Predictor, image: np.ndarray, count: int) -> list[list[floa
 
 
 def _memory(device: str) -> dict[str, int | None]:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    bytes_ = peak if sys.platform == "darwin" else peak * 1024
     torch = sys.modules.get("torch")
     on_device = torch.cuda.max_memory_allocated(device) if torch is not None and device.startswith("cuda") else None
-    return {"peak_bytes": bytes_, "peak_device_bytes": on_device}
+    return {"peak_bytes": _peak_bytes(), "peak_device_bytes": on_device}
+
+
+def _peak_bytes() -> int:
+    """Largest resident memory of this process; Linux's `ru_maxrss` starts with that of the parent process."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
 
 
 def main() -> None:
@@ -81,7 +90,11 @@ def main() -> None:
     print(json.dumps(answer), file=answers, flush=True)
     image = np.load(request["image"], allow_pickle=False)
     for line in sys.stdin:
-        times = _runs(predictor, image, json.loads(line)["runs"])
+        try:
+            times = _runs(predictor, image, json.loads(line)["runs"])
+        except InputError as error:  # a file of a fixed size and an image of another
+            print(json.dumps({"error": str(error)}), file=answers, flush=True)
+            return
         print(json.dumps({"times": times, **_memory(request["device"])}), file=answers, flush=True)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from zoo.card import render_card
 from zoo.errors import InputError
 from zoo.files import atomic_directory, write_json
-from zoo.model_folder import CARD, CONFIG, FORMAT, MANIFEST, METRICS, ModelFolder, write_manifest
+from zoo.model_folder import CARD, CONFIG, FORMAT, METRICS, ModelFolder, write_manifest
 
 __all__ = ["PARITY", "add_file", "add_row", "not_measured", "read_parity", "reference_name"]
 
@@ -121,4 +121,4 @@ def add_row(folder: ModelFolder, row: Mapping[str, Any]) -> None:
     if row["artefact_sha256"] not in {entry["sha256"] for entry in files}:
         raise InputError(f"{folder.path / PARITY} tells of no file {row['artefact_sha256'][:12]}…; export it again")
     write_json(folder.path / PARITY, _merged(parity, row, files))
-    write_manifest(folder.path, listed=[name for name in (*folder.manifest, PARITY) if name != MANIFEST])
+    folder.renew_manifest([PARITY])

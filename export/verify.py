@@ -81,6 +81,7 @@ def verify(arguments: Arguments) -> list[str | dict[str, Any]]:
     if not exported:
         return [*shown, "no exported file; zoo export makes one"]
     for entry in exported:
+        _check_entry(folder, entry)
         source = _source(folder, entry, arguments)
         row, _ = compare(source, _exported_file(folder, entry, arguments), sets, LIMITS[entry["precision"]])
         refuse_if_beyond(row, entry["file"])
@@ -96,6 +97,18 @@ def verify(arguments: Arguments) -> list[str | dict[str, Any]]:
         else:
             folder = ModelFolder.open(folder.path)
     return shown
+
+
+def _check_entry(folder: ModelFolder, entry: Mapping[str, Any]) -> None:
+    """Raises an `InputError` unless `zoo export` made the entry: other ONNX files run, but do not tell their source."""
+    lacks = [key for key in ("precision", "source_sha256", "input", "dynamic", "size_multiple") if key not in entry]
+    if lacks:
+        raise InputError(
+            f"{folder.path}: the entry of {entry['file']} lacks {', '.join(lacks)}, so its source is not known; "
+            "export the model again with zoo export"
+        )
+    if entry["precision"] not in LIMITS:
+        raise InputError(f"{folder.path}: no limits for the precision {entry['precision']} of {entry['file']}")
 
 
 def _source(folder: ModelFolder, entry: Mapping[str, Any], arguments: Arguments) -> EngineSource | StoredSource:

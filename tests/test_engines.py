@@ -233,6 +233,7 @@ def test_wrong_choices_say_what_there_is(folder: Path) -> None:
         ({"engine": "onnx", "precision": "bf16"}, "the onnx engine has no precision 'bf16'; it has fp32, fp16"),
         ({"precision": "int8"}, "the onnx engine has no precision 'int8'"),
         ({"file": "onnx/blue.onnx"}, "has not onnx/blue.onnx; it has onnx/red.onnx"),
+        ({"file": "onnx/red.onnx", "precision": "fp16"}, r"has not onnx/red.onnx in fp16; .*\(onnx fp32\)"),
     ):
         with pytest.raises(InputError, match=message):
             zoo.load(folder, **options)  # type: ignore[arg-type]
@@ -405,6 +406,25 @@ def test_a_fresh_environment_with_the_base_and_onnx_only(tmp_path: Path, folder:
         )  # fmt: skip
         assert result.returncode == 0, result.stderr
         assert np.asarray(Image.open(tmp_path / engine / "a.png")).tolist() == [[1, 1, 1, 1, 0, 0, 0, 0]] * 5
+
+
+def test_measuring_a_fixed_file_on_another_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = red_model(1, 8, 12).SerializeToString()
+    folder = write_folder(tmp_path / "model", content, dynamic=[], input={"dtype": "float32", "shape": [1, 3, 8, 12]})
+    words = ["benchmark", str(folder), "--engine", "onnx", "--runs", "1", "--warmup", "0", "--out", str(tmp_path)]
+    assert main([*words, "--size", "8x14"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("zoo: error: input image must be (1, 3, 8, 12) float32; (1, 3, 8, 14) float32 came")
+    assert error.count("\n") == 1
+
+
+def test_verifying_a_file_whose_source_is_not_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    del config["artefacts"][0]["source_sha256"], config["artefacts"][0]["dynamic"]
+    (folder / "config.json").write_text(json.dumps(config))
+    seal(folder)
+    assert main(["verify", str(folder)]) == 2
+    assert "the entry of onnx/red.onnx lacks source_sha256, dynamic" in capsys.readouterr().err
 
 
 def test_a_wrong_engine_on_the_command_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +23,32 @@ import zoo
 from zoo.architecture import build
 from zoo.catalogue import BUNDLED, entries
 from zoo.class_maps import class_map
-from zoo.classes import CAMVID, CITYSCAPES
+from zoo.classes import CAMVID, CITYSCAPES, ClassTable
 from zoo.cli import main
+from zoo.engines import EngineSpec
 from zoo.engines.onnx import OnnxEngine
 from zoo.engines.onnx_file import metadata
 from zoo.errors import InputError, IntegrityError, ParityError
 from zoo.export import command as export_command
 from zoo.export.benchmark import print_table, write_plot
 from zoo.export.graph import to_onnx
-from zoo.export.parity import LIMITS, EngineSource, ExportedFile, Limits, compare, embedded_set, refuse_if_beyond
+from zoo.export.parity import (
+    LIMITS,
+    EngineSource,
+    ExportedFile,
+    FrameSet,
+    Limits,
+    StoredSource,
+    compare,
+    embedded_set,
+    refuse_if_beyond,
+)
 from zoo.export.rewrite import fuse_image_steps, to_half
 from zoo.export.tensorrt_check import check_tensorrt
+from zoo.frame import CameraFrame, Frame
 from zoo.inference import InferenceMode
 from zoo.model_folder import ModelFolder, write_manifest
+from zoo.preprocessing import Preprocessing
 
 SCHEMA = json.loads((Path(zoo.__file__).parent / "config.schema.json").read_text())
 BUNDLED_EXPORTS = [name for name in entries() if list((BUNDLED / name).glob("onnx/*.onnx"))]
@@ -435,6 +448,77 @@ def test_a_file_that_runs_at_some_sizes_only_is_refused(model: Path, graph: onnx
     wrong.graph.initializer.append(numpy_helper.from_array(np.array([1, 16, 4, 8], np.int64), "fixed"))
     with pytest.raises(ParityError, match=r"cannot be run on an input \(3, 3, 8, 8\)"):
         compare(*exported_file(model, wrong.SerializeToString()), [embedded_set()], LIMITS["fp32"])
+
+
+class ByHand:
+    """Class 1 wins everywhere by a hair, but on the first pixels; logits as fine as the image.
+
+    Args:
+        flipped: Pixels of one image of a single patch that class 0 wins.
+        error: What class 2, which never wins, is wrong by on images of a single patch.
+    """
+
+    def __init__(self, flipped: int = 0, error: float = 0.0) -> None:
+        self.spec = EngineSpec("torch", "cpu", "fp32", (), ())
+        self.flipped, self.error = flipped, error
+
+    def run(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        batch, _, height, width = arrays["image"].shape
+        logits = np.zeros((batch, 3, height * width), np.float32)
+        logits[:, 1] = 1e-5
+        logits[:, 2] = -1
+        if (height, width) == (8, 8):
+            logits[0, 1, : self.flipped] = -1e-5
+            logits[:, 2] += self.error
+        return {"logits": logits.reshape(batch, 3, height, width)}
+
+
+def by_hand(**faults: Any) -> dict[str, Any]:
+    classes = ClassTable("three", ("a", "b", "c"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)))
+    preprocessing = Preprocessing(short_side=16, size_multiple=8)
+    right: Any = ByHand()
+    engine: Any = ByHand(**faults)
+    file = ExportedFile(engine, False, 1, 8, None, True, preprocessing, classes)
+    frames = [FrameSet("one", embedded_set().frames[:1])]
+    return compare(EngineSource(right, "0" * 64), file, frames, LIMITS["fp32"])[0]
+
+
+def test_labels_of_other_shapes_are_judged_together() -> None:
+    """Three images each of 8x8, 8x24 and 40x16 pixels: 2688 pixels, of which a thousandth may differ."""
+    assert by_hand()["passed"]
+    row = by_hand(flipped=2)
+    assert row["other_shapes"][0]["agreement"] == pytest.approx(190 / 192)
+    assert row["passed"]
+    row = by_hand(flipped=3)
+    assert not row["passed"]
+    with pytest.raises(ParityError, match=r"input \[3, 8, 8\]\): 99.8884 % of the labels agree \(at least 99.9 %\)"):
+        refuse_if_beyond(row, "the file")
+
+
+def test_a_refusal_names_the_limit_that_was_not_kept() -> None:
+    row = by_hand(error=0.002)
+    assert row["agreement"] == 1
+    with pytest.raises(ParityError, match=r"input \[3, 8, 8\]\): 100.0000 % .* logits 0.002 \(at most 0.001\)"):
+        refuse_if_beyond(row, "the file")
+
+
+def test_stored_outputs_belong_to_their_pictures(exported: Path) -> None:
+    stored = (exported / "onnx" / "small.reference.npz").read_bytes()
+    source = StoredSource(stored, "0" * 64, "the record")
+    file = exported_file(exported, (exported / "onnx" / "small.onnx").read_bytes())[1]
+    frame = embedded_set().frames[0]
+    assert compare(source, file, [FrameSet("embedded", [frame], CITYSCAPES)], LIMITS["fp32"])[0]["passed"]
+    image = 255 - frame.camera.image
+    other = Frame(id=frame.id, group="clear", cameras={"front": CameraFrame(image_source=lambda: image)})
+    with pytest.raises(InputError, match=rf"output for frame {frame.id} is of another picture"):
+        compare(source, file, [FrameSet("embedded", [other])], LIMITS["fp32"])
+
+
+def test_memory_is_that_of_the_process_itself() -> None:
+    held = np.ones(100_000_000, np.float32)  # 400 MB, which the system counts for a child until it has its own program
+    code = "from zoo.export.benchmark_worker import _peak_bytes; print(_peak_bytes())"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert 10e6 < int(done.stdout) < held.nbytes
 
 
 def test_an_output_that_is_not_a_number_does_not_pass(model: Path, graph: onnx.ModelProto) -> None:

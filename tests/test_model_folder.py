@@ -325,6 +325,18 @@ def test_unknown_names_offer_the_closest() -> None:
         zoo.load("hf-hub:name")
 
 
+def test_recording_does_not_make_a_changed_file_right(folder: Path) -> None:
+    opened = ModelFolder.open(folder)
+    artefact = opened.config["artefacts"][0]
+    with open(folder / artefact["file"], "ab") as handle:
+        handle.write(b"!")
+    opened.record([{"artefact_sha256": artefact["sha256"], "miou": 0.25}], ["artefact_sha256"])
+    again = ModelFolder.open(folder)
+    assert again.metrics()[0]["miou"] == 0.25
+    with pytest.raises(IntegrityError, match=r"bytes, but MANIFEST.json says"):
+        again.verify()
+
+
 def test_rows_are_recorded_by_the_hash_of_the_measured_file(folder: Path) -> None:
     opened = ModelFolder.open(folder)
     sha = opened.artefact("torch")["sha256"]

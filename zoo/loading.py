@@ -150,6 +150,8 @@ def _fitting(folder: ModelFolder, engine: str, precision: str, file: str | None)
         for entry in folder.config["artefacts"]
         if entry["engine"] == row.reads
         and (entry["file"] == file if file else wanted in (None, entry.get("precision")))
+        # A file that was named decides itself, unless another arithmetic than the default was asked for.
+        and (wanted in (None, entry.get("precision")) or precision == "fp32")
     ]
     return sorted(found, key=lambda entry: "height" not in entry.get("dynamic", ("height",)) or is_fused(entry))
 
@@ -159,7 +161,9 @@ def _nothing_fits(folder: ModelFolder, engine: str, precision: str, file: str | 
     if precision not in row.precisions:
         return f"the {engine} engine has no precision {precision!r}; it has {', '.join(row.precisions)}"
     have = ", ".join(f"{e['file']} ({e['engine']} {e.get('precision', '')})" for e in folder.config["artefacts"])
-    wanted = file or f"a file for {engine} in {precision}"
+    wanted = file or f"a file for {engine}"
+    if not file or precision != "fp32":
+        wanted += f" in {precision}"
     hint = "; zoo export makes one" if row.reads == "onnx" else ""
     return f"{folder.path} has not {wanted}; it has {have or 'none'}{hint}"
 
