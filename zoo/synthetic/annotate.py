@@ -29,9 +29,9 @@ def close_fences(
         directions: `(P, 3)`.
         tried: Indices of the rays that may meet a fence.
     """
+    tried = tried[label.take(tried) != Label.FENCE]
     toward = directions.take(tried, axis=0)
-    found = sheets.trace(np.broadcast_to(eye, toward.shape), toward)
-    passed = (found.face >= 0) & (found.distance < np.minimum(distance.take(tried), FAR))
+    passed = sheets.blocked(np.broadcast_to(eye, toward.shape), toward, np.minimum(distance.take(tried), FAR))
     out = label.copy()
     out[tried[passed]] = Label.FENCE
     return out

@@ -91,17 +91,18 @@ class Caster:
         normal *= np.where(away, np.float32(-1), np.float32(1))[:, None]
         return Hits(distance, face, uv, normal)
 
-    def blocked(self, origins: np.ndarray, directions: np.ndarray, reach: float = FAR) -> np.ndarray:
-        """`(P,)` bool: whether anything stands within `reach` along the ray."""
+    def blocked(self, origins: np.ndarray, directions: np.ndarray, reach: float | np.ndarray = FAR) -> np.ndarray:
+        """`(P,)` bool: whether anything stands within `reach`, one or `(P,)` lengths, along the ray."""
         origins, directions = np.ascontiguousarray(origins, np.float32), np.ascontiguousarray(directions, np.float32)
-        far = np.full(len(origins), reach, np.float32)
+        far = np.empty(len(origins), np.float32)
+        far[:] = reach
         # The last mesh is the largest and stops most rays; the others need only be asked about the rest.
-        out = self._scenes[-1].run(origins, directions, dists=far, query="OCCLUDED") >= 0
+        out = self._scenes[-1].run(origins, directions, dists=far.copy(), query="OCCLUDED") >= 0
         for scene in self._scenes[:-1]:
             free = np.nonzero(~out)[0]
             if len(free):
                 some, toward = origins.take(free, axis=0), directions.take(free, axis=0)
-                out[free] = scene.run(some, toward, dists=far[: len(free)], query="OCCLUDED") >= 0
+                out[free] = scene.run(some, toward, dists=far.take(free), query="OCCLUDED") >= 0
         return out
 
 

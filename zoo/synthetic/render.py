@@ -122,7 +122,7 @@ def render_world(
     condition: Condition,
     size: tuple[int, int],
     *,
-    extra: int = 2,
+    extra: int = 1,
     exact: bool = False,
 ) -> Frame:
     """One frame of `world` from `s` metres along the street at `time_s` seconds.
@@ -236,7 +236,7 @@ def render_rig(
     size: tuple[int, int] | None = None,
     *,
     sweeps: int = 0,
-    extra: int = 2,
+    extra: int = 1,
     exact: bool = False,
 ) -> Frame:
     """Frame `index` of `world` as the sensors of `rig` take it, with boxes.

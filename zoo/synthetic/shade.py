@@ -25,6 +25,7 @@ _LEVEL = _table(Material.ASPHALT, Material.GROUND, Material.KERB)
 _POROUS = _LEVEL | _table(
     Material.BRICK, Material.STONE, Material.CONCRETE, Material.PLASTER, Material.BARK, Material.CLOTH
 )
+_WINDOW = 5  # pixels of the openness map that are smoothed together, along each side
 _HEAD_ON = np.full(256, 0.035, np.float32)  # what a surface mirrors when seen at a right angle
 _HEAD_ON[[Material.GLASS, Material.WINDOW, Material.SHOP]] = 0.1
 _HEAD_ON[Material.PAINT] = 0.07
@@ -113,7 +114,8 @@ def shade(
         arriving += _lamps(light, lamps, point, normal, ego)
     out = arriving
     out *= albedo
-    mirror = np.nonzero(gloss > 0.02)[0]
+    strength = _strength(gloss, material, facing)
+    mirror = np.nonzero(strength > 0.01)[0]
     if len(mirror):
         out[mirror] = _mirror(
             scene,
@@ -123,11 +125,10 @@ def shade(
             start.take(mirror, axis=0),
             ray.take(mirror, axis=0),
             normal.take(mirror, axis=0),
-            gloss.take(mirror),
+            strength.take(mirror),
             material.take(mirror),
             out.take(mirror, axis=0),
             point.take(mirror, axis=0),
-            facing.take(mirror),
             ego,
         )
     if glow is not None:
@@ -242,10 +243,12 @@ def openness_map(
     hits: Hits,
     shape: tuple[int, int],
     rng: np.random.Generator,
-    rays: int = 2,
     reach: float = 30.0,
 ) -> np.ndarray:
-    """`(H * W,)` open fraction of the hemisphere within `reach` metres: cosine rays at every second pixel, smoothed."""
+    """`(H * W,)` open fraction of the hemisphere within `reach` metres: a cosine ray at every second pixel, smoothed.
+
+    The 25 rays that are smoothed together start into 25 different parts of the hemisphere.
+    """
     height, width = shape
     index = np.arange(height * width).reshape(shape)[::2, ::2]
     solid = hits.face.take(index) >= 0
@@ -254,18 +257,20 @@ def openness_map(
     start = directions.take(chosen, axis=0).astype(np.float32, copy=False) * hits.distance.take(chosen)[:, None]
     start += eye.astype(np.float32)
     start += normal * np.float32(0.012)
-    total = np.zeros(len(chosen), np.float32)
-    for _ in range(rays):
-        random = rng.standard_normal((len(chosen), 3), np.float32)
-        random *= (0.98 / np.sqrt(_dot(random, random)))[:, None]
-        toward = normal + random
-        toward /= np.maximum(np.sqrt(_dot(toward, toward)), 1e-6)[:, None]
-        total += ~caster.blocked(start, toward, reach)
+    row, column = np.nonzero(solid)
+    part = (row % _WINDOW) * _WINDOW + column % _WINDOW
+    # A point on the unit sphere added to the normal gives a cosine direction.
+    z = (2 / _WINDOW) * (part % _WINDOW + rng.random(len(chosen), np.float32)) - 1
+    turn = (2 * np.pi / _WINDOW) * (part // _WINDOW + rng.random(len(chosen), np.float32))
+    flat = np.sqrt(np.maximum(1 - z * z, 0))
+    toward = normal + 0.98 * np.stack([flat * np.cos(turn), flat * np.sin(turn), z], 1).astype(np.float32)
+    toward /= np.maximum(np.sqrt(_dot(toward, toward)), 1e-6)[:, None]
+    free = ~caster.blocked(start, toward, reach)
     # Smoothing only among neighbours at a similar distance keeps contact shadows sharp.
     value, log_depth = np.zeros(index.shape, np.float32), np.full(index.shape, 20.0, np.float32)
-    value[solid] = total / rays
+    value[solid] = free
     log_depth[solid] = np.log(hits.distance.take(chosen))
-    pad = 2
+    pad = _WINDOW // 2
     values, depths = np.pad(value, pad, mode="edge"), np.pad(log_depth, pad, mode="edge")
     top, bottom = values.copy(), np.full_like(values, 1 + 1e-6)
     rows, columns = values.shape
@@ -318,8 +323,17 @@ def _lamps(light: Light, lamps: np.ndarray, point: np.ndarray, normal: np.ndarra
     return total
 
 
-def _mirror(scene, caster, light, lamps, start, unit, normal, gloss, material, base, point, facing, ego) -> np.ndarray:
-    """Adds what glossy surfaces reflect, by one ray each and Schlick's Fresnel term."""
+def _strength(gloss: np.ndarray, material: np.ndarray, facing: np.ndarray) -> np.ndarray:
+    """`(Q,)` share of the light that is mirrored: `gloss` times Schlick's Fresnel term."""
+    strength = np.zeros_like(gloss)
+    glossy = np.nonzero(gloss > 0.02)[0]
+    f0 = _HEAD_ON.take(material.take(glossy))
+    strength[glossy] = gloss.take(glossy) * (f0 + (1 - f0) * (1 - facing.take(glossy)) ** 5)
+    return strength
+
+
+def _mirror(scene, caster, light, lamps, start, unit, normal, strength, material, base, point, ego) -> np.ndarray:
+    """Adds what glossy surfaces reflect, by one ray each."""
     # Ripples of water films are metres to centimetres long; panes and paint are almost flat.
     away = point - ego[:3, 3]
     ripple = np.where(
@@ -349,8 +363,6 @@ def _mirror(scene, caster, light, lamps, start, unit, normal, gloss, material, b
         if len(shining) and (light.lamp or light.headlamp):
             level[shining] += color.take(shining, axis=0) * (120 * max(light.lamp, 1))
         seen[solid] = level
-    f0 = _HEAD_ON.take(material)
-    strength = gloss * (f0 + (1 - f0) * (1 - facing) ** 5)
     seen -= base
     seen *= strength[:, None]
     seen += base
