@@ -6,6 +6,7 @@ import numpy as np
 
 from zoo.errors import InputError
 from zoo.synthetic.mesh import Material
+from zoo.synthetic.room import Room
 from zoo.synthetic.scene import (
     Block,
     Bonnet,
@@ -39,6 +40,9 @@ _PAINTS: tuple[tuple[Color, float], ...] = (
     ((0.10, 0.18, 0.16), 0.3),
     ((0.25, 0.33, 0.4), 0.6),
 )
+
+_TREES = 26
+"""At least as many trees stand in a place: what remains is planted along its kerbs."""
 
 
 def _paint(rng: np.random.Generator) -> Color:
@@ -495,19 +499,21 @@ def _things(rng, street, crossings, blocks, kind, season, lane_width) -> tuple[l
     ego_speed = float(rng.uniform(4, 13))
     ego_start = float(rng.uniform(0, 20))
     count = iter(range(100000))
+    room = Room(ego_start, ego_lane, ego_speed, max(abs(bend) for bend in street.bend))
 
     def vehicle(s, t, yaw=0.0, speed=0.0, kinds=None, h=0.0):
-        # As skewed as in traffic: mostly cars.
+        """Adds one where there is room for it; metres of street that it takes. As skewed as in traffic: mostly cars."""
         what = kinds or str(
-            rng.choice(
-                ["car", "truck", "bus", "train", "motorcycle", "cyclist"], p=[0.79, 0.08, 0.05, 0.0, 0.035, 0.045]
-            )
+            rng.choice(["car", "truck", "bus", "motorcycle", "cyclist"], p=[0.81, 0.045, 0.04, 0.06, 0.045])
         )
         variant = int(rng.integers(24))
         if what in ("cyclist", "motorcycle_rider"):
             bike = "bicycle" if what == "cyclist" else "motorcycle"
             palette = _person_palette(rng)
-            things.append(Thing(bike, variant, s, t, yaw, h, (1, 1, 1), _vehicle_palette(rng), speed, next(count)))
+            ridden = Thing(bike, variant, s, t, yaw, h, (1, 1, 1), _vehicle_palette(rng), speed, next(count))
+            if not room.take(ridden):
+                return 2.0
+            things.append(ridden)
             things.append(
                 Thing(
                     "cyclist" if bike == "bicycle" else "motorcyclist",
@@ -526,9 +532,19 @@ def _things(rng, street, crossings, blocks, kind, season, lane_width) -> tuple[l
         if what == "motorcycle" and speed != 0:
             return vehicle(s, t, yaw, speed, "motorcycle_rider", h)
         scale = tuple(rng.uniform(0.95, 1.05, 3))
-        things.append(Thing(what, variant, s, t, yaw, h, scale, _vehicle_palette(rng), speed, next(count)))
+        thing = Thing(what, variant, s, t, yaw, h, scale, _vehicle_palette(rng), speed, next(count))
+        if room.take(thing):
+            things.append(thing)
         return {"car": 4.6, "truck": 10.0, "bus": 12.0, "train": 40.0, "motorcycle": 2.0, "bicycle": 1.8}[what]
 
+    if street.tram and rng.random() < 0.75:
+        s = ego_start + float(rng.uniform(45, 130))
+        direction = int(rng.choice([keep, -keep]))
+        speed = float(rng.choice([0.0, rng.uniform(4, 13)])) * (1 if direction == keep else -1)
+        before = len(things)
+        for way, pace in ((direction, speed), (keep, ego_speed)):  # where the ego would graze it, it drives ahead
+            if len(things) == before:
+                vehicle(s, way * lane_width / 2, 0.0 if way == keep else np.pi, pace, "train")
     traffic = float(rng.choice([0.0, 0.02, 0.035, 0.06]))  # vehicles per metre and lane
     for direction in (keep, -keep):
         for lane in range(lanes_each):
@@ -541,19 +557,13 @@ def _things(rng, street, crossings, blocks, kind, season, lane_width) -> tuple[l
                 jitter = float(rng.normal(0, 0.2))
                 length = vehicle(s, t + jitter, 0.0 if forward > 0 else np.pi, forward * speed)
                 s += length + float(rng.exponential(max(1 / traffic - 5, 4))) + 3
-    if street.tram and rng.random() < 0.75:
-        inner = lane_width * 0.5
-        direction = int(rng.choice([keep, -keep]))
-        s = float(rng.uniform(30, 110))
-        things[:] = [v for v in things if not (abs(v.t - direction * inner) < 1.5 and v.s < s + 40 and v.s > s - 40)]
-        vehicle(s, direction * inner, 0.0 if direction == keep else np.pi, 0.0, "train")
     if rng.random() < 0.35:  # cyclists near the kerb
         for _ in range(int(rng.integers(1, 4))):
             side = int(rng.choice([1, -1]))
             s = float(rng.uniform(8, 70))
             vehicle(
                 s,
-                side * (street.half_width - max(street.parking) - 0.6),
+                side * (street.half_width - max(street.parking) - 0.4),
                 0.0 if side == keep else np.pi,
                 (4.0 if side == keep else -4.0),
                 "cyclist",
@@ -579,9 +589,9 @@ def _things(rng, street, crossings, blocks, kind, season, lane_width) -> tuple[l
             density = rng.uniform(0.3, 0.95)
             while s < hi - 4:
                 if rng.random() < density:
-                    what = str(rng.choice(["car", "truck", "motorcycle"], p=[0.93, 0.045, 0.025]))
+                    what = str(rng.choice(["car", "truck", "motorcycle"], p=[0.93, 0.02, 0.05]))
                     used = vehicle(
-                        s + 2.4,
+                        s + (5.2 if what == "truck" else 2.4),
                         block.side * (edge - 1.05 + rng.normal(0, 0.1)),
                         (0.0 if block.side == keep else np.pi) + rng.normal(0, 0.03),
                         0.0,
@@ -611,13 +621,13 @@ def _things(rng, street, crossings, blocks, kind, season, lane_width) -> tuple[l
                 )
                 s, t = s + float(rng.normal(0, 0.5)), t + float(rng.uniform(0.5, 0.8))
         if rng.random() < 0.3:  # bicycles and motorcycles at a rack
-            s0, row = float(rng.uniform(lo, hi)), str(rng.choice(["bicycle", "motorcycle"], p=[0.75, 0.25]))
+            s0, row = float(rng.uniform(lo, hi)), str(rng.choice(["bicycle", "motorcycle"], p=[0.65, 0.35]))
             for k in range(int(rng.integers(1, 9))):
                 things.append(
                     Thing(
                         row,
                         int(rng.integers(24)),
-                        s0 + 0.6 * k,
+                        s0 + (0.6 if row == "bicycle" else 1.0) * k,
                         block.side * (walk1 - 0.7),
                         float(np.pi / 2 + rng.normal(0, 0.15)),
                         street.kerb,
@@ -690,6 +700,7 @@ def _things(rng, street, crossings, blocks, kind, season, lane_width) -> tuple[l
                 if what in ("bench", "shelter"):
                     facing = -block.side * np.pi / 2
                 things.append(Thing(what, variant, s, block.side * at, facing, street.kerb))
+    things += _street_trees(rng, street, blocks, bare, _TREES - sum(thing.kind == "tree" for thing in things))
     for crossing in crossings:
         if crossing.signals or rng.random() < 0.3:
             variant = int(rng.integers(24))
@@ -708,20 +719,20 @@ def _things(rng, street, crossings, blocks, kind, season, lane_width) -> tuple[l
                         )
         for _ in range(rng.poisson(1.2 if kind != "rural" else 0.1)):  # people and traffic that cross
             s = float(rng.uniform(crossing.start - 3, crossing.start - 0.5))
-            things.append(
-                Thing(
-                    "person",
-                    int(rng.integers(24)),
-                    s,
-                    float(rng.uniform(-street.half_width, street.half_width)),
-                    float(rng.choice([1, -1]) * np.pi / 2),
-                    0.0,
-                    (1, 1, float(rng.uniform(0.9, 1.08))),
-                    _person_palette(rng),
-                    0.0,
-                    next(count),
-                )
+            person = Thing(
+                "person",
+                int(rng.integers(24)),
+                s,
+                float(rng.uniform(-street.half_width, street.half_width)),
+                float(rng.choice([1, -1]) * np.pi / 2),
+                0.0,
+                (1, 1, float(rng.uniform(0.9, 1.08))),
+                _person_palette(rng),
+                0.0,
+                next(count),
             )
+            if room.take(person, seconds=2.0):
+                things.append(person)
         if crossing.side in (0, 1) and rng.random() < 0.5:
             vehicle(
                 crossing.start + (crossing.end - crossing.start) * 0.3,
@@ -737,3 +748,32 @@ def _things(rng, street, crossings, blocks, kind, season, lane_width) -> tuple[l
                 0.0,
             )
     return things, float(ego_lane), ego_speed, ego_start
+
+
+def _street_trees(
+    rng: np.random.Generator, street: Street, blocks: tuple[Block, ...], bare: bool, missing: int
+) -> list[Thing]:
+    rows = [(b, b.start + b.corner + 2, b.end - b.corner - 2) for b in blocks if b.end - b.start > 2 * b.corner + 8]
+    if missing <= 0 or not rows:
+        return []
+    style, out = int(rng.integers(8)), []
+    length = np.array([stop - start for _, start, stop in rows])
+    shares = np.floor(np.arange(missing) / missing * length.sum() + rng.uniform(0, 1))  # evenly along all kerbs
+    ends = np.cumsum(length)
+    for place in shares:
+        k = min(int(np.searchsorted(ends, place, "right")), len(rows) - 1)
+        block, start, _ = rows[k]
+        line = street.half_width + (0.9 if block.sidewalk > 2.2 else block.sidewalk + block.verge + 1.0)
+        size = float(rng.uniform(0.55, 1.1))
+        out.append(
+            Thing(
+                "tree",
+                3 * style if bare else 3 * style + int(rng.integers(1, 3)),
+                float(start + place - (ends[k] - length[k])),
+                block.side * line,
+                float(rng.uniform(0, 6.3)),
+                street.kerb,
+                (size, size, size * float(rng.uniform(0.85, 1.15))),
+            )
+        )
+    return out
