@@ -57,6 +57,9 @@ def write_submission(
     if lost := [name for name, label in zip(classes.names, lookup, strict=False) if label == NO_COUNTERPART]:
         raise InputError(f"the model's classes {', '.join(lost)} have no training id of ACDC to submit")
     frames = submitted_frames(dataset)
+    names = [frame.camera.image_path.name for frame in frames if frame.camera.image_path]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"two images are called {twice[0]} in {dataset.root}; the server tells them apart by name")
     with atomic_file(path) as handle, zipfile.ZipFile(handle, "w", zipfile.ZIP_STORED) as archive:
         pool = ThreadPoolExecutor(2, thread_name_prefix="encode")
         pending: deque[tuple[str, Future[bytes]]] = deque()

@@ -522,6 +522,19 @@ def test_submission_holds_training_ids_under_the_names_of_the_images(tmp_path, l
     assert target.read_bytes() == first
 
 
+def test_images_of_one_name_cannot_be_submitted(tmp_path, load, capsys):
+    load["fake"] = Fake(lambda frame: np.zeros((4, 6)))
+    for condition in ("fog", "rain"):
+        save(
+            tmp_path / "acdc" / f"rgb_anon/{condition}/test/GOPR1/GOPR1_frame_1_rgb_anon.png",
+            A([[[0, 0, 0]] * 6] * 4, np.uint8),
+        )
+    words = ["evaluate", "fake", "--data", f"acdc={tmp_path / 'acdc'}", "--split", "test"]
+    assert main([*words, "--submission", str(tmp_path / "a.zip")]) == 2
+    assert "two images are called GOPR1_frame_1_rgb_anon.png" in capsys.readouterr().err
+    assert not (tmp_path / "a.zip").exists()
+
+
 def test_a_submission_is_mapped_to_training_ids(acdc, tmp_path, load):
     labels = A([[3, 4, 5, 0], [3, 4, 5, 0]], np.uint8)  # CamVid: road, pavement, tree, sky
     load["x"] = Fake(lambda frame: (labels, np.ones((2, 4), np.float32)), classes=CAMVID)

@@ -12,7 +12,7 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 import zoo
 from zoo.catalogue import BUNDLED, entries
@@ -174,6 +174,23 @@ def test_a_file_upright_by_its_exif_data_gives_what_viewers_show(folder: Path, t
         prediction = predictor(source)
         assert (prediction.image == upright).all()
         assert prediction.labels.shape == (6, 10)
+
+
+@pytest.mark.parametrize("exif", [b"II", b"garbage", b"MM\x00*\x00\x00\x00\x08\xff\xff"])
+def test_damaged_exif_data_does_not_hide_the_pixels(exif: bytes, folder: Path, tmp_path: Path) -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 10, 3), dtype=np.uint8))
+    image.save(tmp_path / "a.png", exif=exif)
+    assert (zoo.load(folder)(tmp_path / "a.png").image == np.asarray(image)).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_exif_turn_is_that_of_pillow(orientation: int, folder: Path, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 10, 3), dtype=np.uint8))
+    image.save(tmp_path / "a.png", exif=exif)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "a.png")))
+    assert (zoo.load(folder)(tmp_path / "a.png").image == expected).all()
 
 
 def test_16_bit_grey_is_the_same_from_a_file_and_from_pil(folder: Path, tmp_path: Path) -> None:

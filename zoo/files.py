@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from zoo.errors import InputError
 
@@ -36,6 +36,7 @@ MAX_PIXELS = 128 * 1024 * 1024
 
 # Pillow's own warning from 89 million pixels on would be a second line beside the error below.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", message="Corrupt EXIF data", module="PIL")
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -142,6 +143,25 @@ def _open(path: Path | str, read: Callable[[Image.Image], np.ndarray]) -> np.nda
         raise InputError(f"{path} is not a readable image: {error}") from error
 
 
+_ORIENTATION = 0x0112  # EXIF tag; 1 is upright
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _exif_turn(image: Image.Image) -> Image.Transpose | None:
+    try:
+        return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # Pillow raises a dozen kinds for damaged EXIF data, beside which the pixels are whole
+        return None
+
+
 def as_rgb(image: Image.Image) -> np.ndarray:
     """`(H, W, 3)` uint8 RGB of a Pillow image, upright.
 
@@ -151,7 +171,8 @@ def as_rgb(image: Image.Image) -> np.ndarray:
     Raises:
         InputError: If the pixels are floating point numbers, whose range no file states.
     """
-    image = ImageOps.exif_transpose(image)
+    if (turn := _exif_turn(image)) is not None:
+        image = image.transpose(turn)
     if image.mode == "F":
         raise InputError("the image holds floating point numbers; save it as 8-bit RGB")
     if image.mode.startswith("I"):
