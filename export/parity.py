@@ -185,7 +185,7 @@ class StoredSource:
 
 
 def _digest(image: np.ndarray) -> bytes:
-    return hashlib.sha256(np.ascontiguousarray(image)).digest()
+    return hashlib.sha256(image.tobytes()).digest()
 
 
 def embedded_set() -> FrameSet:
