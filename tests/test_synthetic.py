@@ -304,13 +304,13 @@ def test_embedded_frames():
 
 
 def test_embedded_frames_are_what_their_command_renders():
-    frame = next(frame for frame in embedded_frames() if frame.id == "10000012_clear")
-    again = render_frame(10_000_012, size=(256, 512)).camera
+    frame = next(frame for frame in embedded_frames() if frame.id == "10000057_clear")
+    again = render_frame(10_000_057, size=(256, 512)).camera
     # Another processor may round a ray to the neighbouring surface; another world differs in far more pixels.
     assert (again.labels == frame.camera.labels).mean() > 0.995
     np.testing.assert_allclose(again.intrinsics, frame.camera.intrinsics, atol=1e-5)
     difference = np.abs(again.image.astype(int) - frame.camera.image)
-    assert difference.mean() < 3  # JPEG of quality 95
+    assert difference.mean() < 3  # JPEG of quality 92
 
 
 def test_embedded_frames_need_no_ray_caster():
