@@ -57,8 +57,8 @@ def _print_differences(rows: Sequence[Mapping[str, Any]], metrics: Mapping[str, 
     title = f"[bold]{escape(rows[0]['model'])} minus {escape(rows[0]['baseline'])}[/bold], paired 95 % intervals"
     console.print(f"\n{title}", highlight=False)
     table = Table(box=SIMPLE)
-    for name, side in (("Data", "left"), ("Condition", "left"), ("mIoU points", "right"), ("rPD", "right")):
-        table.add_column(name, justify=side, no_wrap=True)
+    for name in ("Data", "Condition", "mIoU points", "rPD"):
+        table.add_column(name, justify="left" if name in ("Data", "Condition") else "right", no_wrap=True)
     for row in rows:
         if row["group"] in shown_groups(metrics, row["data"]):
             difference = with_interval(row["miou"], 100, 1, True), with_interval(row.get("rpd"), 1, 2, True)
