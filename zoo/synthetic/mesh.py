@@ -235,9 +235,10 @@ class Builder:
         faces = np.concatenate(self._faces)
         color, slot = np.empty((len(faces), 3), np.float32), np.empty(len(faces), np.int8)
         material, label = np.empty(len(faces), np.uint8), np.empty(len(faces), np.uint8)
+        arrays: tuple[np.ndarray, ...] = (color, slot, material, label)
         start = 0
         for count, *values in self._each:
-            for array, value in zip((color, slot, material, label), values):
+            for array, value in zip(arrays, values):
                 array[start : start + count] = value
             start += count
         return Mesh(
