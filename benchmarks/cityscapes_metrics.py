@@ -110,8 +110,9 @@ def ours(folder: Path, threads: int, instances: bool) -> dict:
     def one(index: int) -> Tally:
         camera = frames[index].camera
         prediction = read_label_ids(folder / f"results/{frames[index].id}_labelIds.png")
-        assert camera.labels is not None
-        return tally(camera.labels, prediction, None, 19, 255, camera.instances if instances else None)
+        truth = camera.labels  # decoded at each access
+        assert truth is not None
+        return tally(truth, prediction, None, 19, 255, camera.instances if instances else None)
 
     start, cpu = time.perf_counter(), time.process_time()
     matrix, weighted = np.zeros((19, 20), np.int64), np.zeros((8, 2))

@@ -21,6 +21,7 @@ _REGULAR_IDS = 34
 LABEL_FROM_ID = np.full(256, 255, np.uint8)
 """Training id of every regular label id; 255 where the evaluation ignores it."""
 LABEL_FROM_ID[list(CITYSCAPES_IDS)] = np.arange(len(CITYSCAPES_IDS))
+_LABELS_FROM_ID_PAIR = LABEL_FROM_ID.take(np.arange(1 << 16, dtype=np.uint16).view(np.uint8)).view(np.uint16)
 
 
 def read_labels(path: Path, count: int, with_255: bool = False, hint: str = "") -> UInt8[np.ndarray, "H W"]:
@@ -57,8 +58,11 @@ def read_label_ids(path: Path) -> UInt8[np.ndarray, "H W"]:
     if path.name.endswith("_labelTrainIds.png"):
         return read_labels(path, len(CITYSCAPES_IDS), True, " in a labelTrainIds file; are these regular ids?")
     ids = read_labels(path, _REGULAR_IDS, False, " in a labelIds file; are these training ids?")
-    # bytes.translate is three times as fast as indexing the table with the image
-    return np.frombuffer(bytearray(ids).translate(LABEL_FROM_ID.tobytes()), np.uint8).reshape(ids.shape)
+    if ids.size % 2:
+        return LABEL_FROM_ID.take(ids)
+    # Two pixels at a time: a third of the time of `bytes.translate`, which is a third of that of indexing by pixel.
+    pairs = np.ascontiguousarray(ids).reshape(-1).view(np.uint16)
+    return _LABELS_FROM_ID_PAIR.take(pairs, mode="clip").view(np.uint8).reshape(ids.shape)
 
 
 def read_instances(path: Path) -> Int32[np.ndarray, "H W"]:
