@@ -13,7 +13,7 @@ from zoo.classes import CAMVID, CITYSCAPES
 from zoo.condition import Condition
 from zoo.data import READERS, Dataset, open_dataset, parse_source
 from zoo.data.camvid import training_split
-from zoo.data.labels import CITYSCAPES_IDS, LABEL_FROM_ID
+from zoo.data.labels import CITYSCAPES_IDS, LABEL_FROM_ID, read_label_ids
 from zoo.errors import InputError
 from zoo.frame import frame_from_image
 
@@ -29,6 +29,14 @@ def save(path: Path, array) -> Path:
 
 def rgb(value=90, height=2, width=3):
     return np.full((height, width, 3), value, np.uint8)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (4, 6), (7, 2)])
+def test_regular_ids_become_labels_at_odd_and_even_sizes(tmp_path, shape):
+    ids = np.random.default_rng(0).integers(0, 34, shape).astype(np.uint8)
+    by_hand = [CITYSCAPES_IDS.index(i) if i in CITYSCAPES_IDS else 255 for i in ids.ravel().tolist()]
+    labels = read_label_ids(save(tmp_path / "a_labelIds.png", ids))
+    assert labels.ravel().tolist() == by_hand and labels.shape == shape
 
 
 def make_cityscapes(root: Path, split="val", names=("frankfurt_000000_000294", "lindau_000001_000019")) -> Path:
