@@ -145,13 +145,18 @@ def _normalisation(make: Any, preprocessing: Preprocessing, constants: dict[str,
             make("Add", ["steps_scaled", "steps_offset"], ["steps_normalised"]),
         ]
     constants["steps_factor"] = np.array(1 / 255, np.float32)
+    constants["steps_axis_row"] = np.array([3], np.int64)
+    constants["steps_axis_column"] = np.array([2], np.int64)
     constants["steps_smallest"] = np.array(MIN_STD, np.float32)
     return [
         make("Mul", ["steps_planes", "steps_factor"], ["steps_scaled"]),
-        make("ReduceMean", ["steps_scaled", "steps_axes_image"], ["steps_mean"], keepdims=1),
+        # Rows first: one float32 sum over all pixels loses four digits where a runtime adds them one by one.
+        make("ReduceMean", ["steps_scaled", "steps_axis_row"], ["steps_row_means"], keepdims=1),
+        make("ReduceMean", ["steps_row_means", "steps_axis_column"], ["steps_mean"], keepdims=1),
         make("Sub", ["steps_scaled", "steps_mean"], ["steps_centred"]),
         make("Mul", ["steps_centred", "steps_centred"], ["steps_squares"]),
-        make("ReduceMean", ["steps_squares", "steps_axes_image"], ["steps_variance"], keepdims=1),
+        make("ReduceMean", ["steps_squares", "steps_axis_row"], ["steps_row_variances"], keepdims=1),
+        make("ReduceMean", ["steps_row_variances", "steps_axis_column"], ["steps_variance"], keepdims=1),
         make("Sqrt", ["steps_variance"], ["steps_root"]),
         make("Max", ["steps_root", "steps_smallest"], ["steps_std"]),
         make("Div", ["steps_centred", "steps_std"], ["steps_normalised"]),

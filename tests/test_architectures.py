@@ -160,6 +160,7 @@ def test_heads_are_built_from_channels_and_strides() -> None:
         (LinearHead(**arguments), 16),
         (MaskTransformer(**arguments, num_heads=4), 16),
         (FPNHead(**arguments, width=12), 4),
+        (FPNHead(**arguments, width=(4, 12, 20)), 4),
     ):
         assert head.stride == stride
         assert head.eval()(levels).shape == (1, 7, 64 // stride, 96 // stride)
@@ -179,6 +180,9 @@ def test_convnets_by_name(name: str, levels: tuple[int, ...]) -> None:
 
 
 def test_wrong_architectures_are_refused() -> None:
+    with pytest.raises(InputError, match=r"width \[4, 12\] has 2 numbers, but the encoder has 3 levels"):
+        FPNHead(in_channels=(8, 16, 32), strides=(4, 8, 16), num_classes=7, width=(4, 12))
+
     def architecture(reference: str, **arguments: object) -> dict[str, object]:
         return {"encoder": {"class": reference, "arguments": arguments}}
 

@@ -311,6 +311,26 @@ def test_the_image_steps_against_the_reference(
         np.testing.assert_allclose(found["scores"][i], scores, atol=1e-4)
 
 
+def test_the_moments_of_a_large_bright_image() -> None:
+    """Two million values near 1: a single float32 sum over them would lose four digits."""
+    height, width = 1080, 1920
+    image = np.random.default_rng(3).integers(244, 256, (height, width, 3), dtype=np.uint8)
+    picture = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["B", 3, "H", "W"])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", 3, "H", "W"])
+    node = helper.make_node("Identity", ["image"], ["logits"])
+    identity = helper.make_model(
+        helper.make_graph([node], "identity", [picture], [logits]),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=9,
+    )
+    preprocessing = Preprocessing(normalisation="image")
+    fused = fuse_image_steps(identity, preprocessing, stride=1, size=None)
+    scores = OnnxEngine(fused.SerializeToString()).run({"image": image[None]})["scores"][0]
+    normalised = preprocessing(image).array.astype(np.float64)  # moments from an exact histogram
+    odds = np.exp(normalised - normalised.max(0))
+    np.testing.assert_allclose(scores, 1 / odds.sum(0), atol=2e-5)
+
+
 def test_a_fixed_size(model: Path, tmp_path: Path) -> None:
     """A real export: with every axis fixed, and an odd size that is padded inside."""
     words = ["export", str(model), "--size", "30x50", "--uint8-input", "--out", str(tmp_path / "fixed")]

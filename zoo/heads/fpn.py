@@ -6,9 +6,13 @@ finest stride); the image-wide context vector follows the global pooling of Pars
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from zoo.errors import InputError
 
 __all__ = ["FPNHead"]
 
@@ -28,12 +32,15 @@ class FPNHead(nn.Module):
         in_channels: Channels of the encoder's levels, finest first.
         strides: Strides of the encoder's levels.
         num_classes: Number of classes.
-        width: Channels inside the pyramid.
+        width: Channels inside the pyramid: one number, or one per level, finest first.
         context: Add the image-wide mean of the coarsest level before merging.
         dropout: Dropout of whole channels before the classifier while training.
 
     Attributes:
         stride: Input size over logits size.
+
+    Raises:
+        InputError: If there are not as many widths as levels.
     """
 
     def __init__(
@@ -42,17 +49,21 @@ class FPNHead(nn.Module):
         in_channels: tuple[int, ...],
         strides: tuple[int, ...],
         num_classes: int,
-        width: int = 96,
+        width: int | Sequence[int] = 96,
         context: bool = True,
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
+        widths = [width] * len(in_channels) if isinstance(width, int) else list(width)
+        if len(widths) != len(in_channels):
+            raise InputError(f"width {widths} has {len(widths)} numbers, but the encoder has {len(in_channels)} levels")
         self.stride = strides[0]
-        self.laterals = nn.ModuleList(_conv_norm_act(channels, width, 1) for channels in in_channels)
-        self.context = nn.Sequential(nn.Linear(in_channels[-1], width), nn.ReLU(inplace=True)) if context else None
-        self.merges = nn.ModuleList(_conv_norm_act(width, width, 3) for _ in in_channels)
+        self.laterals = nn.ModuleList(_conv_norm_act(*channels, 1) for channels in zip(in_channels, widths))
+        self.context = nn.Sequential(nn.Linear(in_channels[-1], widths[-1]), nn.ReLU(inplace=True)) if context else None
+        # A level is merged into the width of the next finer one.
+        self.merges = nn.ModuleList(_conv_norm_act(*channels, 3) for channels in zip(widths, [widths[0], *widths]))
         self.dropout = nn.Dropout2d(dropout)
-        self.classifier = nn.Conv2d(width, num_classes, kernel_size=1)
+        self.classifier = nn.Conv2d(widths[0], num_classes, kernel_size=1)
 
     def forward(self, levels: list[Tensor]) -> Float[Tensor, "B C h w"]:
         """Logits at `stride`."""

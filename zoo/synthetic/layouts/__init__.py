@@ -18,7 +18,7 @@ from PIL import Image
 from zoo.condition import Condition
 from zoo.frame import Frame
 
-__all__ = ["Files", "Layout", "Place", "Record", "png", "reader_of"]
+__all__ = ["Files", "Layout", "Place", "Record", "no_closing_files", "no_record", "png", "reader_of"]
 
 _CLEAR = Condition()
 Files = dict[str, Callable[[], bytes]]
@@ -70,6 +70,16 @@ class Layout(Protocol):
 
     def closing_files(self, records: Sequence[tuple[Place, Record]]) -> Files:
         """The files over places and over the whole data set; `records` of all frames in the order of `Place.index`."""
+
+
+def no_record(frame: Frame, place: Place) -> Record:
+    """`Layout.record` of a layout none of whose files goes over several frames."""
+    return {}
+
+
+def no_closing_files(records: Sequence[tuple[Place, Record]]) -> Files:
+    """`Layout.closing_files` of such a layout."""
+    return {}
 
 
 def png(image: np.ndarray) -> bytes:

@@ -5,18 +5,17 @@ Source: the folder and file rules of the ACDC release (https://acdc.vision.ee.et
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from zoo.frame import CameraFrame, Frame
-from zoo.synthetic.layouts import Files, Place, Record, png
+from zoo.synthetic.layouts import Files, Place, no_closing_files, no_record, png
 from zoo.synthetic.layouts.cityscapes import colored, labels_of, regular_ids
 
 __all__ = ["DEFAULT_SIZE", "RIG", "closing_files", "files", "record"]
 
 RIG = "camera"
 DEFAULT_SIZE = (256, 512)
+record, closing_files = no_record, no_closing_files
 
 
 def files(frame: Frame | None, place: Place) -> Files:
@@ -56,13 +55,3 @@ def files(frame: Frame | None, place: Place) -> Files:
         out[f"{stem}_labelTrainIds.png"] = lambda: png(labels_of(reference()))
         out[f"{stem}_labelColor.png"] = lambda: png(colored(labels_of(reference())))
     return out
-
-
-def record(frame: Frame, place: Place) -> Record:
-    """Nothing: no file goes over several frames."""
-    return {}
-
-
-def closing_files(records: Sequence[tuple[Place, Record]]) -> Files:
-    """None."""
-    return {}

@@ -5,19 +5,18 @@ Source: the folder and file rules of the Cityscapes scripts (https://github.com/
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from zoo.classes import CITYSCAPES
 from zoo.frame import CameraFrame, Frame
-from zoo.synthetic.layouts import Files, Place, Record, png
+from zoo.synthetic.layouts import Files, Place, no_closing_files, no_record, png
 from zoo.synthetic.render import REGULAR_IDS
 
 __all__ = ["DEFAULT_SIZE", "RIG", "closing_files", "colored", "files", "labels_of", "record", "regular_ids"]
 
 RIG = "camera"
 DEFAULT_SIZE = (256, 512)
+record, closing_files = no_record, no_closing_files
 
 
 def regular_ids(labels: np.ndarray) -> np.ndarray:
@@ -62,13 +61,3 @@ def files(frame: Frame | None, place: Place) -> Files:
         out[f"{stem}_instanceIds.png"] = lambda: png(instances())
         out[f"{stem}_color.png"] = lambda: png(colored(labels_of(camera())))
     return out
-
-
-def record(frame: Frame, place: Place) -> Record:
-    """Nothing: no file goes over several frames."""
-    return {}
-
-
-def closing_files(records: Sequence[tuple[Place, Record]]) -> Files:
-    """None."""
-    return {}
