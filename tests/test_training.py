@@ -102,6 +102,9 @@ def test_augmentation_is_a_function_of_its_generator() -> None:
     assert not np.array_equal(results[0], results[2])
     none = Augmentation(photometric=0.0, low_light=0.0, degrade=0.0)
     assert np.array_equal(distort(image, none, sample_generator(1, 0, 5)), image)
+    half = Augmentation(photometric=1.0, distorted=0.5)
+    left = sum(np.array_equal(distort(image, half, sample_generator(1, 0, i)), image) for i in range(200))
+    assert 70 < left < 130  # four standard deviations of a fair coin
 
 
 def test_thesis_preset_is_the_one_of_the_paper(tmp_path: Path) -> None:
@@ -145,6 +148,9 @@ def test_a_run_is_resumed_exactly_and_makes_a_loadable_folder(camvid: Path, tmp_
     # Stopped by the clock after the first step, then finished.
     assert main(words(camvid, tmp_path / "parts", "--max-minutes", 1e-9)) == 2
     assert load_checkpoint(tmp_path / "parts" / "last.pt")["step"] == 1
+    settings = json.loads((tmp_path / "parts" / "settings.json").read_text())
+    del settings["dice"], settings["augmentation"]["distorted"]  # a run from before these settings were there
+    (tmp_path / "parts" / "settings.json").write_text(json.dumps(settings))
     assert main(words(camvid, tmp_path / "parts", "--resume")) == 0
     weights = [(tmp_path / run / "model" / "model.safetensors").read_bytes() for run in ("whole", "parts")]
     assert weights[0] == weights[1]
@@ -165,6 +171,7 @@ def test_a_frozen_encoder_does_not_move_and_a_folder_is_a_start(camvid: Path, tm
     assert main(words(camvid, tmp_path / "first", "--steps", 2)) == 0
     init = tmp_path / "first" / "model"
     more = ["--steps", 3, "--init", init, "--frozen-encoder", "--average-decay", 0, "--holdout", 0]
+    more += ["--precision", "bf16-mixed"]
     assert main(words(camvid, tmp_path / "second", *more)) == 0
     start, end = (zoo.load(path).module.state_dict() for path in (init, tmp_path / "second" / "model"))
     moved = {name for name in start if not torch.equal(start[name], end[name])}

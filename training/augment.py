@@ -25,6 +25,7 @@ class Augmentation:
             the usual strength.
         low_light: Probability of the night-camera model, which darkens, tints, adds sensor noise and blur.
         degrade: Probability each of blur, JPEG artefacts and added haze.
+        distorted: Share of the samples to which the three above apply; the others keep their pixel values.
     """
 
     scale: tuple[float, float] = (0.5, 2.0)
@@ -32,6 +33,7 @@ class Augmentation:
     photometric: float = 1.0
     low_light: float = 0.0
     degrade: float = 0.0
+    distorted: float = 1.0
 
 
 def sample_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
@@ -154,6 +156,8 @@ def _degrade(image: np.ndarray, probability: float, generator: np.random.Generat
 
 def distort(image: np.ndarray, settings: Augmentation, generator: np.random.Generator) -> np.ndarray:
     """All distortions of the pixel values that `settings` asks for; `(H, W, 3)` uint8 to the same."""
+    if settings.distorted < 1 and generator.random() >= settings.distorted:
+        return image
     values = image.astype(np.float32) / 255
     if generator.random() < settings.low_light:
         values = low_light(values, generator)

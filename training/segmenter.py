@@ -274,6 +274,7 @@ def _refuse_other_run(settings: Settings) -> None:
     values, former = plain(settings), json.loads(path.read_text())
     free = {"resume", "max_minutes", "workers", "cache", "checkpoint_every", "out"}
     defaults = {field.name: field.default for field in dataclasses.fields(Settings)}  # of settings newer than the run
+    former["augmentation"] = {**_json(Augmentation()), **former.get("augmentation", {})}
     changed = [key for key in values if key not in free and values[key] != former.get(key, defaults[key])]
     if changed:
         raise InputError(f"{settings.out} holds a run with another {', '.join(changed)}; give the same settings")
@@ -281,6 +282,10 @@ def _refuse_other_run(settings: Settings) -> None:
 
 def plain(settings: Settings) -> dict[str, Any]:
     """The settings as JSON values."""
+    return _json(settings)
+
+
+def _json(settings: Any) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(settings), default=str))
 
 
