@@ -54,8 +54,8 @@ class Arguments:
     out: Path
     """Folder for the frames."""
     without: Literal["nothing", "adverse", "annotation", "edge-rays", "optics"] = "nothing"
-    """adverse: clear days only; annotation: labels of the pixels' middles, gaps in fences and crowns open; edge-rays: one
-    ray per pixel; optics: one camera without noise, blur, glare, cast and compression for all places."""
+    """adverse: clear days only; annotation: labels of the pixels' middles, gaps in fences and crowns open; edge-rays:
+    one ray per pixel; optics: one camera without noise, blur, glare, cast and compression for all places."""
     places: int = 60
     """Number of places, five frames each."""
     first_place: int = 1000
