@@ -340,6 +340,14 @@ def test_points_meet_the_cameras_label_and_depth(frozen_worlds: dict[int, World]
     assert same[whole].mean() >= 0.99
     inverse_here = plane[0] + plane[1] * (u[:, 0] - x) + plane[2] * (u[:, 1] - y)
     assert (np.abs(1 / inverse_here[flat] - z[flat]) < 0.05).mean() >= 0.99
+    # Picture, sweep and boxes give an object one number.
+    numbers = np.stack([view.instances[y + dy, x + dx] for dy, dx in near])
+    own = sweep.instances[inside]
+    thing = (numbers == numbers[4]).all(0) & (own > 0)
+    assert thing.sum() > 300
+    assert (numbers[4][thing] % 1000 == own[thing]).mean() >= 0.99
+    shown = {int(number) % 1000 for number in np.unique(view.instances[view.depth_m < 60]) if number >= 1000}
+    assert shown <= {box.track for box in frame.boxes}
 
 
 # --- boxes ---
@@ -622,7 +630,9 @@ def test_nuscenes_frame_has_all_sensors():
         (lambda: render_frame(1, rig="kiti"), "unknown rig 'kiti'; closest: kitti"),
         (lambda: iter_frames(1, rig="kiti"), "unknown rig 'kiti'"),
         (lambda: render_frame(1, rig="kitti", sweeps=-1), "sweeps -1 is negative"),
-        (lambda: next(render_scene(1, 2, start=-1)), "start -1 is negative"),
+        (lambda: next(render_scene(1, 2, start=-1)), "start -1 is outside 0 to 1"),
+        (lambda: next(render_scene(1, 2, start=2)), "start 2 is outside 0 to 1"),
+        (lambda: render_frame(1, sweeps=3), "sweeps 3: rig 'camera' has no lidar"),
         (lambda: render_frame(1, rig="waymo", size=(8, 8)), "size 6x8 cannot be rendered"),
         (lambda: Rig(name="none", cameras={}, lidars={}, period_s=0.1), "rig 'none' has no sensor"),
         (lambda: dataclasses.replace(SMALL, rate_hz=0.0), "rate_hz 0.0 of the lidar is not positive"),

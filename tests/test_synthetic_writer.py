@@ -130,6 +130,7 @@ def test_resume_equals_an_uninterrupted_run(acdc_folder: Path, tmp_path: Path):
     for missing in ("rgb_anon/rain", "gt/fog/val/GOPR0000/GOPR0000_frame_000004_gt_labelIds.png"):
         path = out / missing
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (out / "gt/fog/val/GOPR0000/.cut.png.x7.part").write_bytes(b"killed while it wrote")
     before = {name: (out / name).stat().st_mtime_ns for name in content(out)}
     command = [
         *COMMON,
@@ -189,7 +190,7 @@ def test_resume_with_tables_equals_an_uninterrupted_run(nuscenes_folder: Path, t
     shutil.copytree(nuscenes_folder, out)
     # As if it had ended within the second frame: its record and a file are not there yet, nor are the tables.
     shutil.rmtree(out / "v1.0-trainval")
-    (out / ".synthetic/000000_000001.json").unlink()
+    (out / ".synthetic/000000_000001.json").write_text("{}")
     last = max((out / "samples/CAM_BACK").iterdir())
     last.unlink()
     kept = min((out / "samples/CAM_BACK").iterdir())
@@ -222,6 +223,9 @@ def test_resume_refuses_other_settings_and_other_folders(acdc_folder: Path, tmp_
     assert main([*command, "--out", str(acdc_folder)]) == 2
     assert "was begun with frames 5, not 6" in capsys.readouterr().err
     (tmp_path / "other").mkdir()
+    assert main([*command, "--out", str(tmp_path / "other")]) == 2
+    assert "was not begun by zoo synthetic" in capsys.readouterr().err
+    (tmp_path / "other/synthetic.json").write_text("[1]")
     assert main([*command, "--out", str(tmp_path / "other")]) == 2
     assert "was not begun by zoo synthetic" in capsys.readouterr().err
     record = json.loads((acdc_folder / "synthetic.json").read_text())

@@ -52,7 +52,7 @@ class Condition:
         ):
             if value not in known:
                 raise InputError(f"unknown {what} {value!r}{closest(value, known)}; known: {', '.join(known)}")
-        if not (isinstance(self.severity, int) and 0 <= self.severity <= 5):
+        if isinstance(self.severity, bool) or not (isinstance(self.severity, int) and 0 <= self.severity <= 5):
             raise InputError(f"severity {self.severity!r} is outside 0 to 5")
 
     @property

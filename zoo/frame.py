@@ -33,7 +33,8 @@ class CameraFrame:
         image_source: Gives `(H, W, 3)` uint8 RGB.
         labels_source: Gives `(H, W)` uint8 class labels of the data set's class table.
         instances_source: Gives `(H, W)` int32: class id * 1000 + instance number in the coding of Cityscapes (regular
-            label ids, not training ids); plain class ids where there is no instance.
+            label ids, not training ids); plain class ids where there is no instance. In the synthetic world the
+            number is the `track` of the object's box.
         depth_source: Gives `(H, W)` float32 metres along the optical axis, infinity for the sky.
         invalid_source: Gives `(H, W)` bool, true where the image alone does not tell the class (ACDC).
         timestamp_us: Microseconds, the middle of the exposure.

@@ -131,6 +131,8 @@ def run(arguments: Arguments) -> int:
         if not arguments.resume:
             raise InputError(f"{out} exists already; choose another folder, or --resume to finish an interrupted run")
         _check_same(record, settings)
+        for left in out.rglob(".*.part"):  # of a process that was killed while it wrote
+            left.unlink(missing_ok=True)
     write_json(record, settings)
     jobs = list(_jobs(places, plan))
     total = sum(map(len, jobs))
@@ -243,8 +245,8 @@ def _require_embreex() -> None:
 def _check_same(record: Path, settings: dict) -> None:
     """Refuses to resume what was not begun by this command with these settings."""
     try:
-        before = json.loads(record.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        before = dict(json.loads(record.read_text("utf-8")))
+    except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{record.parent} was not begun by zoo synthetic: no readable {_RECORD} in it") from error
     for key, value in settings.items():
         if before.get(key) != value:
@@ -288,9 +290,10 @@ def _record_path(plan: _Plan, place: Place) -> Path:
 def _read_record(plan: _Plan, place: Place) -> dict | None:
     """The frame's files and what the lists need of it, or `None` if it was not finished."""
     try:
-        return dict(json.loads(_record_path(plan, place).read_text("utf-8")))
+        found = dict(json.loads(_record_path(plan, place).read_text("utf-8")))
     except (OSError, ValueError, TypeError):
         return None
+    return found if {"files", "record"} <= set(found) else None
 
 
 def _done(plan: _Plan, place: Place) -> bool:

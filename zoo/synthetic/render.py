@@ -218,7 +218,7 @@ def _picture(
     return CameraFrame(
         image_source=image,
         labels_source=labels,
-        instances_source=_instances(labels, shaded.instance.reshape(size)),
+        instances_source=_instances(labels, world.tracks[shaded.instance].reshape(size)),
         depth_source=depth,
         invalid_source=invalid,
         timestamp_us=stamp_us,
@@ -341,16 +341,16 @@ def _edges(label: np.ndarray, hits: Hits, size: tuple[int, int]) -> np.ndarray:
     return np.nonzero(edge.ravel())[0]
 
 
-def _instances(labels: np.ndarray, things: np.ndarray) -> np.ndarray:
-    """`(H, W)` int32 in the coding of Cityscapes: id * 1000 + k for the classes that have instances."""
-    out = np.zeros(labels.shape, np.int32)
-    known = labels < 19
-    out[known] = REGULAR_IDS[labels[known]]
-    for label in LABELS_WITH_INSTANCES:
-        here = labels == label
-        if here.any():
-            _, number = np.unique(things[here], return_inverse=True)
-            out[here] = REGULAR_IDS[label] * 1000 + number
+def _instances(labels: np.ndarray, tracks: np.ndarray) -> np.ndarray:
+    """`(H, W)` int32 in the coding of Cityscapes: id * 1000 + track for the classes that have instances.
+
+    Tracks of a place stay below 1000, so that a number means the same object in every picture, sweep and box.
+    """
+    ids = np.zeros(256, np.int32)
+    ids[: len(REGULAR_IDS)] = REGULAR_IDS
+    out = ids[labels]
+    here = np.isin(labels, list(LABELS_WITH_INSTANCES))
+    out[here] = out[here] * 1000 + tracks[here]
     return out
 
 
@@ -409,7 +409,8 @@ def render_scene(
 
     With the rig `camera` a frame holds one picture, `front`, of a camera that is another one in every place, and
     nothing else. With other rigs it holds the pictures of all cameras, each with its own time and pose of the vehicle
-    and with motion blur, the turns of all lidars, and boxes; its own time is the end of the newest turn.
+    and with motion blur, the turns of all lidars, and boxes; its own time is the end of the newest turn, for a rig of
+    your own frame k is at 1 s + k times its period.
 
     Args:
         seed: Of the place.
@@ -427,11 +428,11 @@ def render_scene(
         InputError: If sizes or counts are impossible, or the rig is unknown.
         MissingExtraError: If embreex is not installed.
     """
-    rig = _checked(rig, size, sweeps)
+    rig = _checked(rig, size, sweeps, conditions)
     if frames < 1:
         raise InputError(f"frames {frames} is not positive; ask for at least one")
-    if start < 0:
-        raise InputError(f"start {start} is negative; the first frame is 0")
+    if not 0 <= start < frames:
+        raise InputError(f"start {start} is outside 0 to {frames - 1}, the frames of the place")
     scene = describe(seed)
     frame_times(scene, rig, frames)
     world = World(scene)
@@ -444,12 +445,20 @@ def render_scene(
             yield render_rig(world, k, rig, condition, size, sweeps=sweeps, exact=exact)
 
 
-def _checked(rig: str | Rig, size: tuple[int, int] | None, sweeps: int) -> Rig:
+def _checked(rig: str | Rig, size: tuple[int, int] | None, sweeps: int, conditions: Sequence[Condition]) -> Rig:
     rig = rig_of(rig)
+    if isinstance(conditions, str) or not conditions or not all(isinstance(c, Condition) for c in conditions):
+        raise InputError(
+            f"conditions {conditions!r}: one Condition or more is needed, for example (Condition.parse('fog'),)"
+        )
+    if size is not None and not (len(size) == 2 and all(isinstance(side, int | np.integer) for side in size)):
+        raise InputError(f"size {size} is not (height, width) in whole pixels")
     for pixels in rig.sizes(size).values():
         check_size(pixels)
     if sweeps < 0:
         raise InputError(f"sweeps {sweeps} is negative; 0 gives the newest turn alone")
+    if sweeps and not rig.lidars:
+        raise InputError(f"sweeps {sweeps}: rig {rig.name!r} has no lidar")
     return rig
 
 
@@ -527,9 +536,12 @@ def iter_frames(
         InputError: If sizes or counts are impossible or the rig is unknown.
         MissingExtraError: If embreex is not installed.
     """
-    _checked(rig, size, sweeps)
+    checked = _checked(rig, size, sweeps, conditions)
     if count < 1 or frames_per_scene < 1:
         raise InputError(f"{count} frames, {frames_per_scene} per scene: both must be at least 1")
+    if seed < 0 or workers < 0:
+        raise InputError(f"seed {seed}, workers {workers}: neither may be negative")
+    frame_times(describe(seed), checked, frames_per_scene)  # refuses more than the first street holds
     places = -(-count // frames_per_scene)
     jobs = [
         _Job(
