@@ -76,7 +76,7 @@ def _conditions(place: int, without: str) -> tuple[Condition, ...]:
 def _take_away(without: str) -> None:
     """Replaces a function of the renderer, in this process."""
     if without == "edge-rays":
-        render._edges = lambda label, hits, size: np.zeros(0, np.int64)  # type: ignore[assignment]
+        render._edges = lambda label, hits, size: np.zeros(0, np.int64)
     if without == "optics":
         described: Callable[[int], Any] = render.describe
 
@@ -101,6 +101,7 @@ def _render(job: tuple[int, Arguments]) -> None:
             (f"gtFine/train/synthetic/{name}_gtFine_labelTrainIds.png", camera.labels),
             (f"leftImg8bit/train/synthetic/{name}_leftImg8bit.png", camera.image),
         ):
+            assert array is not None
             target = arguments.out / path
             target.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(array).save(target)
