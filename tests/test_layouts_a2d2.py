@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hand_made import AHEAD, K, car, place, pose
 from PIL import Image
 
 from zoo.errors import InputError
@@ -101,27 +102,7 @@ def names_of(colors: np.ndarray, class_list: dict[str, str]) -> np.ndarray:
 
 # ---- A frame made by hand.
 
-AHEAD = np.array([[0, 0, 1.0], [-1, 0, 0], [0, -1, 0]])  # vehicle axes from those of a camera that looks ahead
-K = np.array([[100.0, 0, 64], [0, 100, 32], [0, 0, 1]])
-CAR = Box3D(
-    label=13,
-    track=5,
-    center=np.array([21.711, 2.0, 0.75]),
-    size=np.array([4.0, 2.0, 1.5]),
-    yaw=0.0,
-    velocity=np.zeros(3),
-    kind="car",
-    visibility=0.9,
-    num_points=3,
-)
-
-
-def pose(x: float, y: float, z: float, yaw: float = 0.0, rotation: np.ndarray | None = None) -> np.ndarray:
-    c, s = np.cos(yaw), np.sin(yaw)
-    out = np.eye(4)
-    out[:3, :3] = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ (np.eye(3) if rotation is None else rotation)
-    out[:3, 3] = x, y, z
-    return out
+CAR = car(21.711, num_points=3)
 
 
 def hand_frame(boxes: tuple[Box3D, ...] = (), ego_at_image: np.ndarray | None = None, **camera: Any) -> Frame:
@@ -156,10 +137,6 @@ def hand_frame(boxes: tuple[Box3D, ...] = (), ego_at_image: np.ndarray | None = 
         timestamp_us=2_000_000,
         world_from_ego=np.eye(4),
     )
-
-
-def place(number: int = 0, split: str = "train", seed: int = 56) -> Place:
-    return Place(split=split, seed=seed, sequence=0, number=number, index=number, count=2)
 
 
 def content(files: dict[str, Callable[[], bytes]], part: str) -> bytes:

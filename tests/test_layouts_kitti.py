@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hand_made import AHEAD, K, car, place, pose
 from PIL import Image
 
 from zoo.errors import InputError
@@ -138,17 +139,6 @@ def check_labels(labels: list[Label], rect: np.ndarray, projection: np.ndarray, 
 
 # ---- Frames made by hand: what the files must hold is worked out beside them.
 
-AHEAD = np.array([[0, 0, 1.0], [-1, 0, 0], [0, -1, 0]])  # vehicle axes from those of a camera that looks ahead
-K = np.array([[100.0, 0, 64], [0, 100, 32], [0, 0, 1]])
-
-
-def pose(x: float, y: float, z: float, yaw: float = 0.0, rotation: np.ndarray | None = None) -> np.ndarray:
-    c, s = np.cos(yaw), np.sin(yaw)
-    out = np.eye(4)
-    out[:3, :3] = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ (np.eye(3) if rotation is None else rotation)
-    out[:3, 3] = x, y, z
-    return out
-
 
 def hand_frame(
     world_points: np.ndarray,
@@ -191,25 +181,11 @@ def hand_frame(
     )
 
 
-def place(number: int = 0, split: str = "train", sequence: int = 0, seed: int = 56) -> Place:
-    return Place(split=split, seed=seed, sequence=sequence, number=number, index=number, count=2)
-
-
 def text_of(files: dict[str, Callable[[], bytes]], path: str) -> str:
     return files[path]().decode()
 
 
-CAR = Box3D(
-    label=13,
-    track=5,
-    center=np.array([21.08, 2.0, 0.75]),
-    size=np.array([4.0, 2.0, 1.5]),
-    yaw=0.0,
-    velocity=np.zeros(3),
-    kind="car",
-    visibility=0.9,
-    num_points=1,
-)
+CAR = car(21.08, num_points=1)
 
 
 def test_one_box_one_point_one_camera() -> None:

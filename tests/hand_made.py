@@ -1,0 +1,40 @@
+"""What tests of several layouts place by hand: poses, a camera that looks ahead, a car."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from zoo.frame import Box3D
+from zoo.synthetic.layouts import Place
+
+AHEAD = np.array([[0, 0, 1.0], [-1, 0, 0], [0, -1, 0]])  # vehicle axes from those of a camera that looks ahead
+K = np.array([[100.0, 0, 64], [0, 100, 32], [0, 0, 1]])
+
+
+def pose(x: float, y: float, z: float, yaw: float = 0.0, rotation: np.ndarray | None = None) -> np.ndarray:
+    """`(4, 4)`: turned by `rotation`, then by `yaw`, then moved."""
+    c, s = np.cos(yaw), np.sin(yaw)
+    out = np.eye(4)
+    out[:3, :3] = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ (np.eye(3) if rotation is None else rotation)
+    out[:3, 3] = x, y, z
+    return out
+
+
+def place(number: int = 0, split: str = "train", sequence: int = 0, seed: int = 56) -> Place:
+    """Frame `number` of two."""
+    return Place(split=split, seed=seed, sequence=sequence, number=number, index=number, count=2)
+
+
+def car(ahead_m: float, num_points: int) -> Box3D:
+    """A car of 4 x 2 x 1.5 m, 2 m to the left, that stands along the street."""
+    return Box3D(
+        label=13,
+        track=5,
+        center=np.array([ahead_m, 2.0, 0.75]),
+        size=np.array([4.0, 2.0, 1.5]),
+        yaw=0.0,
+        velocity=np.zeros(3),
+        kind="car",
+        visibility=0.9,
+        num_points=num_points,
+    )
