@@ -90,7 +90,8 @@ class Settings:
     augmentation: Augmentation = field(default_factory=Augmentation)
     """How samples are varied."""
     holdout: float = 0.0
-    """Share held back to decide which step is kept (the last scenes; of CamVid the end of each sequence); 0: none."""
+    """Share of the first data set held back to decide which step is kept (the last scenes; of CamVid the end of each
+    sequence); 0: none."""
     evaluate_every: int = 2000
     """Steps between evaluations on the held-back frames."""
     checkpoint_every: int = 1000

@@ -38,7 +38,7 @@ def read_training_data(settings: Any) -> tuple[ClassTable, list[Source], list[tu
     sources, holdout, names = [], [], []
     for dataset, share in zip(datasets, shares, strict=True):
         label_map = _label_map(dataset.classes, classes)
-        frames, held = split_training(dataset, settings.holdout)
+        frames, held = split_training(dataset, 0.0 if sources else settings.holdout)
         sources.append(Source(frames, label_map, share))
         holdout += [(frame, label_map) for frame in held]
         names.append(f"{dataset.kind} {dataset.split}, fingerprint {dataset.fingerprint()}")
