@@ -20,8 +20,8 @@ from zoo.training.augment import Augmentation, distort, resize_crop_flip, sample
 from zoo.training.command import parse
 from zoo.training.loop import WeightAverage, load_checkpoint, poly_factor
 from zoo.training.samples import stream_order
-from zoo.training.segmenter import dice_loss, train
-from zoo.training.segmenter_parts import split_training
+from zoo.training.segmenter import Settings, dice_loss, train
+from zoo.training.segmenter_parts import read_training_data, split_training
 
 CAMVID_MODEL = "supervised-resnet18w48-synthetic.fpn-camvid"
 
@@ -165,6 +165,14 @@ def test_a_run_is_resumed_exactly_and_makes_a_loadable_folder(camvid: Path, tmp_
     assert zoo.load(folder.path)(image).labels.shape == (64, 96)
     with pytest.raises(InputError, match="holds a run already"):
         train(parse(words(camvid, tmp_path / "whole")[1:])[1])
+
+
+def test_only_the_first_data_set_holds_frames_back(camvid: Path, tmp_path: Path) -> None:
+    data = (f"camvid={camvid}",) * 2
+    settings = Settings(model=CAMVID_MODEL, data=data, out=tmp_path, mixture=(0.75, 0.25), holdout=0.15)
+    _, sources, holdout, _ = read_training_data(settings)
+    assert [len(source.frames) for source in sources] == [10, 12]
+    assert len(holdout) == 2
 
 
 def test_a_frozen_encoder_does_not_move_and_a_folder_is_a_start(camvid: Path, tmp_path: Path) -> None:
