@@ -35,7 +35,9 @@ def read_training_data(settings: Any) -> tuple[ClassTable, list[Source], list[tu
     if classes is None:
         raise InputError(f"{settings.model} has no head; the segmenter recipe needs a model with one")
     shares = settings.mixture or (1.0,) * len(datasets)
-    sources, holdout, names = [], [], []
+    sources: list[Source] = []
+    holdout: list[tuple[Frame, np.ndarray]] = []
+    names: list[str] = []
     for dataset, share in zip(datasets, shares, strict=True):
         label_map = _label_map(dataset.classes, classes)
         frames, held = split_training(dataset, 0.0 if sources else settings.holdout)
