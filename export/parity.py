@@ -46,6 +46,7 @@ __all__ = [
 _SHAPE_PIXELS = 100_000
 """Of every other shape so many crops are compared that they have at least this number of pixels together: the strictest
 limit then allows ten pixels to differ, and a single tie decides nothing."""
+_BATCH = 64  # crops at once at the most
 _CROPPED_FRAMES = 24  # the first so many of the frames are cropped to other shapes
 _PROBE = 8  # of the source's outputs, every 8th row and column is stored beside the file
 _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
@@ -467,8 +468,8 @@ def _shapes(source: EngineSource, file: ExportedFile, sets: Sequence[FrameSet]) 
         images = [file.preprocessing.resize(image) for image in images]
     rows = []
     for size in sizes:
-        # Three different images, so that a graph which mixes up its batch is seen.
-        count = 3 if file.batch else 1
+        # Different images, so that a graph which mixes up its batch is seen.
+        count = max(3, min(_BATCH, -(-_SHAPE_PIXELS // math.prod(size)))) if file.batch else 1
         crops = _crops(images, size)
         totals = _Totals()
         while totals.pixels < _SHAPE_PIXELS:
