@@ -399,6 +399,10 @@ def test_points_of_an_object_lie_in_its_box(frames: list[Frame], frozen_worlds: 
     assert met > 15
 
 
+def test_tracks_fit_into_the_coding_of_cityscapes():
+    assert max(body.track for seed in range(40) for body in bodies_of(describe(seed))) < 1000
+
+
 def test_box_is_tight_around_its_mesh_and_turned_with_it():
     for thing in (
         Thing("car", 3, 30.0, 2.0, yaw=0.4, h=0.1, scale=(1.05, 0.95, 1.1), instance=7),

@@ -4,7 +4,8 @@
 
 writes the frames of `zoo.training.synthetic_frames` (300 by default) in Cityscapes' layout. `--without nothing` is the
 world as it is. The same script runs on an older world: check that commit out and put it first on PYTHONPATH; it needs
-only `render_scene`. `docs/synthetic.md` has the table, with the commands that train and test on each set.
+only `render_scene`, and so draws the conditions itself, as `synthetic_frames` does. `docs/synthetic.md` has the table,
+with the commands that train and test on each set.
 """
 
 from __future__ import annotations
