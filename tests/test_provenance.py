@@ -167,13 +167,16 @@ def test_what_zoo_synthetic_renders_is_recognised(tmp_path: Path) -> None:
     assert main([*words, "--size", "48x80", "--workers", "1", "--out", str(out)]) == 0
     dataset = open_dataset("cityscapes", out, "train")
     assert terms_of(dataset).name == "synthetic street world"
-    assert places_of(dataset, dataset.frames) == ["place 56", "place 57"]
+    assert places_of(dataset, dataset.frames) == [56, 57]
     (out / "synthetic.json").unlink()
     assert not is_synthetic(dataset)
     embedded = open_dataset("synthetic")
-    assert set(places_of(embedded, embedded.frames)) == {
-        f"place {seed}" for seed in (10000005, 10000018, 10000057, 10000117)
-    }
+    assert set(places_of(embedded, embedded.frames)) == {10000005, 10000018, 10000057, 10000117}
+    record = trained_on(embedded, embedded.frames)
+    assert (record["scenes"], record["places"][0]) == ({}, [10000005, 10000005])
+    (caveat,) = caveats(config_of(record), embedded, embedded.frames)
+    assert (caveat["kind"], caveat["frames"]) == ("same_scene", 20)
+    assert caveats(config_of({**record, "places": [[1000, 1399]]}), embedded, embedded.frames) == []
 
 
 @pytest.fixture

@@ -55,23 +55,13 @@ def annotate(path: Path, datasets: Sequence[Dataset]) -> ModelFolder:
     weights = folder.artefact("torch")["sha256"]
     if known is None or known["weights_sha256"] != weights:
         raise InputError(f"{path}: {RELEASED.name} says nothing about a {folder.name} with the weights {weights[:12]}…")
-    config = {**folder.config, "provenance": {**folder.config["provenance"], "trained_on": _records(known)}}
-    rows = [_with_figures(row, config, known["also"]) for row in _rows(folder, config, datasets)]
+    config = {**folder.config, "provenance": {**folder.config["provenance"], "trained_on": known["trained_on"]}}
+    rows = [_with_figures(row, known["also"]) for row in _rows(folder, config, datasets)]
     write_json(path / CONFIG, config)
     write_json(path / METRICS, {"format": FORMAT, "rows": rows})
     write_bytes(path / CARD, render_card(config, rows).encode())
     folder.renew_manifest([CONFIG, METRICS, CARD])
     return ModelFolder.open(path)
-
-
-def _records(known: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Records of `zoo.provenance`; `places` stands for that many places of the synthetic world."""
-    records = []
-    for record in known["trained_on"]:
-        first, last = record.get("places", (0, -1))
-        scenes = {**record["scenes"], **{f"place {place}": [] for place in range(first, last + 1)}}
-        records.append({**{key: value for key, value in record.items() if key != "places"}, "scenes": scenes})
-    return records
 
 
 def _rows(folder: ModelFolder, config: Mapping[str, Any], datasets: Sequence[Dataset]) -> list[dict[str, Any]]:
@@ -92,12 +82,9 @@ def _rows(folder: ModelFolder, config: Mapping[str, Any], datasets: Sequence[Dat
     return rows
 
 
-def _with_figures(
-    row: dict[str, Any], config: Mapping[str, Any], figures: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    also = [
-        figure["figure"] for figure in figures if all(row.get(key) == value for key, value in figure["row"].items())
-    ]
+def _with_figures(row: dict[str, Any], figures: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The row with the figures that belong next to it, those whose `row` agrees with it."""
+    also = [each["figure"] for each in figures if each["row"].items() <= row.items()]
     return {**row, "also": also} if also else row
 
 

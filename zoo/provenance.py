@@ -7,7 +7,8 @@
 | `name` | name of the data set in `zoo.data.terms` |
 | `split`, `fingerprint` | as read |
 | `frames`, `held_back` | number of frames trained on, and kept away from training to decide on |
-| `scenes` | by place (`zoo.data.terms.places_of`), the stretches of time trained on: `[first, last]` in seconds |
+| `scenes` | by scene, the stretches of time trained on: `[first, last]` in seconds |
+| `places` | of the synthetic world instead: the seeds of the places trained on, as `[first, last]` |
 | `by` | only for data of initial weights: the model that was trained on it |
 | `unrecorded` | true for initial weights whose folder records nothing |
 | `origin` | only where the run recorded nothing: how the entry was found out |
@@ -43,7 +44,11 @@ def trained_on(dataset: Dataset, frames: Sequence[Frame], held_back: int = 0) ->
         held_back: Number of frames that only decide which step is kept.
     """
     times: dict[str, list[float]] = {}
+    rendered: set[int] = set()
     for place, frame in zip(places_of(dataset, frames), frames, strict=True):
+        if isinstance(place, int):
+            rendered.add(place)
+            continue
         of_place = times.setdefault(place, [])
         if frame.timestamp_us is not None:
             of_place.append(frame.timestamp_us / 1e6)
@@ -53,17 +58,19 @@ def trained_on(dataset: Dataset, frames: Sequence[Frame], held_back: int = 0) ->
         "fingerprint": dataset.fingerprint(),
         "frames": len(frames),
         "held_back": held_back,
-        "scenes": {place: _stretches(of_place) for place, of_place in times.items()},
+        "scenes": {place: _stretches(of_place, _STRETCH_S) for place, of_place in times.items()},
+        **({"places": _stretches(rendered, 1)} if rendered else {}),
     }
 
 
-def _stretches(times: Iterable[float]) -> list[list[float]]:
+def _stretches(values: Iterable[float], gap: float) -> list[list[float]]:
+    """First and last of the values that are at most `gap` apart."""
     stretches: list[list[float]] = []
-    for time in sorted(times):
-        if stretches and time - stretches[-1][1] <= _STRETCH_S:
-            stretches[-1][1] = round(time, 3)
+    for value in sorted(values):
+        if stretches and value - stretches[-1][1] <= gap:
+            stretches[-1][1] = round(value, 3)
         else:
-            stretches.append([round(time, 3), round(time, 3)])
+            stretches.append([round(value, 3), round(value, 3)])
     return stretches
 
 
@@ -106,8 +113,11 @@ def caveats(config: Mapping[str, Any], dataset: Dataset, frames: Sequence[Frame]
     return found
 
 
-def _distance(frame: Frame, place: str, recorded: Sequence[Mapping[str, Any]]) -> float | None:
+def _distance(frame: Frame, place: str | int, recorded: Sequence[Mapping[str, Any]]) -> float | None:
     """Seconds to the nearest training frame of the same place: infinity without times, `None` in another place."""
+    if isinstance(place, int):
+        ranges = [each for entry in recorded for each in entry.get("places", ())]
+        return math.inf if any(first <= place <= last for first, last in ranges) else None
     stretches = [stretch for entry in recorded for stretch in entry["scenes"].get(place, ())]
     if not any(place in entry["scenes"] for entry in recorded):
         return None

@@ -139,7 +139,7 @@ def is_synthetic(dataset: Dataset) -> bool:
     return marker.get("layout") == dataset.kind and frames <= int(marker.get("frames", 0))
 
 
-def places_of(dataset: Dataset, frames: Sequence[Frame]) -> list[str]:
+def places_of(dataset: Dataset, frames: Sequence[Frame]) -> list[str | int]:
     """What tells each frame's surroundings from others: its scene, or the seed of its place in the synthetic world.
 
     Layouts count places from 0, so scenes of two rendered folders may have the same name and show different places.
@@ -148,7 +148,7 @@ def places_of(dataset: Dataset, frames: Sequence[Frame]) -> list[str]:
         return [frame.scene for frame in frames]
     first = int(_marker(dataset.root).get("seed", 0))
     numbers = [re.search(r"(\d+)$", frame.scene) for frame in frames]
-    return [f"place {first + int(n[1])}" if n else frame.scene for n, frame in zip(numbers, frames, strict=True)]
+    return [first + int(n[1]) if n else frame.scene for n, frame in zip(numbers, frames, strict=True)]
 
 
 def mark_synthetic(root: Path, layout: str, *, frames: int, seed: int, **settings: Any) -> None:
