@@ -20,6 +20,7 @@ import tyro
 from zoo.data import Dataset, open_dataset, parse_source
 from zoo.errors import InputError
 from zoo.files import write_json
+from zoo.provenance import row_caveats
 
 __all__ = ["Arguments", "run"]
 
@@ -197,7 +198,9 @@ def _evaluate(arguments: Arguments, predictors: Mapping[str, Any], datasets: lis
         written.append(arguments.out / "report.html")
     if arguments.record:
         for label, predictor in predictors.items():
-            predictor.record(record_rows(metrics, label), RECORD_KEY)
+            folder, rows = predictor.folder, record_rows(metrics, label)
+            rows = row_caveats(rows, folder.config, session.datasets, session.members(), folder.metrics())
+            predictor.record(rows, RECORD_KEY)
             written.append(predictor.folder.path / "metrics.json")
     for path in written:
         console.print(f"wrote {path}", highlight=False, soft_wrap=True)

@@ -252,6 +252,16 @@ class Session:
         source = self.sources[dataset.kind]
         return source[1] if source is not None and source[0] == dataset.kind else None
 
+    def members(self) -> dict[str, dict[str, list[Frame]]]:
+        """The frames behind the figures of every group, by kind of data set."""
+        return {
+            run.dataset.kind: {
+                group: [run.frames[i] for i in indices]
+                for group, indices in groups_of(run.dataset, run.frames, self._own_source(run.dataset)).items()
+            }
+            for run in self.runs
+        }
+
     def _compare(self, measured: Mapping[tuple[str, str, str], Measured]) -> list[dict[str, Any]]:
         first = next(iter(self.predictors))
         rows = []
@@ -312,7 +322,8 @@ def record_rows(metrics: Mapping[str, Any], model: str) -> list[dict[str, Any]]:
 
     Keys: `artefact_sha256`, `task`, `data`, `split`, `group`, `protocol` (hash), `frames`, `fingerprint`, `class_map`,
     `source` (of rPD), `miou`, `pixel_accuracy`, `mean_class_accuracy`, `ece`, `rpd`, `iiou` (each with `_interval`,
-    `null` where undefined), `iou` by class, `settings`, `environment`, `command`, `created`.
+    `null` where undefined), `iou` by class, `settings`, `environment`, `command`, `created`. What the model was trained
+    on adds `caveats` when they are recorded (`zoo.provenance.row_caveats`).
     """
     (block,) = [block for block in metrics["models"] if block["name"] == model]
     rows = []

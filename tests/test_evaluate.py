@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -38,12 +39,18 @@ def save(path: Path, array) -> None:
 class Folder:
     """A stand-in for a model folder that keeps what is recorded."""
 
+    # Trained on the drive of the fog frame.
+    config: ClassVar = {"provenance": {"trained_on": [{"name": "ACDC", "scenes": {"fog/GOPR0475": []}}]}}
+
     def __init__(self, path="nowhere"):
         self.path = Path(path)
 
     def refuse_installed(self, action):
         if self.path == Path("installed"):
             raise InputError(f"cannot {action} installed")
+
+    def metrics(self):
+        return []
 
 
 class Fake:
@@ -456,6 +463,8 @@ def test_command_writes_metrics_report_and_rows(acdc, tmp_path, load, capsys):
     assert rows["fog"]["artefact_sha256"] == "0" * 64
     assert rows["fog"]["miou"] == pytest.approx(16 / 30)
     assert (rows["fog"]["data"], rows["fog"]["split"], rows["fog"]["source"]) == ("acdc", "val", "acdc:reference")
+    assert [caveat["kind"] for caveat in rows["fog"]["caveats"]] == ["same_scene"]
+    assert rows["night"]["caveats"] == []
 
     page = (out / "report.html").read_text()
     assert not re.search(r'(src|href)="(?!data:|#)', page)  # self-contained

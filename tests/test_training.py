@@ -12,16 +12,21 @@ import torch
 from PIL import Image
 
 import zoo
+from zoo.catalogue import entry
 from zoo.cli import main
 from zoo.data import open_dataset
+from zoo.data.camvid import training_split
+from zoo.data.terms import mark_synthetic
 from zoo.errors import InputError
+from zoo.licences import weights_licence
 from zoo.model_folder import ModelFolder
 from zoo.training.augment import Augmentation, distort, resize_crop_flip, sample_generator
 from zoo.training.command import parse
 from zoo.training.loop import WeightAverage, load_checkpoint, poly_factor
+from zoo.training.publish import Facts, Start, describe
 from zoo.training.samples import stream_order
 from zoo.training.segmenter import Settings, dice_loss, train
-from zoo.training.segmenter_parts import read_training_data, split_training
+from zoo.training.segmenter_parts import initial_model, read_training_data, split_training
 
 CAMVID_MODEL = "supervised-resnet18w48-synthetic.fpn-camvid"
 
@@ -143,6 +148,10 @@ def words(camvid: Path, out: Path, *more: object) -> list[str]:
     return [str(word) for word in [*fixed, *small, *more]]
 
 
+def log_of(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
 def test_a_run_is_resumed_exactly_and_makes_a_loadable_folder(camvid: Path, tmp_path: Path) -> None:
     assert main(words(camvid, tmp_path / "whole")) == 0
     # Stopped by the clock after the first step, then finished.
@@ -154,6 +163,9 @@ def test_a_run_is_resumed_exactly_and_makes_a_loadable_folder(camvid: Path, tmp_
     assert main(words(camvid, tmp_path / "parts", "--resume")) == 0
     weights = [(tmp_path / run / "model" / "model.safetensors").read_bytes() for run in ("whole", "parts")]
     assert weights[0] == weights[1]
+    # The running mean of the loss is state too: it does not start anew after a resume.
+    logged = [[line for line in log_of(tmp_path / run) if line["step"] == 8][-1]["loss"] for run in ("whole", "parts")]
+    assert logged[0] == logged[1] == load_checkpoint(tmp_path / "parts" / "last.pt")["mean_loss"]
     folder = ModelFolder.open(tmp_path / "whole" / "model")
     folder.verify()
     provenance = folder.config["provenance"]
@@ -163,6 +175,9 @@ def test_a_run_is_resumed_exactly_and_makes_a_loadable_folder(camvid: Path, tmp_
     assert json.loads((tmp_path / "whole" / "settings.json").read_text())["steps"] == 8
     image = np.full((64, 96, 3), 40, np.uint8)
     assert zoo.load(folder.path)(image).labels.shape == (64, 96)
+    (recorded,) = provenance["trained_on"]
+    assert (recorded["name"], recorded["frames"], recorded["held_back"]) == ("CamVid", 10, 2)
+    assert recorded["scenes"] == {"0016E5": [[0.0, 0.3]]}  # frames 0 to 9 at 30 per second
     with pytest.raises(InputError, match="holds a run already"):
         train(parse(words(camvid, tmp_path / "whole")[1:])[1])
 
@@ -170,15 +185,16 @@ def test_a_run_is_resumed_exactly_and_makes_a_loadable_folder(camvid: Path, tmp_
 def test_only_the_first_data_set_holds_frames_back(camvid: Path, tmp_path: Path) -> None:
     data = (f"camvid={camvid}",) * 2
     settings = Settings(model=CAMVID_MODEL, data=data, out=tmp_path, mixture=(0.75, 0.25), holdout=0.15)
-    _, sources, holdout, _ = read_training_data(settings)
+    _, sources, holdout, used = read_training_data(settings)
     assert [len(source.frames) for source in sources] == [10, 12]
     assert len(holdout) == 2
+    assert [each.held_back for each in used] == [2, 0]
 
 
 def test_a_frozen_encoder_does_not_move_and_a_folder_is_a_start(camvid: Path, tmp_path: Path) -> None:
     assert main(words(camvid, tmp_path / "first", "--steps", 2)) == 0
     init = tmp_path / "first" / "model"
-    more = ["--steps", 3, "--init", init, "--frozen-encoder", "--average-decay", 0, "--holdout", 0]
+    more = ["--steps", 3, "--init", init, "--frozen-encoder", "--average-decay", 0]
     more += ["--precision", "bf16-mixed"]
     assert main(words(camvid, tmp_path / "second", *more)) == 0
     start, end = (zoo.load(path).module.state_dict() for path in (init, tmp_path / "second" / "model"))
@@ -195,7 +211,7 @@ def test_wrong_use(camvid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
 
     assert "closest: segmenter" in error(base=["train", "segmentr"])
     assert "unknown preset" in error("--preset", "gpu", base=["train", "segmenter", "--preset", "gpu"])
-    assert "steps 0 must be above 0" in error("--steps", 0)
+    assert "--steps 0: expected at least 1" in error("--steps", 0)
     assert "expected KIND=DIR" in error("--data", "camvid")
     assert "unknown model" in error("--model", "nothing")
     assert "neither a name in the catalogue nor a folder" in error("--init", tmp_path / "nowhere")
@@ -218,3 +234,141 @@ def test_held_back_frames_are_whole_scenes_at_the_end(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="one scene only"):
         split_training(dataclasses.replace(dataset, frames=dataset.frames[:4]), 0.5)
     assert split_training(dataset, 0.0) == (dataset.frames, ())
+
+
+SYNTHETIC_MODEL = "supervised-resnet18w48-synthetic.fpn-synthetic"
+
+
+def test_what_a_folder_says_comes_from_the_run(camvid: Path, tmp_path: Path, capsys) -> None:
+    """CamVid data under the synthetic entry: nothing of that entry's licence, data, classes or name is true of it."""
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "settings.json").write_text("{}")  # left by a run that failed before its first checkpoint
+    more = ["--model", SYNTHETIC_MODEL, "--steps", 1, "--warmup", 0, "--resume"]
+    assert main(words(camvid, out, *more)) == 0
+    assert f"nothing to resume in {out}" in capsys.readouterr().err
+    config = json.loads((out / "model" / "config.json").read_text())
+    assert config["name"] == "random-resnet18.fpn-camvid"
+    assert config["description"] == (
+        "Street segmentation, 11 CamVid classes, trained from random weights on CamVid (train); research only"
+    )
+    assert len(config["classes"]["names"]) == 11
+    assert config["classes"]["names"][:2] == ["sky", "building"]
+    assert config["training_data"] == ["CamVid (train)"]
+    assert config["licence"]["weights"] == "research-only"
+    assert config["licence"]["CamVid"].startswith("research use only")
+    assert config["licence"]["initial weights"] == "random"
+    licence = (out / "model" / "LICENSE").read_text()
+    assert "for research use only" in licence
+    assert "Apache License" not in licence
+    card = (out / "model" / "README.md").read_text()
+    assert "license: other\nlicense_name: research-only" in card
+    assert "- weights: research-only" in card
+    for text in (licence, card, json.dumps({**config, "provenance": None})):
+        assert "synthetic" not in text.replace(SYNTHETIC_MODEL, "")
+    module = zoo.load(out / "model", engine="torch").module
+    assert config["parameters"] == sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_a_catalogue_name_is_not_given_to_another_model(camvid: Path, tmp_path: Path, capsys) -> None:
+    def error(*more: object) -> str:
+        capsys.readouterr()
+        assert main(words(camvid, tmp_path / "out", *more)) == 2
+        assert not (tmp_path / "out").exists()
+        return capsys.readouterr().err
+
+    # Random weights, where the entry's started on the synthetic world.
+    assert "with another training data (this run's data: CamVid (train))" in error("--name", CAMVID_MODEL)
+    message = error("--name", SYNTHETIC_MODEL)
+    assert "with another classes and another training data" in message
+    assert "--name ../x: expected up to 100 letters" in error("--name", "../x")
+
+
+def described(data: list[str], **more: object) -> Facts:
+    settings = Settings(model=CAMVID_MODEL, data=tuple(data), out=Path("unused"), holdout=0.15, **more)  # type: ignore
+    classes, _, _, used = read_training_data(settings)
+    _, entry, start = initial_model(settings, classes)
+    return describe(settings, entry, start, used, classes)
+
+
+def test_the_chain_of_the_initial_weights_is_taken_over(camvid: Path) -> None:
+    facts = described([f"camvid={camvid}"], init=SYNTHETIC_MODEL)
+    assert facts.name == "finetuned-resnet18.fpn-camvid"
+    assert facts.licence["weights"] == "research-only"
+    assert facts.licence["initial weights"] == f"{SYNTHETIC_MODEL} (Apache-2.0), which started from random"
+    assert facts.training_data == ("synthetic street world", "CamVid (train)")
+    # With the entry's architecture, classes and data its name may be given, though it never is by default.
+    assert described([f"camvid={camvid}"], init=SYNTHETIC_MODEL, name=CAMVID_MODEL).name == CAMVID_MODEL
+
+
+def cityscapes_frames(root: Path, city: str, count: int = 10) -> Path:
+    for number in range(count):
+        stem = f"{city}_{number:06d}_{0:06d}"
+        for folder, suffix, mode in (("leftImg8bit", "leftImg8bit", "RGB"), ("gtFine", "gtFine_labelIds", "L")):
+            path = root / folder / "train" / city / f"{stem}_{suffix}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new(mode, (64, 64)).save(path)
+    return root
+
+
+def test_synthetic_frames_are_not_called_cityscapes(tmp_path: Path) -> None:
+    def labels_and_licence(root: Path, **more: object) -> tuple[tuple[str, ...], str]:
+        facts = described([f"cityscapes={root}"], **more)
+        return facts.training_data, facts.licence["weights"]
+
+    rendered = cityscapes_frames(tmp_path / "rendered", "synthetic")
+    mark_synthetic(rendered, "cityscapes", frames=10, seed=0)
+    assert labels_and_licence(rendered, init="random") == (("synthetic street world",), "Apache-2.0")
+    assert described([f"cityscapes={rendered}"], init="random").name == "random-resnet18.fpn-synthetic"
+    # What CamVid left in the initial weights stays, whatever comes after.
+    data = ("synthetic street world", "CamVid (day sequences of train)")
+    assert labels_and_licence(rendered, init=CAMVID_MODEL) == (data, "research-only")
+    # No marker, recordings among the frames, more frames than were rendered: the stricter terms hold.
+    for root in (
+        cityscapes_frames(tmp_path / "unmarked", "synthetic"),
+        cityscapes_frames(tmp_path / "aachen", "aachen"),
+        cityscapes_frames(cityscapes_frames(tmp_path / "both", "aachen", 5), "synthetic", 5),
+        cityscapes_frames(tmp_path / "more", "synthetic", 11),
+    ):
+        if root.name != "unmarked":
+            mark_synthetic(root, "cityscapes", frames=10, seed=0)
+        assert labels_and_licence(root, init="random") == (("Cityscapes (train)",), "research-only"), root
+
+
+def camvid_names(root: Path, folder: str, *names: str) -> None:
+    for suffix in ("", "annot"):
+        (root / f"{folder}{suffix}").mkdir(parents=True, exist_ok=True)
+    for name in names:
+        Image.new("RGB", (8, 8)).save(root / folder / f"{name}.png")
+        Image.new("L", (8, 8)).save(root / f"{folder}annot" / f"{name}.png")
+
+
+def test_no_run_trains_on_neighbours_of_camvid_val(tmp_path: Path, capsys) -> None:
+    # val begins at frame 7959 of 0016E5; ten seconds at 30 frames per second before it is frame 7659.
+    names = ["0016E5_07500", "0016E5_07658", "0016E5_07659", "0016E5_07930", "0016E5_08190", "0016E5_08640"]
+    camvid_names(tmp_path, "train", *names, "0006R0_f00930", "0006R0_f00960", "0006R0_f03930", "0001TP_006690")
+    dataset = open_dataset("camvid", tmp_path, "train")
+    for holdout, last in ((0.0, True), (0.01, False)):
+        training, held = training_split(dataset, holdout)
+        assert [frame.id for frame in training if frame.scene == "0016E5"] == names[:2]
+        assert [frame.id for frame in held if frame.scene == "0016E5"] == names[2:]
+        assert ("0006R0_f03930" in {frame.id for frame in training}) is last
+    # A split of one's own counts as well: 0006R0 is reported on from frame 1260 on, so trained on before 960.
+    camvid_names(tmp_path, "test", "0006R0_f01260")
+    training, _ = training_split(dataset, 0.01)
+    assert [frame.id for frame in training] == ["0006R0_f00930", *names[:2]]
+    camvid_names(tmp_path, "val", "0006R0_f00931", "0016E5_07501")
+    with pytest.raises(InputError, match="leaves no frame to train on"):
+        training_split(dataset, 0.01)
+    # Nor can a run ask for it.
+    assert main(words(tmp_path, tmp_path / "out", "--holdout", 0)) == 2
+    assert "val lies within CamVid's training sequences" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_timm_weights_bring_imagenets_terms() -> None:
+    start = Start.imagenet(entry("clcp-vit-s-a2d2").architecture)
+    # timm's vit_small_patch16_224 is augreg_in21k_ft_in1k: pretrained on ImageNet-21k, finetuned on ImageNet-1k.
+    assert start.training_data == ("ImageNet-21k", "ImageNet-1k")
+    assert start.summary.startswith("timm vit_small_patch16_224.")
+    assert weights_licence(start.terms) == "research-only"

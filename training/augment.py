@@ -6,10 +6,14 @@ Everything draws from the generator it is given, so a sample depends on (seed, e
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from PIL import Image
+
+from zoo.training.settings import Fraction, Range
 
 __all__ = ["Augmentation", "distort", "low_light", "photometric", "resize_crop_flip", "sample_generator"]
 
@@ -28,12 +32,17 @@ class Augmentation:
         distorted: Share of the samples to which the three above apply; the others keep their pixel values.
     """
 
-    scale: tuple[float, float] = (0.5, 2.0)
-    flip: float = 0.5
-    photometric: float = 1.0
-    low_light: float = 0.0
-    degrade: float = 0.0
-    distorted: float = 1.0
+    scale: Annotated[tuple[float, float], Range(at_least=0.05, at_most=20)] = (0.5, 2.0)
+    flip: Fraction = 0.5
+    photometric: Annotated[float, Range(at_least=0, at_most=5)] = 1.0
+    low_light: Fraction = 0.0
+    degrade: Fraction = 0.0
+    distorted: Fraction = 1.0
+
+    def conflicts(self) -> Iterator[str]:
+        """Values that do not go together."""
+        if self.scale[0] > self.scale[1]:
+            yield f"--scale {self.scale[0]} {self.scale[1]}: expected the smaller value first"
 
 
 def sample_generator(seed: int, epoch: int, index: int) -> np.random.Generator:

@@ -16,9 +16,10 @@ import json
 import shlex
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -40,78 +41,55 @@ from zoo.training.loop import (
     poly_factor,
     save_checkpoint,
 )
+from zoo.training.publish import Used
 from zoo.training.samples import SampleStream, Source, loader
+from zoo.training.settings import AtLeastOne, Name, Range, RunSettings, check, plain
 
 __all__ = ["PRESETS", "Settings", "dice_loss", "train"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(RunSettings):
     """Every setting of the recipe; the values land as `settings.json` in the output folder."""
 
     model: str
-    """Catalogue name of the model to make; gives architecture and preprocessing."""
-    data: tuple[str, ...]
+    """The architecture, as the name of a catalogue entry; gives preprocessing and inference too. Classes, licence and
+    training data follow from this run."""
+    name: Annotated[str, Name()] = ""
+    """Name of the finished model; by default made up of start, architecture and data. A name of the catalogue is
+    refused unless architecture, classes and training data are that entry's."""
+    data: Annotated[tuple[str, ...], AtLeastOne()]
     """Training data as KIND=DIR, several times for a mixture; the first one's classes are the model's."""
-    out: Path
-    """Folder for checkpoints, log and the finished model folder."""
-    mixture: tuple[float, ...] = ()
+    mixture: Annotated[tuple[float, ...], Range(above=0, at_most=1e6)] = ()
     """Share of the samples of each data set; equal by default."""
     init: str = "imagenet"
     """Start of the encoder: imagenet, random, or a model folder or name (head included where its shapes fit)."""
     frozen_encoder: bool = False
     """Train the head alone; the encoder stays in evaluation mode."""
-    steps: int = 80_000
-    """Optimiser steps."""
-    batch: int = 8
-    """Samples per step, over all processes."""
-    crop: tuple[int, int] = (224, 224)
+    crop: Annotated[tuple[int, int], Range(at_least=32, at_most=8192)] = (224, 224)
     """Height and width of a training sample in pixels."""
-    optimiser: Literal["sgd", "adamw"] = "sgd"
-    """SGD with momentum 0.9, or AdamW with betas 0.9 and 0.999."""
-    learning_rate: float = 1e-2
-    """Base learning rate."""
-    minimum_learning_rate: float = 1e-4
-    """Where the polynomial decay ends."""
-    power: float = 0.9
-    """Exponent of the polynomial decay."""
-    warmup: int = 0
-    """Steps of linear warm-up."""
-    weight_decay: float = 0.0
-    """Weight decay, on weight matrices and kernels only."""
-    clip_norm: float = 0.0
-    """Largest norm of the gradient; 0 for none."""
     class_weights: Literal["none", "sqrt-median"] = "none"
     """Weights of the cross entropy: none, or the square root of median frequency over frequency."""
-    dice: float = 0.0
+    dice: Annotated[float, Range(at_least=0, at_most=100)] = 0.0
     """Weight of the soft Dice loss that is added to the cross entropy; 0 for none."""
-    average_decay: float = 0.0
-    """Decay of the moving average of the weights that is evaluated and saved; 0 for none."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     """How samples are varied."""
-    holdout: float = 0.0
+    holdout: Annotated[float, Range(at_least=0, below=1)] = 0.0
     """Share of the first data set held back to decide which step is kept (the last scenes; of CamVid the end of each
-    sequence); 0: none."""
-    evaluate_every: int = 2000
-    """Steps between evaluations on the held-back frames."""
-    checkpoint_every: int = 1000
-    """Steps between checkpoints."""
-    seed: int = 0
-    """Decides order, augmentation, initial weights and dropout."""
-    workers: int = 2
-    """Processes that prepare samples."""
+    sequence, `val` and its neighbours included, and never nothing); 0: none."""
     cache: bool = False
     """Keep decoded training frames in memory."""
-    device: str = "auto"
-    """auto, cpu or cuda."""
-    devices: int = 1
-    """Number of processes or GPUs."""
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    """Arithmetic of forward and backward."""
-    resume: bool = False
-    """Go on from the last checkpoint in the output folder."""
-    max_minutes: float = 0.0
-    """Stop after so many minutes with a checkpoint (go on with --resume); 0 for no limit."""
+
+    def conflicts(self) -> Iterator[str]:
+        """Values that do not go together."""
+        yield from super().conflicts()
+        if self.mixture and len(self.mixture) != len(self.data):
+            yield f"--mixture has {len(self.mixture)} shares, but there are {len(self.data)} data sets"
+        if not self.holdout and self.data[0].startswith("camvid="):
+            yield (
+                "--holdout 0: val lies within CamVid's training sequences, so their ends are always held back; "
+                "give a share above 0"
+            )
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -148,18 +126,18 @@ def train(settings: Settings) -> Path:
         from lightning_fabric import Fabric
     except ImportError as error:
         raise require("lightning-fabric", "train", "training") from error
-    from zoo.training.segmenter_parts import initial_model, publish
+    from zoo.training.publish import describe, publish
+    from zoo.training.segmenter_parts import initial_model
 
     keep_freed_memory()
-    _check(settings)
+    check(settings)
     _refuse_other_run(settings)
     fabric = Fabric(accelerator=settings.device, devices=settings.devices, precision=settings.precision)
     fabric.launch()
     recipe = _Data.read(settings)
     torch.manual_seed(settings.seed)
-    model, entry = initial_model(settings, recipe.classes)
-    if fabric.is_global_zero:  # not before everything that was asked for has been found
-        write_json(settings.out / "settings.json", plain(settings))
+    model, entry, start = initial_model(settings, recipe.classes)
+    facts = describe(settings, entry, start, recipe.used, recipe.classes)
     preprocessing = Preprocessing.from_json(entry.preprocessing)
     if settings.frozen_encoder:
         model.encoder.requires_grad_(False)
@@ -181,6 +159,8 @@ def train(settings: Settings) -> Path:
         state.restore()
     if settings.cache:
         stream.fill_cache()
+    if fabric.is_global_zero:  # not before everything that was asked for has been found
+        write_json(settings.out / "settings.json", plain(settings))
     log = Log(settings.out / "log.jsonl")
     if fabric.device.type == "cpu":
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -228,18 +208,19 @@ def train(settings: Settings) -> Path:
             state.step += 1
             state.seconds += time.monotonic() - started
             started = time.monotonic()
-            progress.advance(float(loss.detach()))
+            state.note_loss(float(loss.detach()))
+            progress.advance(state.mean_loss)
             last = state.step == settings.steps
             if recipe.holdout and (state.step % settings.evaluate_every == 0 or last):
                 score = _holdout_score(model, average, recipe, preprocessing, fabric)
                 state.note_score(score)
                 progress.note_score(score)
                 if fabric.is_global_zero:
-                    log.write(step=state.step, loss=progress.mean_loss, holdout_miou=score, seconds=state.seconds)
+                    log.write(step=state.step, loss=state.mean_loss, holdout_miou=score, seconds=state.seconds)
             out_of_time = settings.max_minutes and progress.minutes >= settings.max_minutes
             if fabric.is_global_zero and (state.step % settings.checkpoint_every == 0 or last or out_of_time):
                 state.save()
-                log.write(step=state.step, loss=progress.mean_loss, learning_rate=settings.learning_rate * factor)
+                log.write(step=state.step, loss=state.mean_loss, learning_rate=settings.learning_rate * factor)
             if out_of_time:
                 break
     if state.step < settings.steps:
@@ -247,47 +228,35 @@ def train(settings: Settings) -> Path:
     folder = settings.out / "model"
     if fabric.is_global_zero:
         model.load_state_dict(state.final_weights())
-        publish(folder, model, entry, recipe.classes, settings, state.record(recipe))
+        publish(folder, model, facts, state.record(recipe))
     fabric.barrier()
     return folder
 
 
-def _check(settings: Settings) -> None:
-    positive = {"steps": settings.steps, "batch": settings.batch, "learning rate": settings.learning_rate}
-    for name, value in positive.items():
-        if value <= 0:
-            raise InputError(f"{name} {value} must be above 0")
-    if min(settings.crop) < 32:
-        raise InputError(f"crop {settings.crop}: at least 32 x 32 pixels are needed")
-    if settings.mixture and len(settings.mixture) != len(settings.data):
-        raise InputError(f"mixture has {len(settings.mixture)} shares, but there are {len(settings.data)} data sets")
-
-
 def _refuse_other_run(settings: Settings) -> None:
-    """Raises an `InputError` if the folder holds a run that these settings do not continue."""
-    path = settings.out / "settings.json"
-    if not path.exists():
-        if (settings.out / "last.pt").exists():
-            raise InputError(f"{settings.out} holds a checkpoint, but no settings.json; choose another folder")
+    """Raises an `InputError` if the folder holds a run that these settings do not continue.
+
+    Settings without a checkpoint are what is left of a run that failed before it had computed anything worth keeping;
+    they do not stand in the way.
+    """
+    path, checkpoint = settings.out / "settings.json", settings.out / "last.pt"
+    if settings.out.exists() and not settings.out.is_dir():
+        raise InputError(f"--out {settings.out} is a file; expected a folder or a new name")
+    if not checkpoint.exists():
+        if settings.resume:
+            print(f"nothing to resume in {settings.out}: it holds no checkpoint; starting anew", file=sys.stderr)
         return
+    if not path.exists():
+        raise InputError(f"{settings.out} holds a checkpoint, but no settings.json; choose another folder")
     if not settings.resume:
         raise InputError(f"{settings.out} holds a run already; go on with --resume or choose another folder")
     values, former = plain(settings), json.loads(path.read_text())
     free = {"resume", "max_minutes", "workers", "cache", "checkpoint_every", "out"}
     defaults = {field.name: field.default for field in dataclasses.fields(Settings)}  # of settings newer than the run
-    former["augmentation"] = {**_json(Augmentation()), **former.get("augmentation", {})}
+    former["augmentation"] = {**plain(Augmentation()), **former.get("augmentation", {})}
     changed = [key for key in values if key not in free and values[key] != former.get(key, defaults[key])]
     if changed:
         raise InputError(f"{settings.out} holds a run with another {', '.join(changed)}; give the same settings")
-
-
-def plain(settings: Settings) -> dict[str, Any]:
-    """The settings as JSON values."""
-    return _json(settings)
-
-
-def _json(settings: Any) -> dict[str, Any]:
-    return json.loads(json.dumps(dataclasses.asdict(settings), default=str))
 
 
 @dataclass(frozen=True)
@@ -295,7 +264,7 @@ class _Data:
     classes: Any
     sources: list[Source]
     holdout: list[tuple[Frame, np.ndarray]]
-    names: list[str]
+    used: list[Used]
 
     @classmethod
     def read(cls, settings: Settings) -> _Data:
@@ -416,6 +385,11 @@ class _State:
         self.best_step = 0
         self.best: dict[str, torch.Tensor] | None = None
         self.scores: list[list[float]] = []
+        self.mean_loss: float | None = None
+        """Running mean of the loss; part of the state, so that it goes on where it was after a resume."""
+
+    def note_loss(self, loss: float) -> None:
+        self.mean_loss = loss if self.mean_loss is None else 0.98 * self.mean_loss + 0.02 * loss
 
     def current_weights(self) -> dict[str, torch.Tensor]:
         return self.average.values if self.average else self.model.state_dict()
@@ -442,6 +416,7 @@ class _State:
                 "best_score": self.best_score,
                 "best_step": self.best_step,
                 "scores": self.scores,
+                "mean_loss": self.mean_loss,
             },
         )
 
@@ -456,6 +431,7 @@ class _State:
         self.step, self.seconds = stored["step"], stored["seconds"]
         self.best, self.best_score, self.best_step = stored["best"], stored["best_score"], stored["best_step"]
         self.scores = stored["scores"]
+        self.mean_loss = stored.get("mean_loss")  # checkpoints of earlier versions have none
 
     def record(self, data: _Data) -> dict[str, Any]:
         """What the model folder tells about its training."""
@@ -465,7 +441,7 @@ class _State:
             "recipe": "zoo train segmenter",
             "command": shlex.join(["zoo", *sys.argv[1:]]),
             "settings": plain(self.settings),
-            "data": data.names,
+            "data": [used.summary for used in data.used],
             "training_frames": [len(source.frames) for source in data.sources],
             "holdout_frames": len(data.holdout),
             "seconds": round(self.seconds, 1),
@@ -482,7 +458,6 @@ class _Progress:
     def __init__(self, settings: Settings, state: _State, *, enabled: bool) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self.mean_loss = float("nan")
         self._score = ""
         self._started = time.monotonic()
         self._bar = Progress(
@@ -507,8 +482,7 @@ class _Progress:
         self._bar.stop()
 
     def advance(self, loss: float) -> None:
-        self.mean_loss = loss if np.isnan(self.mean_loss) else 0.98 * self.mean_loss + 0.02 * loss
-        self._bar.update(self._task, advance=1, note=f"loss {self.mean_loss:.3f} {self._score}")
+        self._bar.update(self._task, advance=1, note=f"loss {loss:.3f} {self._score}")
 
     def note_score(self, score: float) -> None:
         self._score = f"held-back mIoU {100 * score:.1f}"

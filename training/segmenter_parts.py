@@ -1,8 +1,7 @@
-"""What the segmenter recipe reads and writes: training data, initial weights, the finished model folder."""
+"""What the segmenter recipe reads: training data and initial weights."""
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,40 +10,39 @@ import torch
 from torch import nn
 
 from zoo.architecture import SegmentationModel, build
-from zoo.card import render_card
 from zoo.catalogue import Entry, entry
 from zoo.class_maps import class_map
 from zoo.classes import ClassTable
 from zoo.data import open_dataset
 from zoo.data.dataset import Dataset
 from zoo.errors import InputError
-from zoo.files import atomic_directory, write_json
 from zoo.frame import Frame
-from zoo.licences import licence_text
-from zoo.model_folder import CARD, CONFIG, FORMAT, METRICS, ModelFolder, write_manifest
+from zoo.model_folder import ModelFolder
+from zoo.training.publish import Start, Used
 from zoo.training.samples import Source
-from zoo.weights import assign, parse, serialise
+from zoo.weights import assign, parse
 
-__all__ = ["initial_model", "publish", "read_training_data", "split_training"]
+__all__ = ["initial_model", "read_training_data", "split_training"]
 
 
-def read_training_data(settings: Any) -> tuple[ClassTable, list[Source], list[tuple[Frame, np.ndarray]], list[str]]:
-    """The model's classes, training sources, held-back frames with their label maps, and the data sets' names."""
+def read_training_data(settings: Any) -> tuple[ClassTable, list[Source], list[tuple[Frame, np.ndarray]], list[Used]]:
+    """The model's classes, training sources, held-back frames with their label maps, and what was used of the data."""
     datasets = [_open(value) for value in settings.data]
-    classes = entry(settings.model).classes
-    if classes is None:
+    if not entry(settings.model).architecture.get("head"):
         raise InputError(f"{settings.model} has no head; the segmenter recipe needs a model with one")
+    classes = datasets[0].classes
     shares = settings.mixture or (1.0,) * len(datasets)
     sources: list[Source] = []
     holdout: list[tuple[Frame, np.ndarray]] = []
-    names: list[str] = []
+    used: list[Used] = []
     for dataset, share in zip(datasets, shares, strict=True):
         label_map = _label_map(dataset.classes, classes)
         frames, held = split_training(dataset, 0.0 if sources else settings.holdout)
+        if not sources:
+            holdout = [(frame, label_map) for frame in held]
         sources.append(Source(frames, label_map, share))
-        holdout += [(frame, label_map) for frame in held]
-        names.append(f"{dataset.kind} {dataset.split}, fingerprint {dataset.fingerprint()}")
-    return classes, sources, holdout, names
+        used.append(Used(dataset, frames, len(held)))
+    return classes, sources, holdout, used
 
 
 def _open(value: str) -> Dataset:
@@ -77,21 +75,24 @@ def split_training(dataset: Dataset, holdout: float) -> tuple[tuple[Frame, ...],
     return frames[:cut], frames[cut:]
 
 
-def initial_model(settings: Any, classes: ClassTable) -> tuple[SegmentationModel, Entry]:
-    """The model with its initial weights, and its catalogue entry.
+def initial_model(settings: Any, classes: ClassTable) -> tuple[SegmentationModel, Entry, Start]:
+    """The model with its initial weights, the catalogue entry of its architecture, and what the weights are.
 
     Raises:
-        InputError: If the weights cannot be had; random ones are never taken instead.
+        InputError: If the weights cannot be read or downloaded; random ones are never taken instead.
     """
     chosen = entry(settings.model)
     model = build(chosen.architecture, len(classes), pretrained=settings.init == "imagenet")
-    if settings.init not in ("imagenet", "random"):
-        from zoo.loading import find_folder
+    if settings.init == "random":
+        return model, chosen, Start.random()
+    if settings.init == "imagenet":
+        return model, chosen, Start.imagenet(chosen.architecture)
+    from zoo.loading import find_folder
 
-        folder = ModelFolder.open(find_folder(settings.init))
-        file = folder.artefact("torch")["file"]
-        _start_from(model, parse(folder.read_bytes(file), str(folder.path / file)), folder, classes)
-    return model, chosen
+    folder = ModelFolder.open(find_folder(settings.init))
+    file = folder.artefact("torch")["file"]
+    _start_from(model, parse(folder.read_bytes(file), str(folder.path / file)), folder, classes)
+    return model, chosen, Start.folder(folder)
 
 
 def _start_from(model: nn.Module, weights: dict[str, torch.Tensor], folder: ModelFolder, classes: ClassTable) -> None:
@@ -121,51 +122,3 @@ def _map_rows(value: torch.Tensor, own: torch.Tensor, source: ClassTable, target
     table = class_map(source, target)[: len(source)]
     rows = [value[torch.from_numpy(table == label)] for label in range(len(target))]
     return torch.stack([row.mean(0) if len(row) else own[i] for i, row in enumerate(rows)])
-
-
-def publish(
-    folder: Path, model: nn.Module, chosen: Entry, classes: ClassTable, settings: Any, record: dict[str, Any]
-) -> None:
-    """Writes the finished model folder; an old one at the same place is refused, like any other folder."""
-    weights = serialise(model.state_dict(), torch.float16)
-    with atomic_directory(folder) as temporary:
-        (temporary / "model.safetensors").write_bytes(weights)
-        (temporary / "LICENSE").write_text(licence_text(chosen), encoding="utf-8")
-        write_json(temporary / METRICS, {"format": FORMAT, "rows": []})
-        config = _config(chosen, classes, record, weights)
-        write_json(temporary / CONFIG, config)
-        (temporary / CARD).write_text(render_card(config, []), encoding="utf-8")
-        write_manifest(temporary)
-
-
-def _config(chosen: Entry, classes: ClassTable, record: dict[str, Any], weights: bytes) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "name": chosen.name,
-        "description": chosen.description,
-        "task": chosen.task,
-        "modality": chosen.modality,
-        "architecture": chosen.architecture,
-        "preprocessing": chosen.preprocessing,
-        "inference": chosen.inference,
-        "sensor": {"type": "camera", "channels": "RGB", "bits": 8},
-        "classes": {
-            "taxonomy": classes.taxonomy,
-            "names": list(classes.names),
-            "colors": [list(color) for color in classes.colors],
-            "ignore_index": classes.ignore_index,
-        },
-        "parameters": chosen.parameters,
-        "licence": {"weights": chosen.licence, **chosen.licences},
-        "training_data": list(chosen.training_data),
-        "provenance": record,
-        "artefacts": [
-            {
-                "file": "model.safetensors",
-                "engine": "torch",
-                "precision": "fp16",
-                "sha256": hashlib.sha256(weights).hexdigest(),
-                "input": {"name": "image", "dtype": "float32", "shape": [None, 3, None, None]},
-            }
-        ],
-    }

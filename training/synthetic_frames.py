@@ -21,6 +21,7 @@ import numpy as np
 import tyro
 
 from zoo.condition import Condition
+from zoo.data.terms import mark_synthetic
 from zoo.synthetic import render_scene
 from zoo.synthetic.layouts import Place, cityscapes
 from zoo.synthetic.writer import write_files
@@ -78,6 +79,14 @@ def main(words: Sequence[str] | None = None) -> None:
     with ProcessPoolExecutor(arguments.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         for _ in track(pool.map(_render, jobs), total=len(jobs), description="places"):
             pass
+    _mark(arguments)
+
+
+def _mark(arguments: Arguments) -> None:
+    """Says in the folder that its frames are synthetic, so that nobody takes them for Cityscapes."""
+    # Every place is written once, under its seed, so the folder may be filled by several runs.
+    names = {path.name.split("_")[1] for path in arguments.out.glob("leftImg8bit/train/synthetic/*.png")}
+    mark_synthetic(arguments.out, "cityscapes", frames=len(names) * FRAMES_PER_PLACE, seed=0, places=len(names))
 
 
 if __name__ == "__main__":

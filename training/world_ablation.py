@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import multiprocessing
 import os
 from collections.abc import Callable, Sequence
@@ -120,6 +121,9 @@ def main(words: Sequence[str] | None = None) -> None:
     ) as pool:
         for _ in track(pool.map(_render, jobs), total=len(jobs), description="places"):
             pass
+    # The marker of zoo.data.terms, written out here because this script also runs on worlds older than it.
+    marker = {"layout": "cityscapes", "frames": arguments.places * _FRAMES, "seed": 0, "without": arguments.without}
+    (arguments.out / "synthetic.json").write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
+from zoo.provenance import row_note
+
 __all__ = ["render_card"]
 
 _CAVEATS = {
@@ -49,6 +51,7 @@ def render_card(config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
         config=config,
         rows=accuracy,
         latency=[row for row in rows if row.get("kind") == "latency"],
+        note=row_note,
         caveats=[_CAVEATS[data] for data in dict.fromkeys(row["data"] for row in accuracy) if data in _CAVEATS],
         percent=_percent,
         interval=_interval,

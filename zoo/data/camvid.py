@@ -2,13 +2,14 @@
 
 The first part of a name is the sequence. `0001TP` was filmed at dusk, the others by day. The published split puts
 dusk frames into `train` and `test` only, so nothing would tell how a model does at dusk before the test. Here the
-split `val` is therefore the folder `val/` (group `day`) and the dusk frames of `train/` (group `dusk`), which
-`training_split` never trains on unless told to. The dusk frames of `test/` stay in `test`.
+split `val` is therefore the folder `val/` (group `day`) and the dusk frames of `train/` (group `dusk`).
+`training_split` trains neither on these nor on their neighbours. The dusk frames of `test/` stay in `test`.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from functools import partial
 from pathlib import Path
 
@@ -20,9 +21,15 @@ from zoo.errors import InputError
 from zoo.files import read_image
 from zoo.frame import CameraFrame, Frame
 
-__all__ = ["DUSK_SEQUENCES", "read", "training_split"]
+__all__ = ["DUSK_SEQUENCES", "FRAMES_PER_SECOND", "GUARD_S", "PUBLISHED_VAL", "read", "training_split"]
 
 DUSK_SEQUENCES = ("0001TP",)
+FRAMES_PER_SECOND = 30
+"""Of the videos whose frames are numbered in the files' names."""
+PUBLISHED_VAL = {"0016E5": (7959, 8159)}
+"""First and last frame of the published `val`, which lies within a day sequence of `train`."""
+GUARD_S = 10
+"""Seconds between the last training frame and the first frame reported on."""
 _FOLDERS = ("train", "val", "test")
 _SUFFIXES = (".png", ".jpg")  # of two files with the same stem the lossless one counts
 _SAME_DRIVE = (
@@ -46,7 +53,7 @@ def read(root: Path, split: str) -> Dataset:
     Raises:
         InputError: If the layout is another one, the split is empty or an image has no label map.
     """
-    base = root / "CamVid" if (root / "CamVid").is_dir() else root
+    base = _base(root)
     folders = {"val": ("val", "train"), "all": _FOLDERS}.get(split, (split,))
     present = [folder for folder in folders if (base / folder).is_dir()]
     required = present if split == "all" else [folders[0]]
@@ -92,6 +99,7 @@ def _frames_of(base: Path, folder: str) -> list[Frame]:
                 scene=sequence,
                 condition=Condition(time_of_day=group),
                 group=group,
+                timestamp_us=_number(stem) * 1_000_000 // FRAMES_PER_SECOND,
                 cameras={"front": camera},
                 meta={"folder": folder, "files": {"image": path, "labels": labels}},
             )
@@ -99,34 +107,60 @@ def _frames_of(base: Path, folder: str) -> list[Frame]:
     return frames
 
 
-def training_split(
-    dataset: Dataset, holdout: float = 0.15, include_dusk: bool = False
-) -> tuple[tuple[Frame, ...], tuple[Frame, ...]]:
-    """Frames to train on and frames to decide on (when to stop), from the split `train`.
+def training_split(dataset: Dataset, holdout: float = 0.15) -> tuple[tuple[Frame, ...], tuple[Frame, ...]]:
+    """Frames to train on, and frames held back to decide with, from the day sequences of `train`.
 
-    The held-back frames are the last ones of each sequence: neighbouring frames are nearly the same, so a random
-    choice would leave the answers in the training set.
+    The end of each sequence is held back: neighbouring frames are nearly the same, so a random choice would leave the
+    answers in the training set. For the same reason the held-back end reaches from `GUARD_S` before the first frame
+    that is reported on (the published `val`, and what the folders `val` and `test` hold here) to the end of its
+    sequence, however small the share is. No dusk frame is in either part: `val` reports on all of them.
 
     Args:
         dataset: `open_dataset("camvid", root, "train")`.
-        holdout: Share of each sequence to hold back, 0 to below 1; at least one frame if above 0.
-        include_dusk: Train on the dusk sequence too. The figures at dusk on `val` are then training figures.
+        holdout: Share of each sequence to hold back at least, 0 to below 1; at least one frame if above 0.
 
     Raises:
-        InputError: If the split is not `train`, the share is out of range, or nothing is left to train on.
+        InputError: If the split is not `train`, the share is out of range, or no frame is left to train on.
     """
     if dataset.kind != "camvid" or dataset.split != "train":
-        raise InputError(f"{dataset.kind} {dataset.split} came; training frames are taken from camvid train only")
+        raise InputError(f"training frames are taken from camvid train, not from {dataset.kind} {dataset.split}")
     if not 0 <= holdout < 1:
         raise InputError(f"holdout {holdout} is outside 0 to 1")
+    reported = _first_reported(dataset.root)
     training: list[Frame] = []
     held: list[Frame] = []
-    frames = [frame for frame in dataset.frames if include_dusk or frame.group != "dusk"]
+    frames = [frame for frame in dataset.frames if frame.group != "dusk"]
     for sequence in dict.fromkeys(frame.scene for frame in frames):
         of_sequence = [frame for frame in frames if frame.scene == sequence]
         back = max(1, math.floor(len(of_sequence) * holdout + 0.5)) if holdout else 0
-        training += of_sequence[: len(of_sequence) - back]
-        held += of_sequence[len(of_sequence) - back :]
+        limit = reported.get(sequence, math.inf) - GUARD_S * FRAMES_PER_SECOND
+        before = sum(_number(frame.id) < limit for frame in of_sequence)
+        cut = min(before, len(of_sequence) - back)
+        training += of_sequence[:cut]
+        held += of_sequence[cut:]
     if not training:
-        raise InputError(f"camvid train in {dataset.root} leaves no frame to train on")
+        raise InputError(
+            f"camvid train in {dataset.root} leaves no frame to train on: every day sequence is held back from "
+            f"{GUARD_S} s before its first frame in val or test"
+        )
     return tuple(training), tuple(held)
+
+
+def _first_reported(root: Path | None) -> dict[str, int]:
+    """The number of the first frame of each sequence that is reported on."""
+    numbers: dict[str, list[int]] = {sequence: [first] for sequence, (first, _) in PUBLISHED_VAL.items()}
+    for folder in ("val", "test") if root is not None else ():
+        for path in (_base(root) / folder).glob("*"):
+            if path.suffix in _SUFFIXES:
+                numbers.setdefault(path.stem.split("_")[0], []).append(_number(path.stem))
+    return {sequence: min(of_sequence) for sequence, of_sequence in numbers.items()}
+
+
+def _number(stem: str) -> int:
+    """The frame's number in its video, `8159` of `0016E5_08159` and `930` of `0006R0_f00930`."""
+    digits = re.search(r"(\d+)(?:_L)?$", stem)
+    return int(digits[1]) if digits else 0
+
+
+def _base(root: Path) -> Path:
+    return root / "CamVid" if (root / "CamVid").is_dir() else root

@@ -1,0 +1,294 @@
+"""The finished model folder of a run. Every fact in it comes from the run, none from the catalogue entry.
+
+The catalogue gives the architecture, with the preprocessing and inference that belong to it. Name, description,
+classes, licence and training data follow from the data sets that were read, their terms (`zoo.data.terms`) and the
+initial weights.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from zoo.card import render_card
+from zoo.catalogue import Entry, entries
+from zoo.classes import ClassTable
+from zoo.data.dataset import Dataset
+from zoo.data.terms import IMAGENET, SYNTHETIC, Terms, terms_named, terms_of
+from zoo.errors import InputError
+from zoo.files import atomic_directory, write_json
+from zoo.frame import Frame
+from zoo.licences import APACHE, UNKNOWN, licence_text, terms_of_weights, weights_licence
+from zoo.model_folder import CARD, CONFIG, FORMAT, METRICS, ModelFolder, write_manifest
+from zoo.provenance import trained_on
+from zoo.weights import serialise
+
+__all__ = ["Facts", "Start", "Used", "describe", "publish"]
+
+_OWN_ENTRIES = ("weights", "code", "initial weights")  # of a licence section; all others are data
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """The initial weights of a run, and the chain of what went into them.
+
+    Attributes:
+        kind: `random`, `imagenet` or `finetuned`, the first part of a default name.
+        summary: Entry `initial weights` of the licence chain.
+        terms: Of the weights themselves and of all data behind them.
+        licences: Entries of the licence chain for that data.
+        training_data: Names of that data, in the order of use.
+        trained_on: Records of that data (`zoo.provenance`).
+    """
+
+    kind: str
+    summary: str
+    terms: tuple[Terms, ...] = ()
+    licences: Mapping[str, str] = field(default_factory=dict)
+    training_data: tuple[str, ...] = ()
+    trained_on: tuple[Mapping[str, Any], ...] = ()
+
+    @classmethod
+    def random(cls) -> Start:
+        """Nothing went into them."""
+        return cls(kind="random", summary="random")
+
+    @classmethod
+    def imagenet(cls, architecture: Mapping[str, Any]) -> Start:
+        """timm's own weights of the encoder. Their tag names the data: `a1_in1k`, `augreg_in21k_ft_in1k`."""
+        from zoo._torchvision import import_timm
+
+        name = architecture["encoder"].get("arguments", {}).get("model", "")
+        known = import_timm().models.get_pretrained_cfg(name)
+        tag = (known.tag if known else "") or ""
+        data = [IMAGENET]
+        if re.search(r"in2[12]k|in12k", tag):
+            data.insert(0, dataclasses.replace(IMAGENET, name="ImageNet-21k"))
+        elif "in1k" not in tag:
+            data.insert(0, Terms(name=f"data of timm's weights {tag or name}", licence=UNKNOWN, commercial=None))
+        return cls(
+            kind="imagenet",
+            summary=f"timm {name}.{tag}".rstrip("."),
+            terms=tuple(data),
+            licences={terms.name: terms.summary for terms in data},
+            training_data=tuple(terms.name for terms in data),
+        )
+
+    @classmethod
+    def folder(cls, folder: ModelFolder) -> Start:
+        """The weights of a model folder, whose own chain is taken over.
+
+        Its stated licence counts, and the terms of each of its data sets that `zoo.data.terms` knows: a folder that
+        says more than its data allows passes nothing on.
+        """
+        licences = folder.config.get("licence") or {}
+        weights = licences.get("weights", UNKNOWN)
+        data = tuple(folder.config.get("training_data", ()))
+        before = licences.get("initial weights")
+        known = [terms for terms in map(terms_named, data) if terms is not None]
+        recorded = (folder.config.get("provenance") or {}).get("trained_on", ({"unrecorded": True, "scenes": {}},))
+        return cls(
+            kind="finetuned",
+            summary=f"{folder.name} ({weights})" + (f", which started from {before}" if before else ""),
+            terms=(terms_of_weights(folder.name, weights), *known),
+            licences={part: terms for part, terms in licences.items() if part not in _OWN_ENTRIES},
+            training_data=data or (f"unknown data of {folder.name}",),
+            trained_on=tuple({"by": folder.name, **entry} for entry in recorded),
+        )
+
+
+@dataclass(frozen=True)
+class Used:
+    """What a run used of one data set.
+
+    Attributes:
+        dataset: The data set.
+        frames: Those of its frames that are trained on.
+        held_back: Number of frames kept away from training.
+    """
+
+    dataset: Dataset
+    frames: Sequence[Frame]
+    held_back: int = 0
+
+    @property
+    def terms(self) -> Terms:
+        """The terms of the data."""
+        return terms_of(self.dataset)
+
+    @property
+    def label(self) -> str:
+        """Entry of a list of training data."""
+        return self.terms.name if self.terms is SYNTHETIC else f"{self.terms.name} ({self.dataset.split})"
+
+    @property
+    def summary(self) -> str:
+        """Reader, split and fingerprint."""
+        return f"{self.dataset.kind} {self.dataset.split}, fingerprint {self.dataset.fingerprint()}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What the finished folder says about its model, less the weights and how the run went.
+
+    Attributes:
+        name: Of the model.
+        description: One line.
+        entry: Catalogue entry that gave the architecture.
+        classes: Of its labels; `None` without any.
+        licence: Section of the configuration: `weights` and the chain.
+        training_data: Names of the data sets, in the order of use.
+        trained_on: Records of the data (`zoo.provenance`).
+    """
+
+    name: str
+    description: str
+    entry: Entry
+    classes: ClassTable | None
+    licence: Mapping[str, str]
+    training_data: tuple[str, ...]
+    trained_on: tuple[Mapping[str, Any], ...]
+
+
+def describe(
+    settings: Any, entry: Entry, start: Start, used: Sequence[Used], classes: ClassTable | None = None
+) -> Facts:
+    """The facts about the model that a run will make.
+
+    Args:
+        settings: Of the recipe; has `name`.
+        entry: Catalogue entry that gives the architecture.
+        start: The initial weights.
+        used: The data sets.
+        classes: Of the model's labels.
+
+    Raises:
+        InputError: If the name belongs to a model of the catalogue that is another one.
+    """
+    data = tuple(dict.fromkeys((*start.training_data, *(each.label for each in used))))
+    own = [each.terms for each in used]
+    weights = weights_licence([*own, *start.terms])
+    licence = {
+        "weights": weights,
+        "code": APACHE,
+        **{terms.name: terms.summary for terms in own},
+        **{part: terms for part, terms in start.licences.items() if part not in {each.name for each in own}},
+        "initial weights": start.summary,
+    }
+    name = settings.name or _default_name(entry, start, own)
+    _refuse_false_name(name, entry, data, classes)
+    labels = f"{len(classes)} {_title(classes.taxonomy)} classes" if classes else "features"
+    origin = {"random": "random weights", "imagenet": start.summary}.get(start.kind, start.summary.partition(" (")[0])
+    description = f"Street segmentation, {labels}" if classes else "Street features"
+    description += f", trained from {origin} on {' and '.join(dict.fromkeys(each.label for each in used))}"
+    description += {APACHE: "", UNKNOWN: "; licence unknown"}.get(weights, f"; {weights.replace('-', ' ')}")
+    return Facts(
+        name=name,
+        description=description,
+        entry=entry,
+        classes=classes,
+        licence=licence,
+        training_data=data,
+        trained_on=(*(trained_on(u.dataset, u.frames, u.held_back) for u in used), *start.trained_on),
+    )
+
+
+def _title(taxonomy: str) -> str:
+    return {"camvid": "CamVid", "cityscapes": "Cityscapes"}.get(taxonomy, taxonomy)
+
+
+def _default_name(entry: Entry, start: Start, data: Sequence[Terms]) -> str:
+    """`random-resnet18.fpn-camvid`: start, encoder, head and data."""
+    encoder, head = entry.architecture["encoder"], entry.architecture.get("head")
+    model = encoder.get("arguments", {}).get("model") or encoder["class"].rpartition(":")[2]
+    middle = model if head is None else f"{model}.{head['class'].partition(':')[0].rpartition('.')[2]}"
+    sets = dict.fromkeys("synthetic" if terms is SYNTHETIC else terms.name for terms in data)
+    name = "-".join([start.kind, middle, *sets]).lower()
+    return re.sub(r"[^a-z0-9._-]+", "-", name)[:100]
+
+
+def _refuse_false_name(name: str, entry: Entry, data: Sequence[str], classes: ClassTable | None) -> None:
+    owner = entries().get(name)
+    if owner is None:
+        return
+    bare = [{each.partition(" (")[0] for each in names} for names in (data, owner.training_data)]
+    differs = {
+        "architecture": owner.architecture != entry.architecture,
+        "classes": owner.classes != classes,
+        "training data": bare[0] != bare[1],
+    }
+    wrong = [what for what, other in differs.items() if other]
+    if wrong:
+        raise InputError(
+            f"--name {name} belongs to a model of the catalogue with another {' and another '.join(wrong)} "
+            f"(this run's data: {', '.join(data)}); choose another name"
+        )
+
+
+def publish(folder: Path, model: nn.Module, facts: Facts, record: Mapping[str, Any]) -> None:
+    """Writes the finished model folder in one step.
+
+    Args:
+        folder: To make; an existing one is refused.
+        model: With its final weights.
+        facts: About the model.
+        record: How the run went, for `provenance`.
+
+    Raises:
+        InputError: If `folder` exists or cannot be written.
+    """
+    weights = serialise(model.state_dict(), torch.float16)
+    with atomic_directory(folder) as temporary:
+        (temporary / "model.safetensors").write_bytes(weights)
+        (temporary / "LICENSE").write_text(licence_text(facts.name, facts.licence), encoding="utf-8")
+        write_json(temporary / METRICS, {"format": FORMAT, "rows": []})
+        config = _config(facts, model, record, weights)
+        write_json(temporary / CONFIG, config)
+        (temporary / CARD).write_text(render_card(config, []), encoding="utf-8")
+        write_manifest(temporary)
+
+
+def _config(facts: Facts, model: nn.Module, record: Mapping[str, Any], weights: bytes) -> dict[str, Any]:
+    entry = facts.entry
+    config: dict[str, Any] = {
+        "format": FORMAT,
+        "name": facts.name,
+        "description": facts.description,
+        "task": entry.task,
+        "modality": entry.modality,
+        "architecture": entry.architecture,
+        "preprocessing": entry.preprocessing,
+        "inference": entry.inference,
+        "sensor": {"type": "camera", "channels": "RGB", "bits": 8},
+    }
+    if facts.classes is not None:
+        config["classes"] = {
+            "taxonomy": facts.classes.taxonomy,
+            "names": list(facts.classes.names),
+            "colors": [list(color) for color in facts.classes.colors],
+            "ignore_index": facts.classes.ignore_index,
+        }
+    return {
+        **config,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "licence": dict(facts.licence),
+        "training_data": list(facts.training_data),
+        "provenance": {**record, "trained_on": list(facts.trained_on)},
+        "artefacts": [
+            {
+                "file": "model.safetensors",
+                "engine": "torch",
+                "precision": "fp16",
+                "sha256": hashlib.sha256(weights).hexdigest(),
+                "input": {"name": "image", "dtype": "float32", "shape": [None, 3, None, None]},
+            }
+        ],
+    }

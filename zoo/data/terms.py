@@ -1,0 +1,172 @@
+"""The terms under which each data set may be used: the one table that licences of trained weights are derived from.
+
+What could not be looked up is `None`, and a licence that could not is `unknown`; weights trained on such data are then
+`unknown` too (`zoo.licences`). The table repeats what the makers publish; it is not legal advice.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zoo.data.dataset import Dataset
+from zoo.files import write_json
+from zoo.frame import Frame
+
+__all__ = [
+    "IMAGENET",
+    "MARKER",
+    "SYNTHETIC",
+    "TERMS",
+    "Terms",
+    "is_synthetic",
+    "mark_synthetic",
+    "places_of",
+    "terms_named",
+    "terms_of",
+]
+
+MARKER = "synthetic.json"
+"""File that the synthetic world leaves at the top of every folder that it renders."""
+_CITY = "synthetic"  # of the rendered frames in Cityscapes' layout
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What the makers of a data set (or of weights) allow.
+
+    Attributes:
+        name: What it is called in licence chains and lists of training data.
+        licence: SPDX identifier where there is one, otherwise in a few words; `unknown` if it could not be looked up.
+        commercial: Whether what is made from it may be used commercially; `None`: unknown.
+        share_alike: Whether what is made from it must carry the same licence; `None`: unknown.
+        no_derivatives: Whether passing on what is made from it is forbidden; `None`: unknown.
+        source: Where the terms are published.
+    """
+
+    name: str
+    licence: str
+    commercial: bool | None
+    share_alike: bool | None = None
+    no_derivatives: bool | None = None
+    source: str = ""
+
+    @property
+    def summary(self) -> str:
+        """One entry of a licence chain."""
+        return f"{self.licence} ({self.source})" if self.source else self.licence
+
+
+def _by_nc_sa(name: str, source: str) -> Terms:
+    return Terms(
+        name=name, licence="CC BY-NC-SA", commercial=False, share_alike=True, no_derivatives=False, source=source
+    )
+
+
+SYNTHETIC = Terms(
+    name="synthetic street world", licence="Apache-2.0", commercial=True, share_alike=False, no_derivatives=False
+)
+IMAGENET = Terms(
+    name="ImageNet-1k",
+    licence="non-commercial research and education only",
+    commercial=False,
+    source="https://www.image-net.org/download.php",
+)
+TERMS: dict[str, Terms] = {
+    "a2d2": Terms(
+        name="A2D2",
+        licence="CC BY-ND",
+        commercial=True,
+        share_alike=False,
+        no_derivatives=True,
+        source="https://www.a2d2.audi",
+    ),
+    # Only the address of the licence page is known here, not its text.
+    "acdc": Terms(name="ACDC", licence="unknown", commercial=None, source="https://acdc.vision.ee.ethz.ch/license"),
+    "camvid": Terms(
+        name="CamVid",
+        licence="research use only",
+        commercial=False,
+        source="http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/",
+    ),
+    # Models may be passed on ("abstract representations"), but no derivative work may be used commercially.
+    "cityscapes": Terms(
+        name="Cityscapes",
+        licence="non-commercial use only",
+        commercial=False,
+        share_alike=False,
+        no_derivatives=False,
+        source="https://www.cityscapes-dataset.com/license/",
+    ),
+    "kitti": _by_nc_sa("KITTI", "https://www.cvlibs.net/datasets/kitti/"),
+    "nuscenes": _by_nc_sa("nuScenes", "https://www.nuscenes.org/terms-of-use"),
+    "semantickitti": _by_nc_sa("SemanticKITTI", "http://www.semantic-kitti.org"),
+    "synthetic": SYNTHETIC,
+}
+"""Terms by kind of reader."""
+
+
+def terms_of(dataset: Dataset) -> Terms:
+    """The terms of the frames that were read, which are not the reader's where the frames are synthetic."""
+    if is_synthetic(dataset):
+        return SYNTHETIC
+    unknown = Terms(name=dataset.kind, licence="unknown", commercial=None)
+    return TERMS.get(dataset.kind, unknown)
+
+
+def terms_named(name: str) -> Terms | None:
+    """The terms of an entry in a list of training data, such as `CamVid (train)`; `None` if the table lacks it."""
+    bare = name.partition(" (")[0]
+    return next((terms for terms in (*TERMS.values(), IMAGENET) if terms.name == bare), None)
+
+
+def is_synthetic(dataset: Dataset) -> bool:
+    """Whether all frames were rendered, whatever data set's layout they are in.
+
+    The marker alone does not decide, since recordings may have been copied into a rendered folder: there may be no more
+    frames than the marker says, and of Cityscapes only those of the renderer's own city.
+    """
+    if dataset.kind == "synthetic":
+        return True
+    if any(frame.meta.get("city", _CITY) != _CITY for frame in dataset.frames):
+        return False
+    marker = _marker(dataset.root)
+    frames = sum(frame.group != "reference" for frame in dataset.frames)  # ACDC's references come on top
+    return marker.get("layout") == dataset.kind and frames <= int(marker.get("frames", 0))
+
+
+def places_of(dataset: Dataset, frames: Sequence[Frame]) -> list[str | int]:
+    """What tells each frame's surroundings from others: its scene, or the seed of its place in the synthetic world.
+
+    Layouts count places from 0, so scenes of two rendered folders may have the same name and show different places.
+    """
+    if not is_synthetic(dataset):
+        return [frame.scene for frame in frames]
+    first = int(_marker(dataset.root).get("seed", 0))
+    numbers = [re.search(r"(\d+)$", frame.scene) for frame in frames]
+    return [first + int(n[1]) if n else frame.scene for n, frame in zip(numbers, frames, strict=True)]
+
+
+def mark_synthetic(root: Path, layout: str, *, frames: int, seed: int, **settings: Any) -> None:
+    """Writes the marker of a rendered folder.
+
+    Args:
+        root: The folder.
+        layout: Kind of reader that reads it.
+        frames: Number of frames in it.
+        seed: Of the place that its layout counts as number 0.
+        settings: Whatever else the renderer wants to keep.
+    """
+    write_json(root / MARKER, {"layout": layout, "frames": frames, "seed": seed, **settings})
+
+
+def _marker(root: Path | None) -> dict[str, Any]:
+    try:
+        found = json.loads((root / MARKER).read_text("utf-8")) if root is not None else {}
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

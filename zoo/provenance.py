@@ -1,0 +1,196 @@
+"""What a model was trained on, as its configuration records it, and what that means for the frames it is measured on.
+
+`provenance.trained_on` of `config.json` is a list, the newest data first and that of the initial weights after it:
+
+| key | holds |
+| --- | --- |
+| `name` | name of the data set in `zoo.data.terms` |
+| `split`, `fingerprint` | as read |
+| `frames`, `held_back` | number of frames trained on, and kept away from training to decide on |
+| `scenes` | by scene, the stretches of time trained on: `[first, last]` in seconds |
+| `places` | of the synthetic world instead: the seeds of the places trained on, as `[first, last]` |
+| `by` | only for data of initial weights: the model that was trained on it |
+| `unrecorded` | true for initial weights whose folder records nothing |
+| `origin` | only where the run recorded nothing: how the entry was found out |
+
+A measured row of `metrics.json` has `caveats`, derived from that record and the frames that were measured, and may
+have `also`: figures that put its own into perspective. Each has `what`, `data`, `split`, `group`, `miou`,
+`miou_interval` and `rpd` (may be null), `origin`, and `measured_here`, which is false for what others report.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from zoo.data.dataset import Dataset
+from zoo.data.terms import places_of, terms_of
+from zoo.frame import Frame
+
+__all__ = ["NEIGHBOUR_S", "caveats", "row_caveats", "row_note", "trained_on"]
+
+NEIGHBOUR_S = 10.0
+"""A frame this close to a training frame of the same scene shows what the model was trained on."""
+_STRETCH_S = 2.0  # training frames at most this far apart are one stretch
+
+
+def trained_on(dataset: Dataset, frames: Sequence[Frame], held_back: int = 0) -> dict[str, Any]:
+    """The record of one data set, an entry of `provenance.trained_on`.
+
+    Args:
+        dataset: The data set.
+        frames: Those of its frames that are trained on.
+        held_back: Number of frames that only decide which step is kept.
+    """
+    times: dict[str, list[float]] = {}
+    rendered: set[int] = set()
+    for place, frame in zip(places_of(dataset, frames), frames, strict=True):
+        if isinstance(place, int):
+            rendered.add(place)
+            continue
+        of_place = times.setdefault(place, [])
+        if frame.timestamp_us is not None:
+            of_place.append(frame.timestamp_us / 1e6)
+    return {
+        "name": terms_of(dataset).name,
+        "split": dataset.split,
+        "fingerprint": dataset.fingerprint(),
+        "frames": len(frames),
+        "held_back": held_back,
+        "scenes": {place: _stretches(of_place, _STRETCH_S) for place, of_place in times.items()},
+        **({"places": _stretches(rendered, 1)} if rendered else {}),
+    }
+
+
+def _stretches(values: Iterable[float], gap: float) -> list[list[float]]:
+    """First and last of the values that are at most `gap` apart."""
+    stretches: list[list[float]] = []
+    for value in sorted(values):
+        if stretches and value - stretches[-1][1] <= gap:
+            stretches[-1][1] = round(value, 3)
+        else:
+            stretches.append([round(value, 3), round(value, 3)])
+    return stretches
+
+
+def caveats(config: Mapping[str, Any], dataset: Dataset, frames: Sequence[Frame]) -> list[dict[str, Any]]:
+    """What must stand next to figures of these frames, because of what the model was trained on.
+
+    Args:
+        config: Content of the model's `config.json`.
+        dataset: Where the frames come from.
+        frames: The frames that were measured.
+
+    Returns:
+        Entries with `kind` and `text`: `training_unknown` (the folder does not record what it was trained on),
+        `trained_on` (on these frames themselves), `neighbours_of_training` (frames of the same scene, at most
+        `NEIGHBOUR_S` apart) or `same_scene` (further apart, or without times); the latter three with `frames`, their
+        number, and `nearest_s`, where times are known. Empty where no scene is shared.
+    """
+    recorded = config.get("provenance", {}).get("trained_on")
+    if recorded is None:
+        text = "the model folder does not record which frames the model was trained on"
+        return [{"kind": "training_unknown", "text": text}]
+    unrecorded = [entry.get("by", "the model") for entry in recorded if entry.get("unrecorded")]
+    name = terms_of(dataset).name
+    same_data = [entry for entry in recorded if entry.get("name") == name]
+    nearest = [
+        _distance(frame, place, same_data) for place, frame in zip(places_of(dataset, frames), frames, strict=True)
+    ]
+    near = [distance for distance in nearest if distance is not None and distance <= NEIGHBOUR_S]
+    far = [distance for distance in nearest if distance is not None and distance > NEIGHBOUR_S]
+    found: list[dict[str, Any]] = [
+        {"kind": "training_unknown", "text": f"the folder of its initial weights, {by}, does not record their data"}
+        for by in unrecorded
+    ]
+    if near and min(near) == 0:
+        found.append(_entry("trained_on", near, len(frames), "lie within a stretch of video that was trained on"))
+    elif near:
+        found.append(_entry("neighbours_of_training", near, len(frames), "are neighbours of training frames"))
+    if far:
+        found.append(_entry("same_scene", far, len(frames), "show a scene that was trained on"))
+    return found
+
+
+def _distance(frame: Frame, place: str | int, recorded: Sequence[Mapping[str, Any]]) -> float | None:
+    """Seconds to the nearest training frame of the same place: infinity without times, `None` in another place."""
+    if isinstance(place, int):
+        ranges = [each for entry in recorded for each in entry.get("places", ())]
+        return math.inf if any(first <= place <= last for first, last in ranges) else None
+    stretches = [stretch for entry in recorded for stretch in entry["scenes"].get(place, ())]
+    if not any(place in entry["scenes"] for entry in recorded):
+        return None
+    if frame.timestamp_us is None or not stretches:
+        return math.inf
+    time = frame.timestamp_us / 1e6
+    outside = min(max(first - time, time - last) for first, last in stretches)
+    return outside if outside > 0.001 else 0.0  # stored times are rounded to a millisecond
+
+
+def _entry(kind: str, distances: Sequence[float], total: int, what: str) -> dict[str, Any]:
+    nearest = min(distances)
+    text = f"{len(distances)} of {total} frames {what}"
+    if not math.isfinite(nearest):
+        return {"kind": kind, "frames": len(distances), "text": text}
+    if nearest > 0:
+        text += f" (same drive, {nearest:.1f} s apart at the nearest, {max(distances):.1f} s at most)"
+    return {"kind": kind, "frames": len(distances), "nearest_s": round(nearest, 3), "text": text}
+
+
+def row_caveats(
+    rows: Sequence[Mapping[str, Any]],
+    config: Mapping[str, Any],
+    datasets: Mapping[str, Dataset],
+    members: Mapping[str, Mapping[str, Sequence[Frame]]],
+    former: Sequence[Mapping[str, Any]] = (),
+) -> list[dict[str, Any]]:
+    """Measured rows with `caveats`, and with the figures in `also` that a former row of the same frames and file had.
+
+    A row whose rPD is relative to frames next to training frames gets the caveat `source_near_training`: the ratio is
+    as much too low as that figure is too high.
+
+    Args:
+        rows: Rows for `metrics.json`.
+        config: Content of the model's `config.json`.
+        datasets: The data sets that were measured, by kind.
+        members: By kind and group, the frames of each group.
+        former: Rows that the folder has already.
+    """
+    found = {
+        (kind, group): caveats(config, datasets[kind], frames)
+        for kind, groups in members.items()
+        for group, frames in groups.items()
+    }
+    result = []
+    for row in rows:
+        own = list(found.get((row["data"], row["group"]), ()))
+        source = tuple((row.get("source") or ":").split(":", 1))
+        near = [c for c in found.get(source, ()) if c["kind"] in ("trained_on", "neighbours_of_training")]
+        if near and row.get("rpd") is not None:
+            text = f"rPD is too low: its denominator, {':'.join(source)}, was measured next to training frames"
+            own.append({"kind": "source_near_training", "text": text})
+        also = next((old["also"] for old in former if old.get("also") and _same(old, row)), [])
+        result.append({**row, "caveats": own, **({"also": also} if also else {})})
+    return result
+
+
+def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return all(one.get(key) == other.get(key) for key in ("artefact_sha256", "data", "split", "group", "fingerprint"))
+
+
+def row_note(row: Mapping[str, Any]) -> str:
+    """What must be read with a row's figures, in one line: its caveats, then figures that put them into perspective."""
+    notes = [caveat["text"] for caveat in row.get("caveats", ())]
+    return "; ".join([*notes, *(f"also {_figure(also)}" for also in row.get("also", ()))])
+
+
+def _figure(also: Mapping[str, Any]) -> str:
+    interval = also.get("miou_interval")
+    spread = f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else ""
+    rpd = f", rPD {also['rpd']:.2f}" if also.get("rpd") is not None else ""
+    origin = also["origin"] if also["measured_here"] else f"reported by {also['origin']}, not measured here"
+    return (
+        f"mIoU {100 * also['miou']:.1f}{spread}{rpd} on {also['data']} {also['split']} {also['group']}: "
+        f"{also['what']} ({origin})"
+    )
