@@ -18,9 +18,9 @@ import tyro
 
 from zoo.condition import Condition
 from zoo.frame import Frame
-from zoo.synthetic.describe import describe
-from zoo.synthetic.render import World, render_rig
-from zoo.synthetic.rigs import RIGS, Rig
+from zoo.synthetic.frames.render import World, render_rig
+from zoo.synthetic.scene.describe import describe
+from zoo.synthetic.sensors.rigs import RIGS, Rig
 
 _AROUND = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
 

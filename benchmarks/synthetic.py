@@ -18,10 +18,10 @@ import tyro
 
 from zoo.condition import CONDITIONS, Condition
 from zoo.frame import Frame
-from zoo.synthetic.camera import camera_from_pixels
-from zoo.synthetic.describe import describe
-from zoo.synthetic.render import World, render_rig, render_world, stops
-from zoo.synthetic.rigs import RIGS
+from zoo.synthetic.frames.render import World, render_rig, render_world, stops
+from zoo.synthetic.rendering.camera import camera_from_pixels
+from zoo.synthetic.scene.describe import describe
+from zoo.synthetic.sensors.rigs import RIGS
 
 _UP = np.array([[0.0, 0.0, 1.0]], np.float32)
 

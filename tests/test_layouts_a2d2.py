@@ -265,7 +265,7 @@ def test_colors_separate_objects_and_join_riders_with_what_they_ride() -> None:
 
 
 def test_paint_on_the_road_has_its_colors() -> None:
-    from zoo.synthetic.describe import describe
+    from zoo.synthetic.scene.describe import describe
 
     # A camera 10 m above the road of place 56 looks down at a zebra and at the centre line before it.
     scene = describe(56)
@@ -332,8 +332,8 @@ def test_missing_sensors_and_labels() -> None:
 @pytest.fixture(scope="module")
 def rendered() -> list[Frame]:
     pytest.importorskip("embreex", reason="the extra `synthetic` is not installed")
-    from zoo.synthetic.render import render_scene
-    from zoo.synthetic.rigs import RIGS
+    from zoo.synthetic.frames.render import render_scene
+    from zoo.synthetic.sensors.rigs import RIGS
 
     # A2D2's rig with a fifth of the columns, without noise.
     lidars = {

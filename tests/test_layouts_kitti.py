@@ -352,7 +352,7 @@ def test_poses_bring_the_scans_together() -> None:
 
 
 def test_point_labels() -> None:
-    from zoo.synthetic.mesh import Material
+    from zoo.synthetic.shapes.surfaces import Material
 
     # label, material, track -> raw id, instance
     cases = [
@@ -404,7 +404,7 @@ def test_sequence_numbers_are_those_of_the_splits() -> None:
 
 
 def test_street_coordinates_and_markings() -> None:
-    from zoo.synthetic.describe import describe
+    from zoo.synthetic.scene.describe import describe
 
     bent = describe(57).street
     assert max(abs(bend) for bend in bent.bend) > 0.005
@@ -436,8 +436,8 @@ def test_street_coordinates_and_markings() -> None:
 @pytest.fixture(scope="module")
 def rendered() -> list[Frame]:
     pytest.importorskip("embreex", reason="the extra `synthetic` is not installed")
-    from zoo.synthetic.render import render_scene
-    from zoo.synthetic.rigs import RIGS
+    from zoo.synthetic.frames.render import render_scene
+    from zoo.synthetic.sensors.rigs import RIGS
 
     # KITTI's rig with every third beam and a sixth of the columns, without noise, and half a second between frames.
     lidar = RIGS["kitti"].lidars["velodyne"]

@@ -17,8 +17,8 @@ from zoo.condition import Condition
 from zoo.errors import InputError
 from zoo.frame import Box3D, CameraFrame, Frame, Sweep
 from zoo.synthetic.layouts import Place, nuscenes
-from zoo.synthetic.mesh import Label, Material
-from zoo.synthetic.writer import write_files
+from zoo.synthetic.layouts.writer import write_files
+from zoo.synthetic.shapes.surfaces import Label, Material
 
 REAL = Path(__file__).parents[2] / "shared" / "real" / "nuscenes"
 CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_RIGHT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_FRONT_LEFT")

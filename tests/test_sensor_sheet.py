@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from zoo.frame import Box3D, CameraFrame, Frame, Sweep
-from zoo.synthetic.mesh import Label
-from zoo.synthetic.sensor_sheet import birds_eye, box_corners, cameras_with_boxes, project, with_points
+from zoo.synthetic.previews.sensor_sheet import birds_eye, box_corners, cameras_with_boxes, project, with_points
+from zoo.synthetic.shapes.surfaces import Label
 
 # The vehicle stands at (100, 50) and looks along the world's y; camera and lidar sit in its origin and look ahead.
 EGO = np.array([[0, -1.0, 0, 100], [1, 0, 0, 50], [0, 0, 1, 0], [0, 0, 0, 1]])

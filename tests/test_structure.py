@@ -20,6 +20,8 @@ ALLOWED = {
     "demo": {"zoo", "evaluate", "export", "demo"},
     "model_cards": {"model_cards"},
 }
+WORLD = ("shapes", "scene", "models", "rendering", "sensors", "truth", "frames", "layouts", "previews")
+"""Sub-packages of `zoo.synthetic` in the order of its pipeline: each may use only itself and those before it."""
 LIGHT = {"torch", "timm", "torchvision", "onnxruntime", "openvino", "matplotlib", "gradio", "embreex", "tyro", "rich"}
 
 
@@ -60,6 +62,35 @@ def test_the_arrow_test_sees_a_wrong_arrow() -> None:
         "zoo",
     }
     assert {folder_of(m) for m in imports_of("from zoo import export")} == {"zoo", "export"}
+
+
+def wrong_turns(package: str, source: str) -> set[str]:
+    """Modules of the synthetic world that `source`, a module in its sub-package `package`, must not import."""
+    before = WORLD[: WORLD.index(package) + 1]
+    inside = (module for module in imports_of(source) if module.split(".")[:2] == ["zoo", "synthetic"])
+    return {module for module in inside if module != "zoo.synthetic" and module.split(".")[2] not in before}
+
+
+def test_the_world_uses_only_earlier_steps_of_its_pipeline() -> None:
+    folder = ROOT / "zoo" / "synthetic"
+    assert {path.parent.name for path in folder.glob("*/__init__.py")} == set(WORLD)
+    assert {path.name for path in folder.glob("*.py")} == {"__init__.py", "command.py", "embedded.py"}
+    wrong = {
+        f"{path.relative_to(ROOT)} imports {module}"
+        for package in WORLD
+        for path in (folder / package).rglob("*.py")
+        for module in wrong_turns(package, path.read_text(encoding="utf-8"))
+    }
+    assert not wrong
+
+
+def test_the_pipeline_test_sees_a_wrong_turn() -> None:
+    assert not wrong_turns("models", "from zoo.synthetic.scene.types import Scene\nimport zoo.synthetic.shapes.mesh")
+    assert wrong_turns("models", "from zoo.synthetic.rendering.light import Light") == {
+        "zoo.synthetic.rendering.light",
+        "zoo.synthetic.rendering.light.Light",
+    }
+    assert wrong_turns("scene", "from zoo.synthetic import models") == {"zoo.synthetic.models"}
 
 
 def test_listed_packages_are_those_on_disk() -> None:

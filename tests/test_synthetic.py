@@ -14,20 +14,20 @@ from zoo.classes import CITYSCAPES
 from zoo.condition import CONDITIONS, Condition
 from zoo.errors import InputError, IntegrityError, MissingExtraError
 from zoo.synthetic import iter_frames, render_frame, render_scene
-from zoo.synthetic.annotate import close_crowns, close_fences
-from zoo.synthetic.camera import camera_from_pixels, ego_from_camera, intrinsics_of
-from zoo.synthetic.describe import describe
 from zoo.synthetic.embedded import EMBEDDED_SEEDS, embedded_frames
-from zoo.synthetic.light import light_of
-from zoo.synthetic.mesh import Builder, concatenate, place
-from zoo.synthetic.scene import CameraSpec
-from zoo.synthetic.things import KINDS, VARIANTS, template
+from zoo.synthetic.rendering.camera import camera_from_pixels, ego_from_camera, intrinsics_of
+from zoo.synthetic.rendering.light import light_of
+from zoo.synthetic.scene.describe import describe
+from zoo.synthetic.scene.types import CameraSpec
+from zoo.synthetic.shapes.mesh import Builder, concatenate, place
+from zoo.synthetic.shapes.templates import KINDS, VARIANTS, template
+from zoo.synthetic.truth.annotate import close_crowns, close_fences
 
 pytest.importorskip("embreex", reason="the extra `synthetic` is not installed")
 
-from zoo.synthetic.cast import Caster
-from zoo.synthetic.render import World, render_world, stops
-from zoo.synthetic.shade import shade
+from zoo.synthetic.frames.render import World, render_world, stops
+from zoo.synthetic.rendering.cast import Caster
+from zoo.synthetic.rendering.shade import shade
 
 SIZE = (96, 160)
 SPEC = CameraSpec(fov_deg=90.0, height_m=1.5, pitch_deg=0.0, roll_deg=0.0, yaw_deg=0.0, forward_m=0.0)
@@ -98,7 +98,7 @@ def test_upload_equals_the_slow_constructor(monkeypatch):
     origin = np.random.default_rng(0).uniform(-2, 8, (2000, 3)) * [1, 0.6, 0.8]
     toward = np.array([0.5, 0.3, 0.5]) - origin
     fast = Caster([mesh]).trace(origin, toward)
-    monkeypatch.setattr("zoo.synthetic.cast._library", lambda: None)
+    monkeypatch.setattr("zoo.synthetic.rendering.cast._library", lambda: None)
     slow = Caster([mesh]).trace(origin, toward)
     assert (fast.face >= 0).sum() > 200
     np.testing.assert_array_equal(fast.face, slow.face)

@@ -11,21 +11,22 @@ import pytest
 from zoo.condition import Condition
 from zoo.errors import InputError
 from zoo.frame import Frame, Sweep
-from zoo.synthetic.describe import describe
-from zoo.synthetic.exposure import exposure_s, image_flow, motion_blur
-from zoo.synthetic.light import light_of
-from zoo.synthetic.mesh import Builder, Material, Mesh
-from zoo.synthetic.rigs import RIGS, Rig, RigCamera, RigLidar, rig_of
-from zoo.synthetic.scene import Scene, Thing
+from zoo.synthetic.rendering.exposure import exposure_s, image_flow, motion_blur
+from zoo.synthetic.rendering.light import light_of
+from zoo.synthetic.scene.describe import describe
+from zoo.synthetic.scene.types import Scene, Thing
+from zoo.synthetic.sensors.rigs import RIGS, Rig, RigCamera, RigLidar, rig_of
+from zoo.synthetic.shapes.mesh import Builder, Mesh
+from zoo.synthetic.shapes.surfaces import Material
 
 pytest.importorskip("embreex", reason="the extra `synthetic` is not installed")
 
 from zoo.synthetic import iter_frames, render_frame, render_scene
-from zoo.synthetic.boxes import View, bodies_of, boxes_at, points_inside, track_table
-from zoo.synthetic.build import build_body
-from zoo.synthetic.cast import Caster
-from zoo.synthetic.lidar import Movers, sweep_at
-from zoo.synthetic.render import World, longest, render_rig
+from zoo.synthetic.frames.render import World, longest, render_rig
+from zoo.synthetic.models.build import build_body
+from zoo.synthetic.rendering.cast import Caster
+from zoo.synthetic.sensors.lidar import Movers, sweep_at
+from zoo.synthetic.truth.boxes import View, bodies_of, boxes_at, points_inside, track_table
 
 OPTICAL = np.array([[0, 0, 1.0], [-1, 0, 0], [0, -1, 0]])
 """Vehicle axes from those of a camera that looks ahead."""
@@ -124,7 +125,9 @@ def test_what_stands_still_is_straight_after_a_turn_on_the_move():
 def test_what_moves_is_where_it_was_when_the_ray_fired(monkeypatch):
     # A block 2 m long comes down the street at 20 m/s; it is at x = 50 at time 0, so its front at 1 s is at 29, and
     # 1 ms earlier at 29.02. The standing ego is at 0.
-    monkeypatch.setattr("zoo.synthetic.lidar.build_body", lambda thing: block((-1, -2, 0), (1, 2, 3), instance=4))
+    monkeypatch.setattr(
+        "zoo.synthetic.sensors.lidar.build_body", lambda thing: block((-1, -2, 0), (1, 2, 3), instance=4)
+    )
     scene = bare(0.0, (Thing("car", 0, 50.0, 0.0, yaw=np.pi, speed=-20.0, instance=4),))
     sweep = turn(scene, block((100, -50, 0), (101, 50, 9)), lidar(columns=3600, start_deg=20.0))
     own = sweep.instances == 5  # the track is the number of the thing + 1

@@ -9,15 +9,16 @@ import pytest
 
 from zoo.classes import CITYSCAPES
 from zoo.condition import Condition
-from zoo.synthetic.barriers import strip_mesh
-from zoo.synthetic.build import build_parked, build_static
-from zoo.synthetic.describe import describe
-from zoo.synthetic.houses import building
-from zoo.synthetic.light import light_of, sky_radiance
-from zoo.synthetic.mesh import Label, Mesh
-from zoo.synthetic.scene import Scene, Thing
-from zoo.synthetic.texture import ground_albedo, road_albedo
-from zoo.synthetic.things import KINDS, VARIANTS, template
+from zoo.synthetic.models.barriers import strip_mesh
+from zoo.synthetic.models.build import build_parked, build_static
+from zoo.synthetic.models.houses import building
+from zoo.synthetic.rendering.light import light_of, sky_radiance
+from zoo.synthetic.rendering.texture import ground_albedo, road_albedo
+from zoo.synthetic.scene.describe import describe
+from zoo.synthetic.scene.types import Scene, Thing
+from zoo.synthetic.shapes.mesh import Mesh
+from zoo.synthetic.shapes.surfaces import Label
+from zoo.synthetic.shapes.templates import KINDS, VARIANTS, template
 
 
 @pytest.fixture(scope="module")

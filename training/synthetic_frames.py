@@ -24,7 +24,7 @@ from zoo.condition import Condition
 from zoo.data.terms import mark_synthetic
 from zoo.synthetic import render_scene
 from zoo.synthetic.layouts import Place, cityscapes
-from zoo.synthetic.writer import write_files
+from zoo.synthetic.layouts.writer import write_files
 
 __all__ = ["Arguments", "conditions_of", "main"]
 

@@ -26,7 +26,8 @@ import tyro
 from PIL import Image
 
 from zoo.condition import Condition
-from zoo.synthetic import render, render_scene
+from zoo.synthetic import render_scene
+from zoo.synthetic.frames import render
 
 __all__ = ["Arguments", "main"]
 

@@ -94,7 +94,8 @@ class Sweep:
             `time_s` (seconds from `timestamp_us`, negative: earlier). Intensity is 0 to 1.
         labels_source: Gives `(N,)` uint8 class labels.
         instances_source: Gives `(N,)` int32: the `track` of the object's box, 0 where there is none.
-        materials_source: Gives `(N,)` uint8 surface materials (`zoo.synthetic.mesh.Material`); synthetic sweeps only.
+        materials_source: Gives `(N,)` uint8 surface materials (`zoo.synthetic.shapes.surfaces.Material`); only in
+            synthetic sweeps.
         timestamp_us: Microseconds, the end of the turn.
         ego_from_lidar: `(4, 4)`.
         world_from_ego: `(4, 4)` pose of the vehicle at `timestamp_us`; `None`: that of the frame.

@@ -5,6 +5,6 @@ Rendering needs the extra `synthetic` (embreex); importing this package does not
 
 from __future__ import annotations
 
-from zoo.synthetic.render import iter_frames, render_frame, render_scene
+from zoo.synthetic.frames.render import iter_frames, render_frame, render_scene
 
 __all__ = ["iter_frames", "render_frame", "render_scene"]

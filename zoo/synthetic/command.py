@@ -20,11 +20,11 @@ from zoo.condition import CONDITIONS, Condition
 from zoo.errors import InputError, closest, require
 from zoo.files import write_json
 from zoo.frame import Frame
-from zoo.synthetic.describe import describe
+from zoo.synthetic.frames.render import World, check_size, frame_times, render_rig, render_world, stops
 from zoo.synthetic.layouts import Layout, Place
-from zoo.synthetic.render import World, check_size, frame_times, render_rig, render_world, stops
-from zoo.synthetic.rigs import rig_of
-from zoo.synthetic.writer import write_files
+from zoo.synthetic.layouts.writer import write_files
+from zoo.synthetic.scene.describe import describe
+from zoo.synthetic.sensors.rigs import rig_of
 
 __all__ = ["LAYOUTS", "Arguments", "run"]
 
@@ -91,7 +91,7 @@ class Arguments:
     severity: int = 3
     """Severity of adverse conditions, 1 to 5 (physical units in zoo/condition.py)."""
     rig: Annotated[str, tyro.conf.arg(metavar="NAME")] = ""
-    """Preset of sensors (zoo/synthetic/rigs.py); by default the layout's own."""
+    """Preset of sensors (zoo/synthetic/sensors/rigs.py); by default the layout's own."""
     sweeps: Annotated[int | None, tyro.conf.arg(metavar="K")] = None
     """Turns of the lidar before each keyframe, in nuscenes; by default all nine between two keyframes."""
     exact: bool = False

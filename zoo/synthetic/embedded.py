@@ -76,8 +76,8 @@ def write_embedded(out: Path, seeds: tuple[int, ...] = EMBEDDED_SEEDS, severity:
     """
     from PIL import Image
 
-    from zoo.synthetic.describe import describe
-    from zoo.synthetic.render import World, render_world, stops
+    from zoo.synthetic.frames.render import World, render_world, stops
+    from zoo.synthetic.scene.describe import describe
 
     rows = []
     with atomic_directory(out) as folder:

@@ -37,7 +37,7 @@ from zoo.synthetic.layouts.geometry import (
     transform,
 )
 from zoo.synthetic.layouts.street import Marking, markings_at, scene_of
-from zoo.synthetic.mesh import Label
+from zoo.synthetic.shapes.surfaces import Label
 
 __all__ = ["COLORS", "DEFAULT_SIZE", "RIG", "closing_files", "files", "label_image", "record", "scene_name"]
 

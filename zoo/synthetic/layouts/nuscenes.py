@@ -24,9 +24,9 @@ from PIL import Image, ImageDraw
 
 from zoo.errors import InputError
 from zoo.frame import Box3D, CameraFrame, Frame, Sweep
-from zoo.synthetic.describe import describe
 from zoo.synthetic.layouts import Files, Place, Record, png
-from zoo.synthetic.mesh import Label
+from zoo.synthetic.scene.describe import describe
+from zoo.synthetic.shapes.surfaces import Label
 
 __all__ = [
     "CATEGORIES",

@@ -22,7 +22,7 @@ from zoo.synthetic.layouts import Files, Place, Record, png, reader_of
 from zoo.synthetic.layouts.geometry import camera_of, inverse, newest_sweep, sensor_pose, transform
 from zoo.synthetic.layouts.kitti import calibration, image_time_points, numbers
 from zoo.synthetic.layouts.street import Marking, markings_at, scene_of
-from zoo.synthetic.mesh import Label, Material
+from zoo.synthetic.shapes.surfaces import Label, Material
 
 __all__ = ["CLASSES", "DEFAULT_SIZE", "RIG", "closing_files", "files", "point_labels", "record", "sequence_number"]
 

@@ -7,9 +7,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from zoo.synthetic.describe import describe
-from zoo.synthetic.scene import Scene, Street
-from zoo.synthetic.texture import road_albedo
+from zoo.synthetic.rendering.texture import road_albedo
+from zoo.synthetic.scene.describe import describe
+from zoo.synthetic.scene.types import Scene, Street
 
 __all__ = ["Marking", "markings_at", "scene_of", "street_coordinates"]
 

@@ -1,0 +1,1 @@
+"""Whole frames: every sensor of a rig at one moment, with ground truth."""

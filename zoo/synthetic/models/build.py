@@ -1,0 +1,104 @@
+"""From a scene description to triangles: what never moves, and what does at one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from zoo.synthetic.models.barriers import boxes_around, strip_mesh
+from zoo.synthetic.models.ground import ground
+from zoo.synthetic.models.houses import building
+from zoo.synthetic.scene.types import Scene, Thing
+from zoo.synthetic.shapes.mesh import Mesh, concatenate, place
+from zoo.synthetic.shapes.surfaces import Label, Material
+from zoo.synthetic.shapes.templates import template
+
+__all__ = ["LABELS_WITH_INSTANCES", "MOVING", "build_body", "build_moving", "build_parked", "build_static"]
+
+LABELS_WITH_INSTANCES = tuple(range(Label.PERSON, Label.BICYCLE + 1))
+_NEAR_SIDE, _NEAR_AHEAD = 22.0, 140.0  # metres: trees beyond have fewer and larger leaves
+MOVING = ("car", "truck", "bus", "train", "motorcycle", "bicycle", "person", "cyclist", "motorcyclist")
+"""Kinds of things that can move; those with speed 0 are parked or stand."""
+
+
+def _placed(scene: Scene, chosen: Callable[[Thing], bool], time_s: float) -> list[Mesh]:
+    out = []
+    tint = np.asarray(scene.foliage, np.float32)
+    for index, thing in enumerate(scene.things):
+        if not chosen(thing):
+            continue
+        s = thing.s + thing.speed * time_s
+        if thing.kind in MOVING and not scene.street.start < s < scene.street.end:
+            continue
+        far = thing.kind == "tree" and (abs(thing.t) > _NEAR_SIDE or s > _NEAR_AHEAD)
+        mesh = template("far_tree" if far else thing.kind, thing.variant)
+        position = scene.street.to_world(np.array(s), np.array(thing.t), thing.h)
+        mesh = place(
+            mesh, position, scene.street.heading(s) + thing.yaw, thing.scale, thing.palette, thing.instance, thing.label
+        )
+        if thing.kind in ("tree", "conifer", "bush"):
+            mesh = _tinted(mesh, tint[index % len(tint)])
+        out.append(mesh)
+    return out
+
+
+def _tinted(mesh: Mesh, tint: np.ndarray) -> Mesh:
+    leaf = (mesh.material == Material.FOLIAGE)[:, None]
+    return Mesh(**{**mesh.__dict__, "color": np.where(leaf, mesh.color * 4 * tint, mesh.color).astype(np.float32)})
+
+
+def build_static(scene: Scene) -> Mesh:
+    """Everything that never moves, without vehicles and people."""
+    street = scene.street
+    parts = [ground(scene)]
+    parts += [building(street, house) for house in scene.buildings]
+    for index, strip in enumerate(scene.strips):
+        mesh = strip_mesh(street, strip)
+        parts.append(_tinted(mesh, np.asarray(scene.foliage[index % 4], np.float32)) if strip.kind == "hedge" else mesh)
+    return concatenate(parts + _placed(scene, lambda thing: thing.kind not in MOVING, 0.0))
+
+
+def build_parked(scene: Scene) -> Mesh | None:
+    """Vehicles that are parked and people that stand."""
+    parts = _placed(scene, lambda thing: thing.kind in MOVING and thing.speed == 0, 0.0)
+    return concatenate(parts) if parts else None
+
+
+def build_moving(
+    scene: Scene, time_s: float, world_from_ego: np.ndarray | None, *, parked: bool = True
+) -> tuple[Mesh | None, np.ndarray]:
+    """Vehicles and people where they are at `time_s`, and the ego vehicle's bonnet.
+
+    Args:
+        scene: The place.
+        time_s: Scene time.
+        world_from_ego: `(4, 4)` pose of the bonnet; `None` leaves it out.
+        parked: Whether those that do not move belong to it.
+
+    Returns:
+        The mesh, and `(K, 8, 3)` corners of the axis-aligned boxes around its K things.
+    """
+    parts = _placed(scene, lambda thing: thing.kind in MOVING and (parked or thing.speed != 0), time_s)
+    if scene.bonnet is not None and world_from_ego is not None:
+        parts.append(_bonnet(scene, world_from_ego))
+    if not parts:
+        return None, np.zeros((0, 8, 3), np.float32)
+    return concatenate(parts), boxes_around(parts)
+
+
+def build_body(thing: Thing) -> Mesh:
+    """One thing in its own axes, at its size and in its colours."""
+    mesh = template(thing.kind, thing.variant)
+    return place(mesh, (0, 0, 0), 0.0, thing.scale, thing.palette, thing.instance, thing.label)
+
+
+def _bonnet(scene: Scene, world_from_ego: np.ndarray) -> Mesh:
+    assert scene.bonnet is not None
+    camera = scene.camera
+    mesh = template("bonnet", scene.bonnet.variant)
+    at = (camera.forward_m + scene.bonnet.ahead, camera.left_m, camera.height_m - scene.bonnet.below)
+    mesh = place(mesh, at, palette=(scene.bonnet.color,))
+    turn = world_from_ego[:3, :3].astype(np.float32)
+    vertices = mesh.vertices @ turn.T + world_from_ego[:3, 3].astype(np.float32)
+    return Mesh(**{**mesh.__dict__, "vertices": vertices, "normals": mesh.normals @ turn.T})

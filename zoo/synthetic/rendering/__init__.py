@@ -1,0 +1,1 @@
+"""Rays, light, surfaces, air and optics: from triangles to a picture."""

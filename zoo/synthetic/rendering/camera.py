@@ -1,0 +1,155 @@
+"""Pinhole rays, and what lens, sensor and file format do to radiance."""
+
+from __future__ import annotations
+
+import io
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image
+
+from zoo.synthetic.rendering.light import Light
+from zoo.synthetic.scene.types import CameraSpec, Optics
+
+__all__ = ["camera_from_pixels", "ego_from_camera", "intrinsics_of", "take_picture"]
+
+
+def intrinsics_of(spec: CameraSpec, size: tuple[int, int]) -> np.ndarray:
+    """`(3, 3)` pixels; the centre of the first pixel is (0, 0). The field of view is the wider side's."""
+    height, width = size
+    focal = max(height, width) / 2 / np.tan(np.radians(spec.fov_deg) / 2)
+    return np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1.0]])
+
+
+def ego_from_camera(spec: CameraSpec) -> np.ndarray:
+    """`(4, 4)` from camera axes (x right, y down, z forward) to ego axes (x forward, y left, z up)."""
+    yaw, pitch, roll = np.radians([spec.yaw_deg, spec.pitch_deg, spec.roll_deg])
+    axes = np.array([[0, 0, 1.0], [-1, 0, 0], [0, -1, 0]])
+    cy, sy, cp, sp, cr, sr = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
+    turn = (
+        np.array([[cy, -sy, 0], [sy, cy, 0], [0, 0, 1]])
+        @ np.array([[cp, 0, -sp], [0, 1, 0], [sp, 0, cp]])
+        @ np.array([[1, 0, 0], [0, cr, -sr], [0, sr, cr]])
+    )
+    pose = np.eye(4)
+    pose[:3, :3] = turn @ axes
+    pose[:3, 3] = [spec.forward_m, spec.left_m, spec.height_m]
+    return pose
+
+
+def camera_from_pixels(intrinsics: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """`(H * W, 3)` directions with z = 1, so that a ray's length parameter is the depth."""
+    height, width = size
+    x = (np.arange(width) - intrinsics[0, 2]) / intrinsics[0, 0]
+    y = (np.arange(height) - intrinsics[1, 2]) / intrinsics[1, 1]
+    grid = np.ones((height, width, 3))
+    grid[..., 0], grid[..., 1] = x, y[:, None]
+    return grid.reshape(-1, 3)
+
+
+def _blur(image: np.ndarray, sigma: float) -> np.ndarray:
+    if sigma <= 0.05:
+        return image
+    radius = max(1, int(np.ceil(2.5 * sigma)))
+    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2).astype(np.float32)
+    kernel /= kernel.sum()
+    for axis in (0, 1):
+        pad = [(0, 0)] * image.ndim
+        pad[axis] = (radius, radius)
+        padded = np.pad(image, pad, mode="edge")
+        total, one = np.zeros_like(image), np.empty_like(image)
+        for k, weight in enumerate(kernel):
+            part = [slice(None)] * image.ndim
+            part[axis] = slice(k, k + image.shape[axis])
+            total += np.multiply(padded[tuple(part)], weight, out=one)
+        image = total
+    return image
+
+
+def _bloom(image: np.ndarray, amount: float, threshold: float = 1.0) -> np.ndarray:
+    """Light of very bright pixels spread over their surroundings, worked out on a small copy."""
+    h, w = image.shape[:2]
+    hh, ww = h // 4 * 4, w // 4 * 4
+    if amount <= 0 or hh < 8 or ww < 8 or image.max() <= threshold:
+        return image
+    bright = np.clip(image[:hh, :ww] - np.float32(threshold), 0, 40)
+    rows = bright.reshape(hh // 4, 4, ww * 3).sum(1)  # row by row is four times as fast as both axes at once
+    small = rows.reshape(hh // 4, ww // 4, 4, 3).sum(2) / np.float32(16)
+    wide = 0.6 * _blur(small, 1.2) + 0.3 * _blur(small, 4.0) + 0.1 * _blur(small, 10.0)
+    return image + np.float32(amount) * _enlarge(wide, 4, (h, w))
+
+
+def _enlarge(small: np.ndarray, times: int, size: tuple[int, int]) -> np.ndarray:
+    """`(H, W, 3)` from a `times` smaller picture, linear between its pixel centres."""
+    for axis, length in enumerate(size):
+        place = np.clip((np.arange(length) + 0.5) / times - 0.5, 0, small.shape[axis] - 1)
+        low = np.minimum(place.astype(int), max(small.shape[axis] - 2, 0))
+        high = np.minimum(low + 1, small.shape[axis] - 1)
+        part = (place - low).astype(np.float32)[(slice(None),) + (None,) * (2 - axis)]
+        below = small.take(low, axis)
+        small = below + (small.take(high, axis) - below) * part
+    return small
+
+
+@lru_cache(maxsize=1)
+def _normals() -> np.ndarray:
+    return np.random.default_rng(99).standard_normal(1 << 21, np.float32)
+
+
+def _grain(shape: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
+    """Unit normal noise: a piece of one long random row that starts anywhere."""
+    count = int(np.prod(shape))
+    row = _normals()
+    start = int(rng.integers(len(row)))
+    return np.take(row, np.arange(start, start + count), mode="wrap").reshape(shape)
+
+
+def _tone_table(optics: Optics) -> np.ndarray:
+    """Brightness of the picture for 4096 steps of the square root of exposure, 0 to 4."""
+    x = (np.linspace(0, 2, 4096) ** 2) * 1.0
+    x = x / (1 + x**3) ** (1 / 3) * 1.02  # a soft shoulder before clipping
+    x = np.where(x <= 0.0031308, 12.92 * x, 1.055 * np.maximum(x, 1e-6) ** (1 / 2.4) - 0.055)  # sRGB
+    x = np.clip(x, 0, 1) ** optics.gamma
+    return (np.clip(0.5 + (x - 0.5) * optics.contrast, 0, 1) * 0.6 + x * 0.4).astype(np.float32)
+
+
+def take_picture(
+    radiance: np.ndarray, optics: Optics, light: Light, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """A picture of `(H, W, 3)` radiance: exposure, glare, vignetting, blur, noise, tone curve, compression.
+
+    Returns:
+        `(H, W, 3)` uint8, and `(H, W)` bool: pixels whose light does not exceed the sensor's own noise.
+    """
+    height, width = radiance.shape[:2]
+    image = radiance.astype(np.float32)
+    luminance = image @ np.array([0.25, 0.6, 0.15], np.float32)
+    street = luminance[height // 4 :]
+    usual = 0.6 * float(np.exp(np.log(street + 1e-3).mean())) + 0.25 * float(np.percentile(street, 90))
+    bright = 0.33 * float(np.percentile(luminance, 97))
+    highlights = optics.highlights if light.target > 0.17 else 0.5 + 0.5 * optics.highlights
+    metered = usual ** (1 - highlights) * max(bright, usual) ** highlights
+    exposure = 0.9 * light.target * 2**optics.exposure_ev / (metered + 1e-6)
+    image = image * exposure * np.asarray(optics.white_balance, np.float32)
+    image = _bloom(image, 0.05 + 0.35 * optics.flare + (0.12 if light.lamp else 0))
+    veil = optics.flare * image.mean((0, 1)) * 0.5 + optics.black * light.target
+    yy, xx = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
+    image += veil.astype(np.float32)
+    image *= (1 - optics.vignetting * 0.5 * (xx**2 + yy**2))[..., None].astype(np.float32)
+    scale = max(height, width) / 512
+    image = _blur(image, optics.blur_px * scale**0.5)
+    noise = optics.noise * light.gain / 255
+    grain = _grain(image.shape, rng)
+    grain = 0.7 * grain + 0.5 * np.roll(grain[..., :1], 7, axis=0)
+    dark = image @ np.array([0.25, 0.6, 0.15], np.float32) < noise * 0.35
+    image += (np.sqrt(np.maximum(image, 0)) * np.float32(noise * 0.7) + np.float32(noise * 0.35)) * grain
+    table = _tone_table(optics)
+    image = table.take(np.minimum(np.sqrt(np.maximum(image, 0)) * np.float32(4095 / 2), 4095).astype(np.int32))
+    grey = image @ np.full((3, 1), 1 / 3, np.float32)
+    image = grey + (image - grey) * np.float32(optics.saturation)
+    if optics.sharpen:
+        image = image + optics.sharpen * (image - _blur(image, 0.8))
+    pixels = (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=optics.jpeg_quality)
+    return np.asarray(Image.open(buffer).convert("RGB")), dark

@@ -1,0 +1,81 @@
+"""What falls between the camera and the scene: streaks of rain and flakes of snow."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from zoo.synthetic.rendering.light import Light
+
+__all__ = ["falling"]
+
+
+def falling(
+    radiance: np.ndarray, depth: np.ndarray, light: Light, focal: float, rng: np.random.Generator
+) -> np.ndarray:
+    """`(H, W, 3)` radiance with drops or flakes in front of surfaces that lie behind them."""
+    if light.rain_mm_h > 0:
+        return _draw(radiance, depth, light, focal, rng, count=18 * light.rain_mm_h**0.85, streak=True)
+    if light.snow_mm_h > 0:
+        return _draw(radiance, depth, light, focal, rng, count=220 * light.snow_mm_h**0.9, streak=False)
+    return radiance
+
+
+def _draw(
+    radiance: np.ndarray,
+    depth: np.ndarray,
+    light: Light,
+    focal: float,
+    rng: np.random.Generator,
+    count: float,
+    streak: bool,
+) -> np.ndarray:
+    height, width = depth.shape
+    n = int(count * height * width / (256 * 512))
+    out = radiance.copy()
+    if n == 0:
+        return out
+    z = 1.0 / rng.uniform(1 / 22.0, 1 / 0.9, n)  # nearer ones are seen more often per depth than far ones
+    x, y = rng.uniform(0, width, n), rng.uniform(0, height, n)
+    slant = rng.normal(0, 0.15)
+    size = rng.uniform(0.7, 1.5, n) * (0.0016 if streak else 0.0045)
+    radius = np.clip(size * focal / z, 0.35, 5)
+    length = np.where(streak, np.clip(0.09 * focal / z, 2, height / 7), 0)  # 9 m/s for 10 ms
+    steps = np.maximum(length.astype(int), 1)
+    lamps = 6.0 * light.headlamp / (1 + z**2)
+    glow = np.asarray(light.ambient * (0.85 if streak else 1.15), np.float32) + lamps[:, None].astype(np.float32)
+    strength = np.minimum(1.0, radius) * (0.28 if streak else 0.85)
+    # All drops that reach over the same number of rows and columns at once.
+    first_x = np.floor(x + np.minimum(slant * (steps - 1), 0) - radius).astype(int)
+    last_x = np.ceil(x + np.maximum(slant * (steps - 1), 0) + radius).astype(int)
+    first_y, last_y = np.floor(y - radius).astype(int), np.ceil(y + steps - 1 + radius).astype(int)
+    columns, rows = last_x - first_x + 1, last_y - first_y + 1
+    pixels, drops, alphas = [], [], []
+    for shape in np.unique(np.stack([rows, columns], 1), axis=0):
+        same = np.nonzero((rows == shape[0]) & (columns == shape[1]))[0]
+        yy = first_y[same, None, None] + np.arange(shape[0])[:, None]  # (n, rows, 1)
+        xx = first_x[same, None, None] + np.arange(shape[1])  # (n, 1, columns)
+        down = yy - y[same, None, None]
+        t = np.clip(down, 0, steps[same, None, None] - 1)
+        distance = np.hypot(xx - (x[same, None, None] + slant * t), down - t)  # (n, rows, columns)
+        alpha = np.clip(radius[same, None, None] - distance + 0.5, 0, 1) * strength[same, None, None]
+        here, i, j = np.nonzero((alpha > 0) & (yy >= 0) & (yy < height) & (xx >= 0) & (xx < width))
+        pixels.append((yy[here, i, 0] * width) + xx[here, 0, j])
+        drops.append(same[here])
+        alphas.append(alpha[here, i, j])
+    pixel, drop = np.concatenate(pixels), np.concatenate(drops)
+    before = depth.ravel()[pixel] > z[drop]
+    pixel, drop, alpha = pixel[before], drop[before], np.concatenate(alphas)[before].astype(np.float32)
+    return _over(out.reshape(-1, 3), pixel, alpha, glow[drop]).reshape(radiance.shape)
+
+
+def _over(out: np.ndarray, pixel: np.ndarray, alpha: np.ndarray, color: np.ndarray) -> np.ndarray:
+    """Lays `(M,)` samples of `color` `(M, 3)` over the `(P, 3)` pixels they belong to, one after the other."""
+    order = np.argsort(pixel, kind="stable")
+    pixel, alpha, color = pixel[order], alpha[order], color[order]
+    start = np.nonzero(np.diff(pixel, prepend=-1))[0]
+    rank = np.arange(len(pixel)) - np.repeat(start, np.diff(start, append=len(pixel)))
+    for k in range(int(rank.max()) + 1 if len(rank) else 0):  # the k-th sample of every pixel
+        at = np.nonzero(rank == k)[0]
+        share = alpha[at, None]
+        out[pixel[at]] = out[pixel[at]] * (1 - share) + share * color[at]
+    return out

@@ -1,0 +1,1 @@
+"""The description of a place: plain data drawn from a seed."""

@@ -1,0 +1,1 @@
+"""Sensor rigs and lidar sweeps."""

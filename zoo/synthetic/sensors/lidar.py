@@ -1,0 +1,342 @@
+"""Turns of lidars: rays in the order in which they fire, and what comes back through the air.
+
+Every column of a turn fires from where the vehicle is at its own moment, at objects that are where they are at that
+moment: what moves is met in its own axes, with one pose per ray. Afterwards the points are moved to the sensor's frame
+at the end of the turn by the vehicle's motion alone.
+
+A return is found if its power, relative to what the sensor can just detect, is at least 1:
+
+    rho * cos(incidence) * exp(-2 * extinction * range) / range ** 2,  over  0.02 / max_range ** 2
+
+with the extinction of `light.light_of`. Near the sensor the threshold is raised by `(20 m / range) ** 2`, as sensors do
+against their own glare; the strongest return of a ray counts. Fog scatters back with the power of a surface of
+`0.013 * extinction`, times the exponential of normal noise, at 1.5 m to 20 m: where this is the strongest return, the
+point lies there. Drops and flakes are met by a share of the rays (0.15 % * rate ** 0.63 and 2 % * rate ** 0.8, rate in
+mm/h). Both carry label and material 255.
+
+Intensity is the reflectance times the cosine, times `exp(-2 * extinction * range)`, over `1 + (range / 120 m) ** 2`:
+sensors take most of the distance out themselves. Signs and number plates send the beam back and come near 1.
+
+Light does not matter: the same turn has the same bytes by day, at dusk and by night.
+
+Source: attenuation as in `light`; fog's return in the manner of Hahner et al., Fog Simulation on Real LiDAR Point
+Clouds (2021), equations 4 to 9, with one soft target for the whole column of air.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from zoo.condition import Condition
+from zoo.frame import Sweep
+from zoo.synthetic.models.build import build_body
+from zoo.synthetic.rendering.cast import Caster
+from zoo.synthetic.rendering.light import Light, light_of
+from zoo.synthetic.rendering.texture import ground_albedo, road_albedo
+from zoo.synthetic.scene.types import Scene
+from zoo.synthetic.sensors.rigs import RigLidar
+from zoo.synthetic.shapes.surfaces import Label, Material
+
+__all__ = ["CHANNELS", "Movers", "Returns", "beam_directions", "cast_turn", "firing_times", "sweep_at"]
+
+CHANNELS = ("x", "y", "z", "intensity", "ring", "time_s")
+_WEAKEST = 0.02  # reflectance that is just detected at the greatest range
+_NEAR = 20.0  # metres: nearer, the threshold rises
+_LEVEL = (Material.ASPHALT, Material.GROUND, Material.KERB)
+_PANES = (Material.GLASS, Material.WINDOW, Material.SHOP)
+
+
+@dataclass(frozen=True)
+class Returns:
+    """First surfaces that the `(C * B,)` rays of a turn meet, column after column, the lowest beam first.
+
+    Attributes:
+        range_m: `(P,)` float64, infinity where there is none.
+        cosine: `(P,)` float32 of the angle of incidence.
+        label, material: `(P,)` uint8.
+        instance: `(P,)` int32 number of the thing, -1 for none.
+        color: `(P, 3)` float32 reflectance of the mesh.
+        uv: `(P, 2)` float32 surface coordinates.
+    """
+
+    range_m: np.ndarray
+    cosine: np.ndarray
+    label: np.ndarray
+    material: np.ndarray
+    instance: np.ndarray
+    color: np.ndarray
+    uv: np.ndarray
+
+
+def _empty(count: int) -> Returns:
+    return Returns(
+        range_m=np.full(count, np.inf),
+        cosine=np.zeros(count, np.float32),
+        label=np.full(count, Label.NONE, np.uint8),
+        material=np.full(count, 255, np.uint8),
+        instance=np.full(count, -1, np.int32),
+        color=np.zeros((count, 3), np.float32),
+        uv=np.zeros((count, 2), np.float32),
+    )
+
+
+def _keep_nearest(
+    found: Returns, caster: Caster, rays: np.ndarray | slice, origins: np.ndarray, toward: np.ndarray
+) -> None:
+    """Traces unit rays and writes into `found` at `rays` what is nearer than what stands there."""
+    hits = caster.trace(origins, toward)
+    number = np.arange(len(found.range_m))[rays]
+    better = np.nonzero((hits.face >= 0) & (hits.distance < found.range_m[number]))[0]
+    face, at = hits.face.take(better), number[better]
+    found.range_m[at] = hits.distance.take(better)
+    normal = hits.normal.take(better, axis=0)
+    found.cosine[at] = np.abs(np.einsum("ij,ij->i", normal, toward.take(better, axis=0).astype(np.float32)))
+    found.label[at], found.material[at] = caster.label[face], caster.material[face]
+    found.instance[at], found.color[at] = caster.instance[face], caster.color[face]
+    found.uv[at] = hits.uv.take(better, axis=0)
+
+
+def beam_directions(lidar: RigLidar) -> np.ndarray:
+    """`(C, B, 3)` unit vectors in the lidar's frame, in the order of firing."""
+    azimuth = np.radians(lidar.start_deg) - 2 * np.pi * np.arange(1, lidar.columns + 1) / lidar.columns
+    elevation = np.radians(np.asarray(lidar.elevations_deg))
+    flat = np.stack([np.cos(azimuth), np.sin(azimuth)], 1)  # (C, 2)
+    around = np.cos(elevation)[None, :, None] * flat[:, None]
+    up = np.broadcast_to(np.sin(elevation)[None, :, None], (*around.shape[:2], 1))
+    return np.concatenate([around, up], 2)
+
+
+def firing_times(lidar: RigLidar) -> np.ndarray:
+    """`(C,)` seconds from the end of the turn, the last 0."""
+    return (np.arange(1, lidar.columns + 1) - lidar.columns) / (lidar.columns * lidar.rate_hz)
+
+
+class Movers:
+    """The things of a scene that move, each in its own axes with its own search tree, for any moment."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.things = [thing for thing in scene.things if thing.instance >= 0 and thing.speed != 0]
+        self._made: dict[int, tuple[Caster, np.ndarray, float]] = {}
+
+    def body(self, index: int) -> tuple[Caster, np.ndarray, float]:
+        """The caster of one thing, the middle of its bounding box and the radius of the sphere around that, metres."""
+        if index not in self._made:
+            mesh = build_body(self.things[index])
+            low, high = mesh.vertices.min(0), mesh.vertices.max(0)
+            self._made[index] = (Caster([mesh]), (low + high) / 2, float(np.linalg.norm(high - low) / 2))
+        return self._made[index]
+
+
+def cast_turn(
+    scene: Scene, static: Caster, movers: Movers, lidar: RigLidar, end_s: float
+) -> tuple[Returns, np.ndarray]:
+    """What the rays of the turn that ends at scene time `end_s` meet.
+
+    Returns:
+        The returns, and `(C, 4, 4)` poses of the lidar in the world, one per column.
+    """
+    times = end_s + firing_times(lidar)
+    poses = scene.ego_poses(times) @ lidar.ego_from_lidar
+    rotation, origin = poses[:, :3, :3], poses[:, :3, 3]
+    local = beam_directions(lidar)
+    columns, beams = local.shape[:2]
+    toward = local @ rotation.transpose(0, 2, 1)
+    found = _empty(columns * beams)
+    start = np.broadcast_to(origin[:, None], toward.shape)
+    _keep_nearest(found, static, slice(None), start.reshape(-1, 3), toward.reshape(-1, 3))
+    # A column's rays lie in a half plane: only columns whose half plane meets the sphere around a thing can hit it.
+    azimuth = np.radians(lidar.start_deg) - 2 * np.pi * np.arange(1, columns + 1) / columns
+    zero = np.zeros(columns)
+    ahead = np.einsum("cij,cj->ci", rotation, np.stack([np.cos(azimuth), np.sin(azimuth), zero], 1))
+    aside = np.einsum("cij,cj->ci", rotation, np.stack([-np.sin(azimuth), np.cos(azimuth), zero], 1))
+    for index, thing in enumerate(movers.things):
+        where, yaw, there = thing.places(scene.street, times)
+        gap = where[columns // 2] - origin[columns // 2]
+        if not there.any() or gap @ gap > (lidar.max_range_m + 30) ** 2:
+            continue
+        caster, middle, radius = movers.body(index)
+        c, s = np.cos(yaw), np.sin(yaw)
+        sphere = where + np.stack([c * middle[0] - s * middle[1], s * middle[0] + c * middle[1], zero + middle[2]], 1)
+        gap = sphere - origin
+        some = np.nonzero(
+            there
+            & (np.abs(np.einsum("ci,ci->c", gap, aside)) <= radius)
+            & (np.einsum("ci,ci->c", gap, ahead) >= -radius)
+        )[0]
+        if not len(some):
+            continue
+        along = np.einsum("ci,cbi->cb", gap[some], toward[some])
+        square = np.einsum("ci,ci->c", gap[some], gap[some])[:, None] - along**2
+        column, beam = np.nonzero((square <= radius**2) & (along >= -radius))
+        if not len(column):
+            continue
+        column = some[column]
+        turn = np.zeros((len(column), 3, 3))
+        turn[:, 0, 0] = turn[:, 1, 1] = c[column]
+        turn[:, 0, 1], turn[:, 1, 0], turn[:, 2, 2] = s[column], -s[column], 1
+        origins = np.einsum("pij,pj->pi", turn, origin[column] - where[column])
+        directions = np.einsum("pij,pj->pi", turn, toward[column, beam])
+        _keep_nearest(found, caster, column * beams + beam, origins, directions)
+    return found, poses
+
+
+def _air(scene: Scene, condition: Condition) -> Light:
+    """The air and ground of a condition by day."""
+    severity = condition.severity if condition.weather != "clear" else 0
+    return light_of(scene, Condition(weather=condition.weather, severity=severity))
+
+
+def _reflectance(scene: Scene, found: Returns, light: Light, hit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`(Q,)` reflectance for the laser, above 1 for retroreflectors, and labels, of the rays `hit`."""
+    material, label, uv = found.material[hit], found.label[hit].copy(), found.uv[hit]
+    rho = found.color[hit].mean(1)
+    foot = np.full(len(hit), 0.05, np.float32)
+    at = np.nonzero(material == Material.ASPHALT)[0]
+    if len(at):
+        color, paint = road_albedo(scene, uv[at, 0], uv[at, 1], foot[at])
+        paint = np.clip(4 * paint, 0, 1)  # glass beads in the paint
+        rho[at] = (0.05 + 0.8 * color.mean(1)) * (1 - paint) + 0.55 * paint
+    at = np.nonzero(material == Material.GROUND)[0]
+    if len(at):
+        color, label[at] = ground_albedo(scene, uv[at, 0], uv[at, 1], foot[at])
+        rho[at] = np.where(label[at] == Label.TERRAIN, 0.35, 0.08 + color.mean(1))
+    # At 905 nm leaves, cloth and skin are brighter than they look, and black paint stays black.
+    for which, low, factor in (
+        (Material.FOLIAGE, 0.35, 0.6),
+        (Material.CLOTH, 0.2, 0.7),
+        (Material.SKIN, 0.4, 0.3),
+        (Material.PAINT, 0.06, 0.85),
+        (Material.BARK, 0.15, 0.8),
+        (Material.RUBBER, 0.04, 0.5),
+        (Material.METAL, 0.1, 0.7),
+    ):
+        at = material == which
+        rho[at] = low + factor * rho[at]
+    rho[np.isin(material, _PANES)] = 0.1
+    rho[np.isin(material, (Material.LAMP, Material.SIGNAL, Material.HEADLIGHT))] = 0.45
+    rho[material == Material.TAILLIGHT] = 2.0
+    rho[material == Material.SIGN] = 8.0
+    flat = np.isin(material, _LEVEL)
+    if light.wet > 0:  # a film of water mirrors the slanting beam away, going in and coming out (Schlick)
+        through = (1 - 0.02 - 0.98 * (1 - found.cosine[hit]) ** 5) ** 2
+        film = (1 - 0.5 * light.wet) * (1 - light.wet + light.wet * through)
+        rho = rho * np.where(flat, film, 1 - 0.3 * light.wet)
+    if light.snow > 0:
+        rho = np.where(flat, rho * (1 - light.snow) + 0.8 * light.snow, rho)
+    return rho, label
+
+
+def sweep_at(
+    scene: Scene,
+    static: Caster,
+    movers: Movers,
+    lidar: RigLidar,
+    number: int,
+    end_us: int,
+    condition: Condition,
+    tracks: np.ndarray,
+) -> Sweep:
+    """The turn of `lidar` that ends at `end_us`.
+
+    Args:
+        scene: The place.
+        static: Caster of everything that stays where it is.
+        movers: Everything else.
+        lidar: The sensor.
+        number: Its place in the rig, part of the seed of its noise.
+        end_us: Scene time in microseconds.
+        condition: Weather and its severity; the time of day has no effect.
+        tracks: Of `boxes.track_table`.
+
+    Returns:
+        Points with the columns `CHANNELS` in the order in which they were fired.
+    """
+    found, poses = cast_turn(scene, static, movers, lidar, end_us * 1e-6)
+    light = _air(scene, condition)
+    count = len(found.range_m)
+    # Every ray draws the same numbers in every weather: a return lost in thin fog is lost in thick fog too.
+    rng = np.random.default_rng([scene.seed, 61, number, end_us + 10**12])
+    noise, spread, gain, cloud = (rng.standard_normal(count, np.float32) for _ in range(4))
+    lost, drop, where = (rng.random(count, np.float32) for _ in range(3))
+    weakest = _WEAKEST / lidar.max_range_m**2
+    range_m, label = found.range_m.copy(), found.label
+    hit = np.nonzero((range_m >= lidar.min_range_m) & (range_m <= lidar.max_range_m))[0]
+    rho, hit_label = _reflectance(scene, found, light, hit)
+    label[hit] = hit_label
+    far, cosine = range_m[hit], found.cosine[hit]
+    through = np.exp(-2 * light.extinction * far)
+    strength, intensity = np.zeros(count), np.zeros(count)
+    strength[hit] = rho * cosine * through / np.maximum(far, _NEAR) ** 2 / weakest * np.exp(0.3 * gain[hit])
+    intensity[hit] = np.where(rho > 1, 0.6 + 0.4 * cosine, rho * cosine) * through / (1 + (far / 120) ** 2)
+    pane = hit[np.isin(found.material[hit], _PANES)]
+    strength[pane[lost[pane] < 0.8 * (1 - found.cosine[pane] ** 8)]] = 0  # glass mirrors most of the beam away
+    strength[hit[lost[hit] > 1 - lidar.dropout]] = 0
+    strength[strength < 1] = 0
+    at, shine = _in_air(light, strength, weakest, drop, where, cloud)
+    in_air = (at >= lidar.min_range_m) & (at < range_m)
+    range_m[in_air], intensity[in_air] = at[in_air], shine[in_air]
+    for values, nothing in ((label, Label.NONE), (found.material, 255), (found.instance, -1)):
+        values[in_air] = nothing
+    kept = np.nonzero((strength > 0) | in_air)[0]
+    return _sweep(lidar, found, poses, range_m, intensity, kept, noise, spread, end_us, tracks)
+
+
+def _in_air(
+    light: Light, surface: np.ndarray, weakest: float, drop: np.ndarray, where: np.ndarray, cloud: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """`(P,)` range (0: none) and `(P,)` intensity of fog, drops and flakes that are stronger than the surface behind.
+
+    Args:
+        light: The air.
+        surface: `(P,)` strength of the surface's return, 0 where it is not found.
+        weakest: Power that is just found.
+        drop, where: `(P,)` uniform in [0, 1).
+        cloud: `(P,)` normal.
+    """
+    if light.rain_mm_h or light.snow_mm_h:
+        share = 0.0015 * light.rain_mm_h**0.63 if light.rain_mm_h else 0.02 * light.snow_mm_h**0.8
+        shine = np.clip((0.03 if light.rain_mm_h else 0.15) * np.exp(0.6 * cloud), 0.005, 0.6)
+        return np.where(drop < share, 1.0 + 14.0 * where**1.5, 0.0), shine
+    if light.extinction < 4e-3:  # clear air
+        return np.zeros(len(surface)), np.zeros(len(surface))
+    at = 1.5 / (1 - where * (1 - 1.5 / _NEAR))  # 1.5 m to 20 m, as often as light comes back: 1 / range ** 2
+    power = 0.013 * light.extinction * np.exp(-2 * light.extinction * at + cloud) / _NEAR**2 / weakest
+    shine = np.minimum(0.05 + 0.6 * light.extinction * np.exp(0.5 * cloud), 0.3)
+    return np.where((power >= 1) & (power > surface), at, 0.0), shine
+
+
+def _sweep(
+    lidar: RigLidar,
+    found: Returns,
+    poses: np.ndarray,
+    range_m: np.ndarray,
+    intensity: np.ndarray,
+    kept: np.ndarray,
+    noise: np.ndarray,
+    spread: np.ndarray,
+    end_us: int,
+    tracks: np.ndarray,
+) -> Sweep:
+    """The rays `kept`, with noise, in the sensor's frame at the end of the turn."""
+    beams = len(lidar.elevations_deg)
+    column, ring = kept // beams, kept % beams
+    reach = range_m[kept] + lidar.range_noise_m * noise[kept]
+    local = beam_directions(lidar).reshape(-1, 3)[kept] * reach[:, None]
+    end = poses[-1]
+    moved = np.einsum("ij,cjk->cik", np.linalg.inv(end), poses)  # end of the turn from each column
+    points = np.einsum("pij,pj->pi", moved[column, :3, :3], local) + moved[column, :3, 3]
+    bright = np.clip(intensity[kept] * (1 + lidar.intensity_noise * spread[kept]), 0, 1)
+    columns = [points, bright[:, None], ring[:, None], firing_times(lidar)[column][:, None]]
+    return Sweep(
+        points_source=np.concatenate(columns, 1).astype(np.float32),
+        channels=CHANNELS,
+        labels_source=found.label[kept],
+        instances_source=tracks[found.instance[kept]],
+        materials_source=found.material[kept],
+        timestamp_us=end_us,
+        ego_from_lidar=lidar.ego_from_lidar,
+        world_from_ego=end @ np.linalg.inv(lidar.ego_from_lidar),
+    )

@@ -1,0 +1,295 @@
+"""Triangle meshes with what the shader needs, and the solids that everything in the world is put together from.
+
+Metres; x forward, y left, z up. A template is a mesh around its own origin, made once per process and placed often.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from zoo.synthetic.shapes.surfaces import Material
+
+__all__ = ["Builder", "Mesh", "concatenate", "place"]
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Triangles.
+
+    Attributes:
+        vertices: `(N, 3)` float32 metres.
+        normals: `(N, 3)` float32; zero where the triangle's own normal counts.
+        uv: `(N, 2)` float32, mostly metres on the surface.
+        faces: `(M, 3)` int32.
+        color: `(M, 3)` float32 linear reflectance.
+        slot: `(M,)` int8: the place in the palette that replaces `color` when the mesh is placed, or -1.
+        material: `(M,)` uint8.
+        label: `(M,)` uint8 training id.
+        instance: `(M,)` int32: number of the thing in its scene, -1 for none.
+    """
+
+    vertices: np.ndarray
+    normals: np.ndarray
+    uv: np.ndarray
+    faces: np.ndarray
+    color: np.ndarray
+    slot: np.ndarray
+    material: np.ndarray
+    label: np.ndarray
+    instance: np.ndarray
+
+    @cached_property
+    def _table(self) -> tuple[np.ndarray, np.ndarray]:
+        """`(M, 15)` rows of `corners`, and `(M,)` bool: which of them have been worked out."""
+        return np.empty((len(self.faces), 15), np.float32), np.zeros(len(self.faces), bool)
+
+    def corners(self, some: np.ndarray) -> np.ndarray:
+        """`(P, 15)` float32: normal and uv of the three corners of the `(P,)` faces `some`.
+
+        Corners without a normal take the face's own. The rows are kept, so that later one gather per hit is enough.
+        """
+        table, known = self._table
+        if not known.all():
+            missing = np.zeros(len(known), bool)
+            missing[some] = True
+            new = np.nonzero(missing & ~known)[0]
+            table[new] = self._corners(new)
+            known[new] = True
+        return table.take(some, axis=0)
+
+    def _corners(self, some: np.ndarray) -> np.ndarray:
+        faces = self.faces.take(some, axis=0)
+        out = np.empty((len(some), 3, 5), np.float32)
+        out[:, :, :3], out[:, :, 3:] = self.normals.take(faces, axis=0), self.uv.take(faces, axis=0)
+        sharp = np.nonzero(np.einsum("ij,ij->i", out[:, 0, :3], out[:, 0, :3]) < 0.04)[0]
+        a, b, c = (self.vertices.take(faces[:, k].take(sharp), axis=0) for k in range(3))
+        flat = _cross(b - a, c - a)
+        flat /= np.sqrt(np.einsum("ij,ij->i", flat, flat) + 1e-24)[:, None]
+        out[sharp, :, :3] = flat[:, None]
+        return out.reshape(-1, 15)
+
+
+def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """`(N, 3)` products of rows; `np.cross` costs three times as much."""
+    out = np.empty_like(a)
+    for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+        out[:, i] = a[:, j] * b[:, k] - a[:, k] * b[:, j]
+    return out
+
+
+def concatenate(meshes: Sequence[Mesh]) -> Mesh:
+    """One mesh out of many."""
+    starts = np.cumsum([0] + [len(mesh.vertices) for mesh in meshes[:-1]])
+    faces = np.concatenate([mesh.faces + start for mesh, start in zip(meshes, starts)]).astype(np.int32)
+    rest = {
+        name: np.concatenate([getattr(mesh, name) for mesh in meshes])
+        for name in ("vertices", "normals", "uv", "color", "slot", "material", "label", "instance")
+    }
+    return Mesh(faces=faces, **rest)
+
+
+def place(
+    mesh: Mesh,
+    position: Sequence[float] | np.ndarray,
+    yaw: float = 0.0,
+    scale: float | Sequence[float] = 1.0,
+    palette: Sequence[Sequence[float]] = (),
+    instance: int = -1,
+    label: int | None = None,
+) -> Mesh:
+    """A copy of a template at `position` metres, turned by `yaw` radians about z, in the colours of `palette`."""
+    c, s = np.cos(yaw), np.sin(yaw)
+    turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]], np.float32)
+    size = np.broadcast_to(np.asarray(scale, np.float32), 3)
+    vertices = (mesh.vertices * size) @ turn.T + np.asarray(position, np.float32)
+    color = mesh.color
+    if len(palette):
+        table = np.asarray(palette, np.float32)
+        color = np.where((mesh.slot >= 0)[:, None], table[np.clip(mesh.slot, 0, len(table) - 1)], color)
+    count = len(mesh.faces)
+    return Mesh(
+        vertices=vertices.astype(np.float32),
+        normals=(mesh.normals / size) @ turn.T,
+        uv=mesh.uv,
+        faces=mesh.faces,
+        color=color,
+        slot=mesh.slot,
+        material=mesh.material,
+        label=mesh.label if label is None else np.full(count, label, np.uint8),
+        instance=np.full(count, instance, np.int32),
+    )
+
+
+_BOX = np.array(  # which of low (0) and high (1) each coordinate of the corners of a box's six sides takes
+    [
+        [[0, 0, 0], [1, 0, 0], [1, 0, 1], [0, 0, 1]],
+        [[1, 1, 0], [0, 1, 0], [0, 1, 1], [1, 1, 1]],
+        [[1, 0, 0], [1, 1, 0], [1, 1, 1], [1, 0, 1]],
+        [[0, 1, 0], [0, 0, 0], [0, 0, 1], [0, 1, 1]],
+        [[0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1]],
+        [[0, 1, 0], [1, 1, 0], [1, 0, 0], [0, 0, 0]],
+    ],
+    bool,
+)
+_TWO_TRIANGLES = np.array([0, 1, 2, 0, 2, 3], np.int32)
+
+
+class Builder:
+    """Collects solids into one mesh. Every method adds one kind of solid with one colour, material and label."""
+
+    def __init__(self, label: int) -> None:
+        self.label = label
+        self._size = 0  # vertices so far
+        self._vertices: list[np.ndarray] = []
+        self._normals: list[np.ndarray] = []
+        self._uv: list[np.ndarray] = []
+        self._faces: list[np.ndarray] = []
+        self._each: list[tuple[int, Any, Any, Any, Any]] = []  # triangles, colour, slot, material, label
+
+    def add(
+        self,
+        vertices: np.ndarray,
+        faces: np.ndarray,
+        color: Sequence[float] | np.ndarray = (0.5, 0.5, 0.5),
+        material: int | np.ndarray = Material.PLAIN,
+        *,
+        smooth: bool = False,
+        uv: np.ndarray | None = None,
+        slot: int | np.ndarray = -1,
+        label: int | None = None,
+    ) -> None:
+        """Adds triangles; `color` and `material` for all or per triangle."""
+        vertices = np.ascontiguousarray(vertices, np.float32)
+        count = len(faces)
+        self._vertices.append(vertices)
+        self._normals.append(_smooth_normals(vertices, faces) if smooth else np.zeros_like(vertices))
+        self._uv.append(vertices[:, :2] if uv is None else np.asarray(uv, np.float32))
+        self._faces.append(np.asarray(faces, np.int32) + np.int32(self._size))
+        self._each.append((count, color, slot, material, self.label if label is None else label))
+        self._size += len(vertices)
+
+    def mesh(self) -> Mesh:
+        """Everything added so far."""
+        faces = np.concatenate(self._faces)
+        color, slot = np.empty((len(faces), 3), np.float32), np.empty(len(faces), np.int8)
+        material, label = np.empty(len(faces), np.uint8), np.empty(len(faces), np.uint8)
+        arrays: tuple[np.ndarray, ...] = (color, slot, material, label)
+        start = 0
+        for count, *values in self._each:
+            for array, value in zip(arrays, values):
+                array[start : start + count] = value
+            start += count
+        return Mesh(
+            vertices=np.concatenate(self._vertices),
+            normals=np.concatenate(self._normals),
+            uv=np.concatenate(self._uv),
+            faces=faces,
+            color=color,
+            slot=slot,
+            material=material,
+            label=label,
+            instance=np.full(len(faces), -1, np.int32),
+        )
+
+    def box(self, low: Sequence[float], high: Sequence[float], color=(0.5, 0.5, 0.5), material=0, **kwargs) -> None:
+        """An axis-aligned box between two corners; uv in metres on each side."""
+        corners = np.where(_BOX, np.asarray(high, np.float32), np.asarray(low, np.float32))
+        self.quads(corners, color, material, **kwargs)
+
+    def quads(self, corners: np.ndarray, color=(0.5, 0.5, 0.5), material=0, *, uv=None, **kwargs) -> None:
+        """`(Q, 4, 3)` corners in order around each quad; `uv` `(Q, 4, 2)`, by default metres from the first corner."""
+        corners = np.asarray(corners, np.float32).reshape(-1, 4, 3)
+        count = len(corners)
+        if uv is None:
+            sides = corners[:, (1, 3)] - corners[:, :1]
+            sides *= sides
+            uv = np.zeros((count, 4, 2), np.float32)
+            uv[:, (1, 2), 0], uv[:, (2, 3), 1] = np.sqrt(sides.sum(2)).T[:, :, None]
+        faces = (np.arange(0, 4 * count, 4, dtype=np.int32)[:, None] + _TWO_TRIANGLES).reshape(-1, 3)
+        if isinstance(color, np.ndarray) and color.ndim == 2:
+            color = np.repeat(color, 2, axis=0)
+        self.add(corners.reshape(-1, 3), faces, color, material, uv=np.asarray(uv).reshape(-1, 2), **kwargs)
+
+    def tubes(self, start, end, r0, r1, sides=6, color=(0.5, 0.5, 0.5), material=0, *, caps=False, **kwargs) -> None:
+        """`(K, 3)` start and end points, `(K,)` radii: tapered tubes."""
+        start, end = np.atleast_2d(np.asarray(start, float)), np.atleast_2d(np.asarray(end, float))
+        count = len(start)
+        r0, r1 = np.broadcast_to(r0, count), np.broadcast_to(r1, count)
+        axis = end - start
+        length = np.linalg.norm(axis, axis=1, keepdims=True)
+        axis = axis / np.maximum(length, 1e-9)
+        other = np.where(np.abs(axis[:, 2:]) < 0.9, [[0.0, 0.0, 1.0]], [[1.0, 0.0, 0.0]])
+        side = _cross(axis, other)
+        side /= np.linalg.norm(side, axis=1, keepdims=True)
+        up = _cross(axis, side)
+        angle = np.arange(sides) * (2 * np.pi / sides)
+        ring = np.cos(angle)[None, :, None] * side[:, None] + np.sin(angle)[None, :, None] * up[:, None]
+        vertices = np.stack(
+            [start[:, None] + ring * r0[:, None, None], end[:, None] + ring * r1[:, None, None]], 1
+        )  # (K, 2, sides, 3)
+        i = np.arange(sides)
+        j = (i + 1) % sides
+        one = np.concatenate([np.stack([i, i + sides, j], 1), np.stack([j, i + sides, j + sides], 1)])
+        if caps:
+            k = np.arange(1, sides - 1)
+            zero = np.zeros_like(k)
+            one = np.concatenate(
+                [one, np.stack([zero + sides, k + sides, k + 1 + sides], 1), np.stack([zero, k + 1, k], 1)]
+            )
+        faces = (np.arange(count)[:, None, None] * (2 * sides) + one).reshape(-1, 3)
+        around = np.broadcast_to(angle[None, None] * r0[:, None, None], (count, 2, sides))
+        along = np.broadcast_to(np.stack([np.zeros(count), length[:, 0]], 1)[:, :, None], (count, 2, sides))
+        uv = np.stack([around, along], -1).reshape(-1, 2)
+        self.add(vertices.reshape(-1, 3), faces, color, material, smooth=not caps and sides > 4, uv=uv, **kwargs)
+
+    def ellipsoid(self, centre, radii, color=(0.5, 0.5, 0.5), material=0, *, rings=5, sides=8, **kwargs) -> None:
+        """An ellipsoid of `rings` by `sides` patches."""
+        polar = np.linspace(0, np.pi, rings + 1)
+        angle = np.arange(sides) * (2 * np.pi / sides)
+        unit = np.stack(
+            [
+                np.sin(polar)[:, None] * np.cos(angle),
+                np.sin(polar)[:, None] * np.sin(angle),
+                np.cos(polar)[:, None] + 0 * angle,
+            ],
+            -1,
+        )
+        self.loft(unit * np.asarray(radii) + np.asarray(centre), color, material, closed=True, smooth=True, **kwargs)
+
+    def loft(
+        self, rings: np.ndarray, color=(0.5, 0.5, 0.5), material=0, *, closed=False, smooth=True, **kwargs
+    ) -> None:
+        """`(K, R, 3)` rings of points joined to a skin; `color`, `material`, `slot` may be `(K - 1, R or R - 1)`."""
+        rings = np.asarray(rings, np.float32)
+        k, r = rings.shape[:2]
+        columns = r if closed else r - 1
+        i, j = np.meshgrid(np.arange(k - 1), np.arange(columns), indexing="ij")
+        a, b = i * r + j, i * r + (j + 1) % r
+        c, d = a + r, b + r
+        faces = np.stack([np.stack([a, c, b], -1), np.stack([b, c, d], -1)], 2).reshape(-1, 3)
+
+        def per_face(value, channels):
+            value = np.asarray(value)
+            if value.ndim == channels:
+                return value
+            return np.repeat(value.reshape(-1, *value.shape[2:]), 2, axis=0)
+
+        color, material = per_face(color, 1), per_face(material, 0)
+        if "slot" in kwargs:
+            kwargs["slot"] = per_face(kwargs["slot"], 0)
+        self.add(rings.reshape(-1, 3), faces, color, material, smooth=smooth, **kwargs)
+
+
+def _smooth_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    corners = vertices[faces]
+    normal = _cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])  # length = twice the area
+    total = np.zeros_like(vertices)
+    for axis in range(3):
+        total[:, axis] = np.bincount(faces.ravel(), np.repeat(normal[:, axis], 3), minlength=len(vertices))
+    length = np.linalg.norm(total, axis=1, keepdims=True)
+    return (total / np.maximum(length, 1e-12)).astype(np.float32)

@@ -1,0 +1,161 @@
+"""Trees, bushes and grass: branches that divide, and sprays of small leaves, so that the sky shows through."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from zoo.synthetic.shapes.mesh import Builder, Mesh, place
+from zoo.synthetic.shapes.surfaces import Label, Material
+
+__all__ = ["bush", "conifer", "far_tree", "grass", "tree"]
+
+
+def _branches(rng, base, direction, length, radius, level, spread, out) -> None:
+    """Appends (start, end, r0, r1) of a branch and its children."""
+    pieces = 3 if level > 1 else 2
+    p, d = np.asarray(base, float), np.asarray(direction, float)
+    for i in range(pieces):
+        d = d + rng.normal(0, 0.13, 3) + [0, 0, 0.06]
+        d /= np.linalg.norm(d)
+        q = p + d * length / pieces
+        r0, r1 = radius * (1 - 0.25 * i), radius * (1 - 0.25 * (i + 1))
+        out.append((p, q, r0, r1, level))
+        if level > 0 and (i > 0 or level < 3):
+            for _ in range(int(rng.integers(1, 4)) if level < 3 else int(rng.integers(2, 5))):
+                side = rng.normal(0, 1, 3)
+                side -= side.dot(d) * d
+                side /= np.linalg.norm(side) + 1e-9
+                child = d * np.cos(spread) + side * np.sin(spread) * rng.uniform(0.7, 1.3)
+                _branches(
+                    rng,
+                    p + (q - p) * rng.uniform(0.3, 1),
+                    child,
+                    length * rng.uniform(0.45, 0.75),
+                    r1 * 0.6,
+                    level - 1,
+                    spread,
+                    out,
+                )
+        p = q
+
+
+def _leaves(rng, centres, size, count, larger=1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Leaf sprays: `count` random triangles around each centre; returns vertices and faces."""
+    n = len(centres) * count
+    middle = np.repeat(centres, count, 0) + rng.normal(0, 1, (n, 3)) * size * [1.0, 1.0, 0.75]
+    a, c = rng.normal(0, 1, (n, 3)), rng.normal(0, 1, (n, 3))
+    a /= np.linalg.norm(a, axis=1, keepdims=True)
+    c -= (a * c).sum(1, keepdims=True) * a
+    c /= np.linalg.norm(c, axis=1, keepdims=True) + 1e-9
+    leaf = larger * size * rng.uniform(0.2, 0.5, (n, 1))
+    vertices = np.stack(
+        [middle + a * leaf, middle - a * leaf * 0.6 + c * leaf * 0.7, middle - a * leaf * 0.6 - c * leaf * 0.7], 1
+    )
+    return vertices.reshape(-1, 3), np.arange(3 * n).reshape(-1, 3)
+
+
+def _add_leaves(b: Builder, rng, centres, size, count, larger=1.0) -> None:
+    vertices, faces = _leaves(rng, np.asarray(centres), size, count, larger)
+    shade = rng.uniform(0.55, 1.35, (len(faces), 1)) * (1 + rng.normal(0, 0.12, (len(faces), 3)))
+    b.add(vertices, faces, np.clip(shade * 0.25, 0.01, 1), Material.FOLIAGE, slot=-1)
+
+
+def tree(rng: np.random.Generator, variant: int, leaves: int = 26) -> Mesh:
+    """A broad-leaved tree 8 m high with leaves, or bare in every third variant."""
+    b = Builder(Label.VEGETATION)
+    bare = variant % 3 == 0
+    out: list = []
+    trunk = rng.uniform(1.6, 2.8)
+    spread = rng.uniform(0.45, 0.8)
+    lean = rng.normal(0, 0.05, 2)
+    start = np.array([lean[0] * trunk, lean[1] * trunk, trunk])
+    b.tubes([[0, 0, -0.3]], [start], rng.uniform(0.16, 0.26), 0.15, 8, (0.14, 0.11, 0.085), Material.BARK)
+    stems = int(rng.integers(1, 4))
+    for _ in range(stems):
+        tilt = rng.uniform(0.05, 0.5) if stems > 1 else 0.05
+        turn = rng.uniform(0, 2 * np.pi)
+        direction = np.array([np.sin(tilt) * np.cos(turn), np.sin(tilt) * np.sin(turn), np.cos(tilt)])
+        _branches(rng, start, direction, rng.uniform(3.2, 4.6), 0.12, 3, spread, out)
+    p0, p1 = np.array([o[0] for o in out]), np.array([o[1] for o in out])
+    r0, r1 = np.array([o[2] for o in out]), np.array([o[3] for o in out])
+    level = np.array([o[4] for o in out])
+    keep = level > 0 if not bare else level >= 0
+    most = 90 * leaves  # of the thinnest pieces
+    thin = np.nonzero(keep & (level < 2))[0]
+    keep[thin[rng.permutation(len(thin))[most:]]] = False
+    for sides, chosen in ((6, keep & (level >= 2)), (3, keep & (level < 2))):
+        if chosen.any():
+            b.tubes(
+                p0[chosen],
+                p1[chosen],
+                np.maximum(r0, 0.012)[chosen],
+                np.maximum(r1, 0.008)[chosen],
+                sides,
+                (0.12, 0.1, 0.08),
+                Material.BARK,
+            )
+    if bare:
+        tips = p1[(level == 0) & keep]
+        twig = np.repeat(tips, 3 if leaves > 10 else 1, 0)
+        b.tubes(
+            twig,
+            twig + rng.normal(0, 0.28, twig.shape) + [0, 0, 0.12],
+            0.009,
+            0.005,
+            3,
+            (0.13, 0.105, 0.085),
+            Material.BARK,
+        )
+    else:
+        tips = p1[level <= 1]
+        if len(tips) > 260:
+            tips = tips[rng.permutation(len(tips))[:260]]
+        _add_leaves(b, rng, tips, rng.uniform(0.3, 0.42), leaves, (26 / leaves) ** 0.5)
+    mesh = b.mesh()
+    return place(mesh, (0, 0, 0), scale=8.0 / max(mesh.vertices[:, 2].max(), 1))
+
+
+def far_tree(rng: np.random.Generator, variant: int) -> Mesh:
+    """A tree for distances at which a leaf is smaller than a pixel: a quarter of the leaves, twice as large."""
+    return tree(rng, variant, 7)
+
+
+def conifer(rng: np.random.Generator, variant: int) -> Mesh:
+    """A conifer 9 m high, slender in every third variant."""
+    b = Builder(Label.VEGETATION)
+    height = 9.0
+    b.tubes([[0, 0, -0.3]], [[0, 0, height * 0.95]], 0.2, 0.03, 7, (0.1, 0.07, 0.05), Material.BARK)
+    z = np.sort(rng.uniform(0.8, height, 190))
+    wide = rng.uniform(0.2, 0.33)
+    column = variant % 3 == 0
+    r = (height - z) * wide if not column else np.minimum(0.9, (height - z) * 0.5 + 0.1)
+    f = np.sqrt(rng.uniform(0.2, 1, 190))
+    a = rng.uniform(0, 2 * np.pi, 190)
+    centres = np.stack([r * f * np.cos(a), r * f * np.sin(a), z - 0.25 * r * f], -1)
+    _add_leaves(b, rng, centres, 0.3, 13)
+    return b.mesh()
+
+
+def bush(rng: np.random.Generator, variant: int) -> Mesh:
+    """A bush about 1.2 m high."""
+    b = Builder(Label.VEGETATION)
+    count = int(rng.integers(30, 60))
+    p = rng.normal(0, 1, (count, 3))
+    p = p / np.linalg.norm(p, axis=1, keepdims=True) * rng.uniform(0.4, 1, (count, 1)) ** 0.5
+    centres = p * [0.8, 0.8, 0.6] + [0, 0, 0.6]
+    _add_leaves(b, rng, centres, 0.2, 16)
+    return b.mesh()
+
+
+def grass(rng: np.random.Generator, variant: int) -> Mesh:
+    """A patch of tall blades, 1 m across."""
+    b = Builder(Label.TERRAIN)
+    n = 60
+    root = np.concatenate([rng.uniform(-0.5, 0.5, (n, 2)), np.zeros((n, 1))], 1)
+    tip = root + np.concatenate([rng.normal(0, 0.1, (n, 2)), rng.uniform(0.08, 0.3, (n, 1))], 1)
+    side = rng.normal(0, 0.015, (n, 3)) * [1, 1, 0]
+    vertices = np.stack([root - side, root + side, tip], 1).reshape(-1, 3)
+    b.add(
+        vertices, np.arange(3 * n).reshape(-1, 3), rng.uniform(0.6, 1.2, (n, 1)) * [0.16, 0.2, 0.07], Material.FOLIAGE
+    )
+    return b.mesh()

@@ -1,0 +1,419 @@
+"""Cars, trucks, buses and trains, each a function from a random generator and a variant to a mesh facing +x."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+
+from zoo.synthetic.shapes.mesh import Builder, Mesh
+from zoo.synthetic.shapes.surfaces import Label, Material
+
+__all__ = ["bonnet", "bus", "car", "train", "truck"]
+
+_DARK = (0.02, 0.02, 0.022)
+_GLASS = (0.03, 0.035, 0.04)
+_CHROME = (0.55, 0.55, 0.57)
+
+
+def _wheels(b: Builder, xs, half_width: float, radius: float, width: float = 0.22, hub=_CHROME) -> None:
+    for x in xs:
+        for side in (-1, 1):
+            y = side * half_width
+            b.tubes(
+                [[x, y - side * width, radius]], [[x, y, radius]], radius, radius, 18, _DARK, Material.RUBBER, caps=True
+            )
+            b.tubes(
+                [[x, y, radius]],
+                [[x, y + side * 0.012, radius]],
+                radius * 0.64,
+                radius * 0.55,
+                14,
+                hub,
+                Material.METAL,
+                caps=True,
+            )
+            for k in range(5):
+                a = k * 2 * np.pi / 5
+                p = np.array([x, y + side * 0.014, radius])
+                q = p + radius * 0.5 * np.array([np.cos(a), 0, np.sin(a)])
+                b.tubes([p], [q], 0.03, 0.06, 3, _DARK, Material.RUBBER)
+
+
+def _panel(b: Builder, x, y0, y1, z0, z1, color, material, **kwargs) -> None:
+    """An upright rectangle across the vehicle at `x`."""
+    b.quads(np.array([[[x, y0, z0], [x, y1, z0], [x, y1, z1], [x, y0, z1]]]), color, material, **kwargs)
+
+
+def car(rng: np.random.Generator, variant: int) -> Mesh:
+    """A car of one of seven builds; slot 0 is its paint."""
+    b = Builder(Label.CAR)
+    style = ("hatch", "sedan", "estate", "suv", "van", "hatch", "sedan", "mini")[variant % 8]
+    length = {"hatch": 4.0, "sedan": 4.6, "estate": 4.7, "suv": 4.6, "van": 5.0, "mini": 3.5}[style] * rng.uniform(
+        0.95, 1.06
+    )
+    width = rng.uniform(1.68, 1.86) + (0.1 if style in ("suv", "van") else 0)
+    height = {"hatch": 1.47, "sedan": 1.43, "estate": 1.48, "suv": 1.7, "van": 1.95, "mini": 1.5}[style] * rng.uniform(
+        0.97, 1.04
+    )
+    sill = 0.24 if style not in ("suv", "van") else 0.32
+    belt = height * rng.uniform(0.61, 0.66) if style != "van" else height * 0.56
+    front, rear = length / 2, -length / 2
+    hood = {"hatch": 0.95, "sedan": 1.15, "estate": 1.15, "suv": 1.05, "van": 0.62, "mini": 0.7}[style] * rng.uniform(
+        0.9, 1.1
+    )
+    trunk = {"hatch": 0.08, "sedan": 0.85, "estate": 0.06, "suv": 0.08, "van": 0.04, "mini": 0.06}[style] * rng.uniform(
+        0.8, 1.2
+    )
+    hood_drop = rng.uniform(0.1, 0.2)
+    # Lower body: heights along the car of bonnet, waist and boot.
+    keys_x = [
+        rear,
+        rear + 0.06,
+        rear + 0.25,
+        rear + max(trunk, 0.3),
+        0,
+        front - hood,
+        front - 0.45,
+        front - 0.12,
+        front,
+    ]
+    keys_z = [
+        belt * 0.72,
+        belt * 0.93,
+        belt * 0.99,
+        belt,
+        belt,
+        belt,
+        belt - hood_drop * 0.7,
+        belt - hood_drop * 1.4,
+        belt * 0.62,
+    ]
+    xs = np.unique(np.concatenate([np.linspace(rear, front, 18), keys_x]))
+    top = np.interp(xs, keys_x, keys_z)
+    reach = np.abs(2 * xs / length)
+    half = width / 2 * (1 - 0.16 * reach**8 - 0.03 * reach**2)
+    bottom = sill + 0.10 * np.clip((reach - 0.9) / 0.1, 0, 1)
+    mid = sill + 0.55 * (top - sill)
+    profile = [
+        (0.86, lambda: bottom), (0.97, lambda: bottom + 0.06), (1.0, lambda: mid), (0.985, lambda: top - 0.07),
+        (0.9, lambda: top - 0.01), (0.5, lambda: top + 0.02), (0.0, lambda: top + 0.035),
+    ]  # fmt: skip
+    left = np.stack([np.stack([xs, half * w, z()], -1) for w, z in profile], 1)
+    right = left[:, -2::-1] * [1, -1, 1]
+    body = np.concatenate([left, right], 1)
+    cap0, cap1 = body[:1].copy(), body[-1:].copy()
+    cap0[:, :, 1:] = cap0[:, :, 1:] * [0.6, 1]
+    cap0[:, :, 2] = np.clip(cap0[:, :, 2], None, belt * 0.6)
+    cap0 = np.broadcast_to(body[0].mean(0), body[:1].shape)
+    cap1 = np.broadcast_to(body[-1].mean(0), body[:1].shape)
+    b.loft(np.concatenate([cap0, body, cap1]), (0.5, 0.5, 0.5), Material.PAINT, slot=0)
+    b.box([rear + 0.15, -width * 0.42, sill - 0.1], [front - 0.15, width * 0.42, sill + 0.05], _DARK, Material.PLAIN)
+    # Greenhouse.
+    w0 = front - hood - 0.02
+    r0 = rear + trunk
+    rake = rng.uniform(0.55, 0.8) if style not in ("van", "mini") else rng.uniform(0.35, 0.5)
+    rake_rear = {"hatch": 0.45, "sedan": 0.7, "estate": 0.3, "suv": 0.35, "van": 0.1, "mini": 0.3}[style] * rng.uniform(
+        0.8, 1.2
+    )
+    roof_f, roof_r = w0 - rake, r0 + rake_rear
+    pillar = np.linspace(roof_r, roof_f, 3 + (style in ("estate", "van", "suv")))[1:-1]
+    stations = [r0, roof_r - 0.03, roof_r + 0.06]
+    kinds = ["rear", "post"]
+    for p in pillar:
+        stations += [p - 0.045, p + 0.045]
+        kinds += ["side", "post"]
+    panel_van = style == "van" and rng.random() < 0.6
+    stations += [roof_f - 0.02, roof_f + 0.04, w0]
+    kinds += ["side", "post", "front"]
+    xs = np.array(stations)
+    z = np.interp(
+        xs, [r0, roof_r, (roof_r + roof_f) / 2, roof_f, w0], [belt, height - 0.04, height, height - 0.03, belt - 0.01]
+    )
+    lift = np.clip((z - belt) / (height - belt), 0, 1)
+    base = np.full_like(xs, width / 2 * 0.93)
+    top_half = base * (1 - 0.17 * lift)
+    rows = [
+        (base, np.full_like(z, belt - 0.03)),
+        (top_half, belt - 0.03 + (z - belt + 0.03) * 0.9),
+        (top_half * 0.9, z),
+        (top_half * 0.0, z + 0.03 * lift),
+    ]
+    left = np.stack([np.stack([xs, y, zz], -1) for y, zz in rows], 1)
+    cabin = np.concatenate([left, left[:, -2::-1] * [1, -1, 1]], 1)
+    material = np.full((len(xs) - 1, 6), Material.PAINT, np.uint8)
+    for i, kind in enumerate(kinds):
+        if kind == "rear":
+            material[i, 1:5] = Material.GLASS if not panel_van else Material.PAINT
+        elif kind == "front":
+            material[i, :] = Material.GLASS
+        elif kind == "side" and not (panel_van and i < len(kinds) - 3):
+            material[i, [0, 5]] = Material.GLASS
+    glass = material == Material.GLASS
+    color = np.where(glass[..., None], _GLASS, 0.5)
+    b.loft(cabin, color, material, slot=np.where(glass, -1, 0), smooth=False)
+    radius = rng.uniform(0.29, 0.33) if style not in ("suv", "van") else rng.uniform(0.34, 0.37)
+    axle_f, axle_r = front - rng.uniform(0.72, 0.85), rear + rng.uniform(0.68, 0.85)
+    for x in (axle_f, axle_r):  # dark wheel houses behind the wheels
+        for side in (-1, 1):
+            y = side * width / 2
+            b.tubes(
+                [[x, y * 0.6, radius + 0.02]],
+                [[x, y * 1.004, radius + 0.02]],
+                radius + 0.07,
+                radius + 0.07,
+                16,
+                _DARK,
+                Material.RUBBER,
+                caps=True,
+            )
+    _wheels(b, (axle_f, axle_r), width / 2 * 1.012, radius, hub=_CHROME if rng.random() < 0.7 else (0.1, 0.1, 0.1))
+    # Lamps, plates, grille, bumpers, mirrors.
+    lamp_z = belt * rng.uniform(0.66, 0.74)
+    lw, lh = rng.uniform(0.22, 0.4), rng.uniform(0.12, 0.2)
+    for side in (-1, 1):
+        y = side * width * 0.36
+        b.box(
+            [front - 0.22, y - lw / 2, lamp_z - lh / 2],
+            [front - 0.0, y + lw / 2, lamp_z + lh / 2],
+            (0.75, 0.75, 0.78),
+            Material.HEADLIGHT,
+        )
+        tail = rng.uniform(0.1, 0.2) if rng.random() < 0.7 else rng.uniform(0.25, 0.42)
+        tw = 0.13 if tail < 0.21 else 0.08
+        b.box(
+            [rear - 0.005, y + side * 0.06 - tw, lamp_z + 0.02],
+            [rear + 0.2, y + side * 0.06 + tw, lamp_z + 0.02 + tail],
+            (0.45, 0.02, 0.02),
+            Material.TAILLIGHT,
+        )
+        mx = w0 - rake * 0.35
+        b.box(
+            [mx - 0.05, side * (width / 2) - 0.02, belt - 0.02],
+            [mx + 0.1, side * (width / 2 + 0.16) - 0.02, belt + 0.13],
+            (0.5, 0.5, 0.5),
+            Material.PAINT,
+            slot=0,
+        ) if side > 0 else b.box(
+            [mx - 0.05, -(width / 2 + 0.16), belt - 0.02],
+            [mx + 0.1, -width / 2 + 0.02, belt + 0.13],
+            (0.5, 0.5, 0.5),
+            Material.PAINT,
+            slot=0,
+        )
+    plate = (0.75, 0.75, 0.7) if rng.random() < 0.7 else (0.7, 0.55, 0.05)
+    b.box([front - 0.05, -0.26, 0.42], [front + 0.015, 0.26, 0.53], plate, Material.SIGN)
+    b.box([rear - 0.02, -0.26, belt * 0.6], [rear + 0.05, 0.26, belt * 0.6 + 0.12], plate, Material.SIGN)
+    b.box(
+        [front - 0.15, -width * 0.3, 0.3],
+        [front + 0.005, width * 0.3, 0.42 if rng.random() < 0.5 else 0.6],
+        _DARK,
+        Material.PLAIN,
+    )
+    if rng.random() < 0.5:
+        b.box([rear - 0.04, -width * 0.43, 0.33], [rear + 0.1, width * 0.43, 0.5], (0.04, 0.04, 0.04), Material.PLAIN)
+        b.box([front - 0.1, -width * 0.4, 0.3], [front + 0.03, width * 0.4, 0.44], (0.04, 0.04, 0.04), Material.PLAIN)
+    return b.mesh()
+
+
+def _hull(b: Builder, x0, x1, width, z0, z1, windows, *, pane=1.2, slot=0, round_=0.18, stripe=None) -> None:
+    """A rounded box from `x0` to `x1` with bands of windows `(low, high)` along both sides."""
+    w = width / 2
+    low, high = windows if windows else (z0 + 0.5 * (z1 - z0), z0 + 0.5 * (z1 - z0) + 0.01)
+    zs = [z0, z0 + 0.3, low, high, z1 - round_, z1 - 0.3 * round_, z1]
+    ys = [w * 0.97, w, w, w * 0.99, w * 0.985, w - 0.6 * round_, w - 1.4 * round_]
+    count = max(1, round((x1 - x0 - 0.4) / pane))
+    edges = np.linspace(x0 + 0.2, x1 - 0.2, count + 1)
+    gap = 0.05
+    xs = [x0, x0 + 0.06]
+    kinds = ["end"]
+    for a, c in pairwise(edges):
+        xs += [a + gap, c - gap]
+        kinds += ["post", "pane"]
+    xs += [x1 - 0.06, x1]
+    kinds += ["post", "end"]
+    stations = np.array(xs)
+    shrink = np.where((stations <= x0) | (stations >= x1), 0.94, 1.0)
+    left = np.stack([np.stack([stations, y * shrink, np.full_like(stations, z)], -1) for y, z in zip(ys, zs)], 1)
+    rings = np.concatenate([left, left[:, ::-1] * [1, -1, 1]], 1)
+    material = np.full((len(stations) - 1, rings.shape[1] - 1), Material.PAINT, np.uint8)
+    slots = np.full(material.shape, slot, np.int8)
+    color = np.full((*material.shape, 3), 0.5)
+    if stripe is not None:
+        slots[:, [0, 1, -1, -2]] = stripe
+    if windows:
+        for i, kind in enumerate(kinds):
+            if kind == "pane":
+                for j in (2, 10):
+                    material[i, j], slots[i, j], color[i, j] = Material.GLASS, -1, _GLASS
+    ends = [np.broadcast_to(rings[k].mean(0), rings[:1].shape) for k in (0, -1)]
+    material = np.concatenate([material[:1], material, material[-1:]])
+    slots = np.concatenate([slots[:1], slots, slots[-1:]])
+    color = np.concatenate([color[:1], color, color[-1:]])
+    b.loft(np.concatenate([ends[0], rings, ends[1]]), color, material, slot=slots, smooth=False)
+
+
+def _front(b: Builder, x, width, z0, z1, rng, *, back=False) -> None:
+    """Windscreen, lamps, plate and bumper of a large vehicle"s end at `x`."""
+    s = -1 if back else 1
+    _panel(b, x + s * 0.03, -width * 0.44, width * 0.44, z0, z1, _GLASS, Material.GLASS)
+    lamp = Material.TAILLIGHT if back else Material.HEADLIGHT
+    color = (0.45, 0.02, 0.02) if back else (0.75, 0.75, 0.78)
+    for side in (-1, 1):
+        y = side * width * 0.38
+        b.box([min(x, x + s * 0.04), y - 0.16, 0.62], [max(x, x + s * 0.04), y + 0.16, 0.85], color, lamp)
+    b.box(
+        [min(x, x + s * 0.08), -width * 0.48, 0.3],
+        [max(x, x + s * 0.08), width * 0.48, 0.55],
+        (0.06, 0.06, 0.06),
+        Material.PLAIN,
+    )
+    b.box([min(x, x + s * 0.1), -0.26, 0.4], [max(x, x + s * 0.1), 0.26, 0.51], (0.75, 0.75, 0.7), Material.SIGN)
+
+
+def bus(rng: np.random.Generator, variant: int) -> Mesh:
+    """A bus, with two decks in every third variant; slots 0 and 1."""
+    b = Builder(Label.BUS)
+    double = variant % 3 == 1
+    length, width, height = rng.uniform(9, 12.5), 2.5, 4.3 if double else rng.uniform(2.9, 3.2)
+    stripe = 1 if variant % 2 else None
+    if double:
+        _hull(b, -length / 2, length / 2, width, 0.3, 2.35, (1.15, 2.1), pane=1.5, stripe=stripe)
+        _hull(b, -length / 2, length / 2, width, 2.3, height, (2.75, 3.75), pane=1.5)
+        _panel(b, length / 2 + 0.03, -1.1, 1.1, 2.75, 3.8, _GLASS, Material.GLASS)
+        _panel(b, -length / 2 - 0.03, -1.0, 1.0, 2.8, 3.6, _GLASS, Material.GLASS)
+    else:
+        _hull(
+            b,
+            -length / 2,
+            length / 2,
+            width,
+            0.3,
+            height,
+            (1.1, height - 0.65),
+            pane=rng.uniform(1.2, 1.8),
+            stripe=stripe,
+        )
+    _front(b, length / 2, width, 1.0, 2.4, rng)
+    _front(b, -length / 2, width, 1.4, 2.2, rng, back=True)
+    b.box([length / 2, -0.7, 2.45], [length / 2 + 0.05, 0.7, 2.75], (0.02, 0.02, 0.02), Material.FASCIA)
+    _wheels(b, (length / 2 - 2.6, -length / 2 + 3.0), width / 2 * 1.005, 0.48, 0.3, hub=(0.3, 0.3, 0.3))
+    return b.mesh()
+
+
+def truck(rng: np.random.Generator, variant: int) -> Mesh:
+    """A truck with a box, a tank, a flat bed or a tipper; slots 0 cab, 1 body, 2 lettering board."""
+    b = Builder(Label.TRUCK)
+    style = ("box", "tanker", "flat", "box", "tipper", "box")[variant % 6]
+    length = rng.uniform(5.8, 10.5)
+    width = rng.uniform(2.2, 2.5)
+    cab = rng.uniform(1.6, 2.2)
+    height = rng.uniform(2.3, 3.1)
+    front = length / 2
+    _hull(b, front - cab, front, width * 0.97, 0.45, height, (height * 0.52, height * 0.82), pane=cab * 0.55)
+    _front(b, front, width, height * 0.5, height * 0.84, rng)
+    b.box([front, -width * 0.35, height * 0.27], [front + 0.04, width * 0.35, height * 0.42], _DARK, Material.PLAIN)
+    b.box([-length / 2, -0.45, 0.55], [front - cab, 0.45, 0.85], _DARK, Material.PLAIN)
+    tail = -length / 2
+    x1 = front - cab - 0.12
+    top = rng.uniform(2.8, 3.9)
+    if style == "box":
+        b.box([tail, -width / 2, 0.95], [x1, width / 2, top], (0.6, 0.6, 0.6), Material.PAINT, slot=1)
+        for z in (0.95, top - 0.08):
+            b.box([tail - 0.02, -width / 2 - 0.02, z], [x1, width / 2 + 0.02, z + 0.08], _CHROME, Material.METAL)
+        for side in (-1, 1):
+            b.box(
+                [tail + 1, side * (width / 2 + 0.008) - 0.004, 1.3],
+                [x1 - 1, side * (width / 2 + 0.008) + 0.004, top - 0.5],
+                (0.5, 0.5, 0.5),
+                Material.FASCIA,
+                slot=2,
+            )
+        b.box([tail - 0.02, -0.02, 0.98], [tail, 0.02, top], _DARK)
+    elif style == "tanker":
+        b.tubes([[tail, 0, 1.95]], [[x1, 0, 1.95]], 1.05, 1.05, 16, (0.6, 0.6, 0.6), Material.PAINT, slot=1)
+        for x in (tail, x1):
+            b.ellipsoid([x, 0, 1.95], [0.35, 1.05, 1.05], (0.6, 0.6, 0.6), Material.PAINT, rings=6, sides=12, slot=1)
+    else:
+        b.box([tail, -width / 2, 0.9], [x1, width / 2, 1.1], (0.2, 0.15, 0.1), Material.WOOD)
+        rim = 1.6 if style == "tipper" else 1.35
+        for y in (-width / 2, width / 2 - 0.06):
+            b.box([tail, y, 1.1], [x1, y + 0.06, rim + 0.2], (0.5, 0.5, 0.5), Material.PAINT, slot=1)
+        b.box([tail, -width / 2, 1.1], [tail + 0.06, width / 2, rim], (0.5, 0.5, 0.5), Material.PAINT, slot=1)
+        b.box([x1 - 0.06, -width / 2, 1.1], [x1, width / 2, rim + 0.7], (0.5, 0.5, 0.5), Material.PAINT, slot=1)
+        for _ in range(4):
+            x, y = rng.uniform(tail + 0.8, x1 - 0.8), rng.uniform(-0.5, 0.5)
+            size = rng.uniform(0.4, 0.9, 3)
+            b.box(
+                [x - size[0], y - size[1] * 0.7, 1.1],
+                [x + size[0], y + size[1] * 0.7, 1.1 + size[2]],
+                rng.uniform(0.05, 0.5, 3),
+                Material.PLAIN,
+            )
+    for side in (-1, 1):
+        b.box(
+            [tail - 0.03, side * width * 0.38 - 0.15, 0.7],
+            [tail + 0.03, side * width * 0.38 + 0.15, 0.9],
+            (0.45, 0.02, 0.02),
+            Material.TAILLIGHT,
+        )
+        b.box(
+            [front - 0.35, side * (width / 2 + 0.16) - 0.1, height * 0.6],
+            [front - 0.2, side * (width / 2 + 0.16) + 0.1, height * 0.8],
+            _DARK,
+        )
+    b.box([tail - 0.05, -width * 0.46, 0.45], [tail, width * 0.46, 0.58], (0.6, 0.1, 0.1), Material.SIGN)
+    axles = [front - cab * 0.55, tail + 1.4] + ([tail + 2.5] if length > 7.5 else [])
+    _wheels(b, axles, width / 2 * 0.99, 0.46, 0.3, hub=(0.35, 0.35, 0.35))
+    return b.mesh()
+
+
+def train(rng: np.random.Generator, variant: int) -> Mesh:
+    """A tram of two or three cars; slots 0 and 1."""
+    b = Builder(Label.TRAIN)
+    cars = int(rng.integers(2, 4))
+    length, width, height = rng.uniform(8.5, 13), rng.uniform(2.3, 2.65), rng.uniform(3.2, 3.6)
+    for i in range(cars):
+        x0 = (i - cars / 2) * (length + 0.5)
+        _hull(b, x0, x0 + length, width, 0.25, height, (1.25, height - 0.85), pane=rng.uniform(1.1, 1.7), stripe=1)
+        b.box([x0 + 1, -width * 0.4, 0.15], [x0 + length - 1, width * 0.4, 0.4], _DARK)
+        b.box([x0 + 2, -0.7, height], [x0 + length - 2, 0.7, height + 0.35], (0.3, 0.3, 0.3), Material.METAL)
+        if i:
+            b.box(
+                [x0 - 0.55, -width * 0.42, 0.4],
+                [x0 + 0.05, width * 0.42, height - 0.15],
+                (0.03, 0.03, 0.03),
+                Material.RUBBER,
+            )
+        for x in (x0 + length * 0.2, x0 + length * 0.8):
+            b.box([x - 1.1, -width * 0.46, 0.02], [x + 1.1, width * 0.46, 0.35], _DARK)
+    end = (cars / 2) * (length + 0.5) - 0.5
+    start = -cars / 2 * (length + 0.5)
+    _front(b, end, width, 1.3, height - 0.6, rng)
+    _front(b, start, width, 1.3, height - 0.6, rng, back=True)
+    b.box([end, -0.6, height - 0.5], [end + 0.06, 0.6, height - 0.2], _DARK, Material.FASCIA)
+    b.tubes(
+        [[0, -0.4, height + 0.3], [0, 0.4, height + 0.3], [0.9, -0.6, height + 1.4]],
+        [[0.9, -0.3, height + 1.4], [0.9, 0.3, height + 1.4], [0.9, 0.6, height + 1.4]],
+        0.04,
+        0.04,
+        4,
+        _DARK,
+    )
+    return b.mesh()
+
+
+def bonnet(rng: np.random.Generator, variant: int) -> Mesh:
+    """The ego vehicle"s own bonnet, 1.3 m long and 1.6 m wide; it has no class."""
+    b = Builder(Label.NONE)
+    x = np.linspace(0, 1.3, 10)
+    across = np.linspace(-1, 1, 17)
+    bulge = rng.uniform(0.04, 0.1)
+    rib = rng.uniform(0, 0.02)
+    half = 0.8 * (1 - 0.25 * (x / 1.3) ** 4)
+    z = -0.12 * (x / 1.3) ** 3
+    y = half[:, None] * across
+    height = z[:, None] - bulge * across**4 - 0.03 * across**2 + rib * np.exp(-(((np.abs(across) - 0.6) / 0.1) ** 2))
+    b.loft(np.stack([np.broadcast_to(x[:, None], y.shape), y, height], -1), (0.5, 0.5, 0.5), Material.PAINT, slot=0)
+    b.box([-0.1, -0.75, -0.1], [0.02, 0.75, 0.01], _DARK, Material.RUBBER)
+    return b.mesh()

@@ -1,0 +1,1 @@
+"""Ground truth: labels as annotators draw them, and 3D boxes."""

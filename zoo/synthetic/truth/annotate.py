@@ -1,0 +1,68 @@
+"""Labels as a human annotator draws them: what shows through a fence or a crown belongs to the fence or the tree.
+
+Cityscapes defines a fence as a structure whose holes belong to it, and the polygons of all street data sets go around a
+tree, not around its leaves. Rays alone would give the sky between two twigs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from zoo.synthetic.rendering.cast import FAR, Caster
+from zoo.synthetic.shapes.surfaces import Label
+
+__all__ = ["close_crowns", "close_fences"]
+
+_BEHIND = (Label.BUILDING, Label.WALL, Label.FENCE, Label.SKY, Label.TERRAIN)
+
+
+def close_fences(
+    label: np.ndarray, distance: np.ndarray, sheets: Caster, eye: np.ndarray, directions: np.ndarray, tried: np.ndarray
+) -> np.ndarray:
+    """`(P,)` labels where rays that pass a fence before they hit something are labelled fence.
+
+    Args:
+        label: `(P,)` uint8.
+        distance: `(P,)` of the hits, in lengths of the directions.
+        sheets: The closed fences.
+        eye: `(3,)` metres.
+        directions: `(P, 3)`.
+        tried: Indices of the rays that may meet a fence.
+    """
+    tried = tried[label.take(tried) != Label.FENCE]
+    toward = directions.take(tried, axis=0)
+    passed = sheets.blocked(np.broadcast_to(eye, toward.shape), toward, np.minimum(distance.take(tried), FAR))
+    out = label.copy()
+    out[tried[passed]] = Label.FENCE
+    return out
+
+
+def close_crowns(label: np.ndarray, depth: np.ndarray, radius: int) -> np.ndarray:
+    """`(H, W)` labels where gaps in vegetation up to `2 * radius` pixels wide are vegetation, if farther."""
+    plants = label == Label.VEGETATION
+    if radius < 1 or not plants.any():
+        return label
+    closed = ~_grown(~_grown(plants, radius), radius)
+    count = _box_sum(plants, radius)
+    near = _box_sum(np.where(plants, np.minimum(depth, 1e4), 0).astype(np.float32), radius) / np.maximum(count, 1)
+    # A gap needs a fifth of its surroundings to be leaves or twigs: a lone twig does not swallow the sky around it.
+    gap = closed & np.isin(label, _BEHIND) & (depth > 1.1 * near) & (count > 0.2 * (2 * radius + 1) ** 2)
+    return np.where(gap, np.uint8(Label.VEGETATION), label)
+
+
+def _grown(mask: np.ndarray, radius: int) -> np.ndarray:
+    return _box_sum(mask, radius) > 0
+
+
+def _box_sum(values: np.ndarray, radius: int) -> np.ndarray:
+    """`(H, W)` sums over squares of `2 * radius + 1` pixels; zero outside."""
+    kind = np.float64 if values.dtype.kind == "f" else np.int32
+    n, reach = values.shape, 2 * radius + 1
+    total = np.zeros((n[0] + reach, n[1]), kind)
+    np.cumsum(values, axis=0, dtype=kind, out=total[radius + 1 : radius + 1 + n[0]])
+    total[radius + 1 + n[0] :] = total[radius + n[0]]
+    values = total[reach:] - total[: n[0]]
+    total = np.zeros((n[0], n[1] + reach), kind)
+    np.cumsum(values, axis=1, dtype=kind, out=total[:, radius + 1 : radius + 1 + n[1]])
+    total[:, radius + 1 + n[1] :] = total[:, radius + n[1], None]
+    return total[:, reach:] - total[:, : n[1]]

@@ -1,0 +1,245 @@
+"""3D boxes of everything that can drive, ride or walk, and how much of each the cameras see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from zoo.frame import Box3D, Sweep
+from zoo.synthetic.models.build import MOVING
+from zoo.synthetic.rendering.cast import Caster
+from zoo.synthetic.scene.types import Scene, Thing
+from zoo.synthetic.shapes.surfaces import Label
+from zoo.synthetic.shapes.templates import template
+
+__all__ = ["RANGE_M", "Body", "View", "bodies_of", "boxes_at", "points_inside", "track_table"]
+
+RANGE_M = 80.0
+"""Boxes whose centres lie farther from the ego vehicle, in the plane, are left out."""
+_SAMPLES = 60
+_RIDERS = {"cyclist": "bicycle", "motorcyclist": "motorcycle"}
+_LABELS = {
+    "car": Label.CAR,
+    "van": Label.CAR,
+    "truck": Label.TRUCK,
+    "bus": Label.BUS,
+    "train": Label.TRAIN,
+    "motorcycle": Label.MOTORCYCLE,
+    "bicycle": Label.BICYCLE,
+    "person": Label.PERSON,
+    "cyclist": Label.RIDER,
+    "motorcyclist": Label.RIDER,
+}
+
+
+@dataclass(frozen=True)
+class Body:
+    """One object: a thing of the scene, or a rider with what they ride.
+
+    Attributes:
+        kind: As in `Box3D`.
+        track: As in `Box3D`.
+        thing: What places it.
+        parts: Itself, and the rider.
+        low, high: `(3,)` metres around all its vertices, in its own axes.
+    """
+
+    kind: str
+    track: int
+    thing: Thing
+    parts: tuple[Thing, ...]
+    low: np.ndarray
+    high: np.ndarray
+
+
+@dataclass(frozen=True)
+class View:
+    """What one camera sees when: for visibility.
+
+    Attributes:
+        caster: Everything where it is at `time_s`.
+        time_s: Scene time.
+        world_from_camera: `(4, 4)`.
+        intrinsics: `(3, 3)`.
+        size: (height, width).
+    """
+
+    caster: Caster
+    time_s: float
+    world_from_camera: np.ndarray
+    intrinsics: np.ndarray
+    size: tuple[int, int]
+
+
+@lru_cache(maxsize=512)
+def _extent(kind: str, variant: int) -> tuple[np.ndarray, np.ndarray]:
+    vertices = template(kind, variant).vertices.astype(float)
+    return vertices.min(0), vertices.max(0)
+
+
+@lru_cache(maxsize=512)
+def _surface_points(kind: str, variant: int) -> np.ndarray:
+    """`(60, 3)` middles of triangles, drawn with their areas."""
+    mesh = template(kind, variant)
+    corners = mesh.vertices[mesh.faces].astype(float)
+    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+    rng = np.random.default_rng([83, variant])
+    return corners[rng.choice(len(corners), _SAMPLES, p=area / area.sum())].mean(1)
+
+
+def _kind(thing: Thing) -> str:
+    # Every eighth variant of a car is a van (`vehicles.car`).
+    return "van" if thing.kind == "car" and thing.variant % 8 == 4 else thing.kind
+
+
+def bodies_of(scene: Scene) -> list[Body]:
+    """All objects of the scene that carry boxes; a rider belongs to what they ride, whose track both have."""
+    bodies: list[Body] = []
+    things = scene.things
+    for index, thing in enumerate(things):
+        if thing.kind not in MOVING:
+            continue
+        before = things[index - 1] if index else None
+        if (
+            thing.kind in _RIDERS
+            and before is not None
+            and before.kind == _RIDERS[thing.kind]
+            and _together(thing, before)
+        ):
+            below = bodies[-1]
+            low, high = _scaled(thing)
+            bodies[-1] = Body(
+                thing.kind,
+                below.track,
+                below.thing,
+                (*below.parts, thing),
+                np.minimum(below.low, low),
+                np.maximum(below.high, high),
+            )
+            continue
+        bodies.append(Body(_kind(thing), thing.instance + 1, thing, (thing,), *_scaled(thing)))
+    return bodies
+
+
+def _together(a: Thing, b: Thing) -> bool:
+    return (a.s, a.t, a.yaw, a.h, a.speed) == (b.s, b.t, b.yaw, b.h, b.speed)
+
+
+def _scaled(thing: Thing) -> tuple[np.ndarray, np.ndarray]:
+    low, high = _extent(thing.kind, thing.variant)
+    return low * thing.scale, high * thing.scale
+
+
+def track_table(bodies: Iterable[Body]) -> np.ndarray:
+    """`(K,)` int32: the track of every instance number of the scene, 0 for none; the last entry stands for -1."""
+    pairs = [(part.instance, body.track) for body in bodies for part in body.parts]
+    table = np.zeros(max((instance for instance, _ in pairs), default=-1) + 2, np.int32)
+    for instance, track in pairs:
+        table[instance] = track
+    return table
+
+
+def boxes_at(
+    scene: Scene,
+    bodies: Sequence[Body],
+    tracks: np.ndarray,
+    time_s: float,
+    world_from_ego: np.ndarray,
+    views: Sequence[View] = (),
+    sweeps: Sequence[Sweep] = (),
+) -> tuple[Box3D, ...]:
+    """Boxes of all bodies near the ego vehicle at `time_s`.
+
+    A box is tight around the vertices of its mesh. Its visibility is the share of 60 points on its surface, far side
+    included, in whose direction some camera sees the object itself: inside the picture and behind nothing else.
+
+    Args:
+        scene: The place.
+        bodies: Of `bodies_of`.
+        tracks: Of `track_table`.
+        time_s: Scene time.
+        world_from_ego: `(4, 4)` at that time.
+        views: The cameras, each at its own time; without any the visibility is unknown.
+        sweeps: The newest turn of every lidar, with its pose; without any the number of points is unknown.
+    """
+    near: list[tuple[Body, Box3D]] = []
+    for body in bodies:
+        around = np.array([time_s - 0.05, time_s, time_s + 0.05])
+        where, yaw, there = body.thing.places(scene.street, around)
+        c, s = np.cos(yaw[1]), np.sin(yaw[1])
+        turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]])
+        center = where[1] + turn @ ((body.low + body.high) / 2)
+        if not there[1] or np.linalg.norm((center - world_from_ego[:3, 3])[:2]) > RANGE_M:
+            continue
+        box = Box3D(
+            label=int(_LABELS[body.kind]),
+            track=body.track,
+            center=center,
+            size=body.high - body.low,
+            yaw=float((yaw[1] + np.pi) % (2 * np.pi) - np.pi),
+            velocity=(where[2] - where[0]) / 0.1,
+            moving=body.thing.speed != 0,
+            kind=body.kind,
+        )
+        near.append((body, box))
+    seen = _visibility(scene, [body for body, _ in near], tracks, views) if views else [None] * len(near)
+    world = [_world_points(sweep) for sweep in sweeps]
+    out = []
+    for (_, box), share in zip(near, seen):
+        count = sum(int(points_inside(box, points).sum()) for points in world) if sweeps else None
+        out.append(Box3D(**{**box.__dict__, "visibility": share, "num_points": count}))
+    return tuple(out)
+
+
+def _world_points(sweep: Sweep) -> np.ndarray:
+    assert sweep.world_from_ego is not None
+    assert sweep.ego_from_lidar is not None
+    pose = sweep.world_from_ego @ sweep.ego_from_lidar
+    return sweep.points[:, :3].astype(float) @ pose[:3, :3].T + pose[:3, 3]
+
+
+def points_inside(box: Box3D, points: np.ndarray) -> np.ndarray:
+    """`(N,)` bool: which of `(N, 3)` world points lie in the box, its faces included."""
+    out = np.zeros(len(points), bool)
+    reach = np.linalg.norm(box.size)
+    close = np.nonzero(np.abs(points[:, 0] - box.center[0]) <= reach)[0]
+    close = close[np.abs(points[close, 1] - box.center[1]) <= reach]
+    c, s = np.cos(box.yaw), np.sin(box.yaw)
+    turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]])
+    local = (points[close] - box.center) @ turn
+    out[close] = (np.abs(local) <= np.asarray(box.size) / 2).all(1)
+    return out
+
+
+def _visibility(scene: Scene, bodies: list[Body], tracks: np.ndarray, views: Sequence[View]) -> list[float]:
+    if not bodies:
+        return []
+    seen = np.zeros((len(bodies), _SAMPLES), bool)
+    for view in views:
+        points = np.stack([_points_at(scene, body, view.time_s) for body in bodies]).reshape(-1, 3)
+        rotation, eye = view.world_from_camera[:3, :3], view.world_from_camera[:3, 3]
+        local = (points - eye) @ rotation
+        pixels = local @ view.intrinsics.T
+        x, y = (pixels[:, k] / np.maximum(local[:, 2], 1e-6) for k in (0, 1))
+        height, width = view.size
+        inside = (local[:, 2] > 0.1) & (x > -0.5) & (y > -0.5) & (x < width - 0.5) & (y < height - 0.5)
+        some = np.nonzero(inside)[0]
+        if not len(some):
+            continue
+        hits = view.caster.trace(np.broadcast_to(eye, (len(some), 3)), points[some] - eye)
+        own = np.array([body.track for body in bodies])[some // _SAMPLES]
+        met = hits.face >= 0
+        seen.reshape(-1)[some[met]] |= tracks[view.caster.instance[hits.face[met]]] == own[met]
+    return seen.mean(1).tolist()
+
+
+def _points_at(scene: Scene, body: Body, time_s: float) -> np.ndarray:
+    """`(60, 3)` world points on the surface; with a rider, half of them on each."""
+    where, yaw, _ = body.thing.places(scene.street, np.array([time_s]))
+    share = _SAMPLES // len(body.parts)
+    local = np.concatenate([_surface_points(part.kind, part.variant)[:share] * part.scale for part in body.parts])
+    c, s = np.cos(yaw[0]), np.sin(yaw[0])
+    return local @ np.array([[c, s, 0], [-s, c, 0], [0, 0, 1.0]]) + where[0]
