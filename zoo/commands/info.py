@@ -94,6 +94,10 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
         interval = row.get("miou_interval")
         spread = f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else ""
         print(
-            f"  {row.get('data')} {row.get('split')} {row.get('group')}: mIoU {100 * row['miou']:.2f}{spread}, "
+            f"  {row.get('data')} {row.get('split')} {row.get('group')}: mIoU {_percent(row['miou'])}{spread}, "
             f"{row.get('frames')} frames, file {row['artefact_sha256'][:12]}"
         )
+
+
+def _percent(value: float | None) -> str:
+    return "undefined" if value is None else f"{100 * value:.2f}"
