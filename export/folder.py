@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from zoo.card import render_card
 from zoo.errors import InputError
-from zoo.files import atomic_directory, write_json
-from zoo.model_folder import CARD, CONFIG, FORMAT, METRICS, ModelFolder, write_manifest
+from zoo.files import atomic_directory, write_bytes
+from zoo.model_folder import (
+    CARD,
+    CONFIG,
+    FORMAT,
+    METRICS,
+    ModelFolder,
+    encode_document,
+    parse_document,
+    write_manifest,
+)
 
 __all__ = ["PARITY", "add_file", "add_row", "not_measured", "read_parity", "reference_name"]
 
@@ -32,10 +40,15 @@ def reference_name(file: str) -> str:
 
 
 def read_parity(folder: ModelFolder) -> dict[str, Any]:
-    """Content of `parity.json`: rows, and per file what the TensorRT check found and what was not measured."""
+    """Content of `parity.json`: rows, and per file what the TensorRT check found and what was not measured.
+
+    Raises:
+        IntegrityError: If the file differs from the manifest or is not JSON.
+        InputError: If it is not what `parity.schema.json` describes.
+    """
     if PARITY not in folder.manifest:
         return {"format": FORMAT, "rows": [], "files": []}
-    return json.loads(folder.read_bytes(PARITY))
+    return parse_document(folder.read_bytes(PARITY), "parity", folder.path / PARITY)
 
 
 def not_measured(rows: Sequence[Mapping[str, Any]], sha256: str) -> list[str]:
@@ -99,10 +112,11 @@ def add_file(
         (temporary / file).parent.mkdir(parents=True, exist_ok=True)
         (temporary / file).write_bytes(content)
         (temporary / reference_name(file)).write_bytes(stored)
-        write_json(temporary / CONFIG, config)
-        write_json(temporary / PARITY, _merged(parity, row, files))
+        (temporary / CONFIG).write_bytes(encode_document(config, "config", out / CONFIG))
+        (temporary / PARITY).write_bytes(encode_document(_merged(parity, row, files), "parity", out / PARITY))
         if METRICS in folder.manifest:
-            write_json(temporary / METRICS, {"format": FORMAT, "rows": rows})
+            metrics = {"format": FORMAT, "rows": rows}
+            (temporary / METRICS).write_bytes(encode_document(metrics, "metrics", out / METRICS))
         if CARD in folder.manifest and "provenance" in config:
             (temporary / CARD).write_text(render_card(config, rows), encoding="utf-8")
         write_manifest(temporary)
@@ -120,5 +134,6 @@ def add_row(folder: ModelFolder, row: Mapping[str, Any]) -> None:
     files = [dict(entry) for entry in parity["files"]]
     if row["artefact_sha256"] not in {entry["sha256"] for entry in files}:
         raise InputError(f"{folder.path / PARITY} tells of no file {row['artefact_sha256'][:12]}…; export it again")
-    write_json(folder.path / PARITY, _merged(parity, row, files))
+    content = encode_document(_merged(parity, row, files), "parity", folder.path / PARITY)
+    write_bytes(folder.path / PARITY, content)
     folder.renew_manifest([PARITY])

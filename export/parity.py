@@ -23,11 +23,12 @@ from PIL import Image
 from zoo.class_maps import class_map
 from zoo.classes import CITYSCAPES, ClassTable
 from zoo.engines import Engine
-from zoo.errors import InputError, IntegrityError, ParityError
+from zoo.errors import InputError, ParityError
 from zoo.export.machine import machine, packages
 from zoo.files import read_image
 from zoo.frame import CameraFrame, Frame
 from zoo.inference import labels_and_scores
+from zoo.npz import read_npz
 from zoo.preprocessing import Prepared, Preprocessing
 
 __all__ = [
@@ -163,11 +164,7 @@ class StoredSource:
 
     def __init__(self, content: bytes, sha256: str, what: str) -> None:
         self.about = {"engine": "torch", "sha256": sha256, "stored": True}
-        try:
-            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                self._arrays = {name: arrays[name] for name in arrays.files}
-        except (OSError, ValueError, KeyError) as error:
-            raise IntegrityError(f"{what} holds no stored outputs: {error}") from error
+        self._arrays = read_npz(content, what)
 
     def __call__(self, sample: _Sample, file: ExportedFile) -> _Output:
         """The source's labels and values for one sample."""

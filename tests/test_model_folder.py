@@ -115,6 +115,15 @@ def seal(path: Path) -> None:
     (path / "MANIFEST.json").write_text(json.dumps({"format": 1, "files": files}))
 
 
+def agree(path: Path) -> None:
+    """Makes the configuration's hashes and the manifest agree with whatever lies in the folder."""
+    config = json.loads((path / "config.json").read_text())
+    for entry in config["artefacts"]:
+        entry["sha256"] = hashlib.sha256((path / entry["file"]).read_bytes()).hexdigest()
+    (path / "config.json").write_text(json.dumps(config))
+    seal(path)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return write_folder(tmp_path / "model")
@@ -232,6 +241,11 @@ def damage_truncated(folder: Path) -> None:
 
 def damage_truncated_and_sealed(folder: Path) -> None:
     damage_truncated(folder)
+    agree(folder)
+
+
+def damage_hash_and_manifest(folder: Path) -> None:
+    damage_hash(folder)
     seal(folder)
 
 
@@ -252,7 +266,7 @@ def damage_no_json(folder: Path) -> None:
 
 def damage_other_shape(folder: Path) -> None:
     write_safetensors(folder / "weights.safetensors", {"head.classifier.bias": np.zeros(3, np.float32)})
-    seal(folder)
+    agree(folder)
 
 
 def damage_missing_weights(folder: Path) -> None:
@@ -298,17 +312,18 @@ DAMAGES: list[tuple[Callable[[Path], None], str]] = [
     (damage_manifest_missing, "has no MANIFEST.json"),
     (damage_hash, "has the SHA-256"),
     (damage_truncated, r"bytes, but MANIFEST.json says"),
-    (damage_truncated_and_sealed, "no complete safetensors file"),
+    (damage_truncated_and_sealed, "not a complete safetensors file"),
+    (damage_hash_and_manifest, "disagree about weights.safetensors"),
     (damage_config_edited, "has the SHA-256"),
     (damage_version, "format 2; this version reads format 1"),
-    (damage_no_json, "no valid JSON"),
+    (damage_no_json, "not valid JSON"),
     (damage_other_shape, "does not fit its architecture"),
     (damage_missing_weights, "is missing"),
-    (damage_outside, "outside the folder"),
-    (damage_manifest_entry, "needs sha256"),
-    (damage_no_encoder, "names no encoder"),
-    (damage_section_kind, "preprocessing is no table"),
-    (damage_color, "from 0 to 255"),
+    (damage_outside, r"has the key '\.\./secret'.*expected a relative path"),
+    (damage_manifest_entry, r"config.json.*\.size is 'many'; expected a whole number"),
+    (damage_no_encoder, "architecture lacks encoder"),
+    (damage_section_kind, "preprocessing is a list; expected a table"),
+    (damage_color, r"classes\.colors\[0\]\[2\] is 300; expected at most 255"),
 ]
 
 

@@ -1,49 +1,32 @@
 """Building an architecture from its description in a configuration or in the catalogue.
 
-A description names classes as `"module:Class"` with keyword arguments. Only this project's encoders and heads can be
-named, so a configuration from elsewhere cannot make anything else run.
+A description names classes as `"module:Class"` with keyword arguments. It may come from a stranger, so
+`config.schema.json` lists the classes that can be named and everything that can be said about them, with ranges: no
+argument can name a file, an address or pretrained weights.
 """
 
 from __future__ import annotations
 
 import importlib
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from zoo.errors import InputError
+from zoo.schema import schema
+from zoo.weights import check_shapes
 
-__all__ = ["SegmentationModel", "build", "build_encoder"]
+__all__ = ["SegmentationModel", "build", "check_outline"]
 
-_ALLOWED_PREFIXES = ("zoo.encoders.", "zoo.heads.")
+_MAX_BUFFERS = 256 * 1024 * 1024  # bytes; tables that an architecture computes from its arguments, such as masks
 
 
 def _instantiate(description: Mapping[str, Any], **given: Any) -> nn.Module:
-    reference = description.get("class")
-    if not isinstance(reference, str) or not reference.startswith(_ALLOWED_PREFIXES) or reference.count(":") != 1:
-        raise InputError(
-            f"architecture class {reference!r}: expected 'module:Class', module {' or '.join(_ALLOWED_PREFIXES)}"
-        )
-    module_name, class_name = reference.split(":")
-    try:
-        factory = getattr(importlib.import_module(module_name), class_name)
-    except (ModuleNotFoundError, AttributeError) as error:
-        missing = getattr(error, "name", None)
-        if isinstance(error, ModuleNotFoundError) and missing != module_name:
-            raise
-        raise InputError(
-            f"architecture class {reference!r} does not exist in this version of perception-zoo"
-        ) from error
-    if not (inspect.isclass(factory) and issubclass(factory, nn.Module)):
-        raise InputError(f"architecture class {reference!r} is no model")
+    module, name = description["class"].split(":")
     arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in description.get("arguments", {}).items()}
-    known = set(inspect.signature(factory).parameters)
-    unknown = sorted(set(arguments) - known)
-    if unknown:
-        raise InputError(f"{reference} has no argument {', '.join(unknown)}; it has {', '.join(sorted(known))}")
-    return factory(**arguments, **given)
+    return getattr(importlib.import_module(module), name)(**arguments, **given)
 
 
 class SegmentationModel(nn.Module):
@@ -80,14 +63,6 @@ class SegmentationModel(nn.Module):
         return self.head(self.encoder.forward_features(image))
 
 
-def build_encoder(architecture: Mapping[str, Any], *, pretrained: bool = False) -> Any:
-    """The encoder that `architecture` describes, with random weights or (`pretrained`) timm's own."""
-    description = architecture.get("encoder")
-    if not isinstance(description, Mapping):
-        raise InputError("the architecture names no encoder; expected {'encoder': {'class': 'module:Class'}}")
-    return _instantiate(description, pretrained=True) if pretrained else _instantiate(description)
-
-
 def build(architecture: Mapping[str, Any], num_classes: int | None, *, pretrained: bool = False) -> Any:
     """The model that `architecture` describes: a `SegmentationModel` if it names a head, else the bare encoder.
 
@@ -97,10 +72,12 @@ def build(architecture: Mapping[str, Any], num_classes: int | None, *, pretraine
         pretrained: Start the encoder from timm's own weights.
 
     Raises:
-        InputError: If a class or an argument does not exist, or the pretrained weights cannot be had.
+        InputError: If it is not what `config.schema.json` allows, its arguments do not fit together, or the pretrained
+            weights cannot be downloaded.
     """
-    encoder = build_encoder(architecture, pretrained=pretrained)
-    if not architecture.get("head"):
+    schema("config").check(architecture, "architecture", "architecture")
+    encoder: Any = _instantiate(architecture["encoder"], **({"pretrained": True} if pretrained else {}))
+    if "head" not in architecture:
         return encoder
     if num_classes is None:
         raise InputError("a head needs classes, but the configuration lists none")
@@ -111,3 +88,27 @@ def build(architecture: Mapping[str, Any], num_classes: int | None, *, pretraine
         num_classes=num_classes,
     )
     return SegmentationModel(encoder, head)
+
+
+def check_outline(
+    architecture: Mapping[str, Any], num_classes: int | None, shapes: Mapping[str, tuple[int, ...]], what: str
+) -> None:
+    """Compares an architecture with the weights that it is to take, before memory is taken for it.
+
+    The model is built on torch's meta device, where a tensor has a shape but no memory, so an architecture of any size
+    is refused at once unless the file really holds that many weights.
+
+    Args:
+        architecture: As for `build`.
+        num_classes: Number of classes of the head.
+        shapes: Shapes by name, from the file's header.
+        what: The file, for errors.
+
+    Raises:
+        InputError: If the two do not fit, or the architecture needs more memory beyond its weights than any does.
+    """
+    with torch.device("meta"):
+        outline = build(architecture, num_classes)
+    check_shapes(outline, shapes, what)
+    if sum(buffer.numel() * buffer.element_size() for buffer in outline.buffers()) > _MAX_BUFFERS:
+        raise InputError(f"the architecture of {what} computes tables of more than {_MAX_BUFFERS:,} bytes")

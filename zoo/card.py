@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
+from zoo.errors import InputError
 from zoo.provenance import row_note
 
 __all__ = ["render_card"]
@@ -41,19 +42,27 @@ def render_card(config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
     Args:
         config: Content of `config.json`.
         rows: Rows of `metrics.json`.
+
+    Raises:
+        InputError: If the configuration or a row lacks something that the card shows.
     """
     import jinja2
 
     accuracy = [row for row in rows if row.get("kind") != "latency"]
     template = files("zoo.model_cards").joinpath("card.md.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
-    return environment.from_string(template).render(
-        config=config,
-        rows=accuracy,
-        latency=[row for row in rows if row.get("kind") == "latency"],
-        note=row_note,
-        caveats=[_CAVEATS[data] for data in dict.fromkeys(row["data"] for row in accuracy) if data in _CAVEATS],
-        percent=_percent,
-        interval=_interval,
-        ratio=_ratio,
-    )
+    try:
+        return environment.from_string(template).render(
+            config=config,
+            rows=accuracy,
+            latency=[row for row in rows if row.get("kind") == "latency"],
+            note=row_note,
+            caveats=[_CAVEATS[data] for data in dict.fromkeys(row["data"] for row in accuracy) if data in _CAVEATS],
+            percent=_percent,
+            interval=_interval,
+            ratio=_ratio,
+        )
+    except (jinja2.TemplateError, LookupError, TypeError, ValueError) as error:
+        raise InputError(
+            f"the card of {config.get('name')} cannot be written: {error or type(error).__name__}"
+        ) from error

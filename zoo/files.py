@@ -1,13 +1,16 @@
-"""Writing without leaving anything half-written, hashing, and reading images with checks."""
+"""Writing without leaving anything half-written, hashing, and reading files and images with checks."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
+import stat
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,7 +20,7 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
-from zoo.errors import InputError
+from zoo.errors import InputError, IntegrityError
 
 __all__ = [
     "MAX_PIXELS",
@@ -26,6 +29,8 @@ __all__ = [
     "atomic_file",
     "read_image",
     "read_index_png",
+    "read_regular",
+    "require_regular",
     "sha256_of",
     "write_bytes",
     "write_json",
@@ -97,15 +102,20 @@ def write_json(path: Path | str, value: Any) -> None:
 def atomic_directory(path: Path | str) -> Iterator[Path]:
     """An empty temporary folder that becomes `path` when the block ends without an error.
 
+    The temporary folder stands next to `path` as `.NAME.XXXXXXXX.part`. A process that is killed cannot remove its own,
+    so the next one that writes the same `path` does: the owner holds a lock on the folder, which the system releases
+    when the owner dies, so a folder that is still being written is never touched.
+
     Raises:
         InputError: If `path` exists, the disk is full or the folder cannot be written.
     """
     path = Path(path)
-    if path.exists():
-        raise InputError(f"{path} exists already; choose another folder or remove it first")
     with _disk_errors(path, every=True):
+        if os.path.lexists(path):
+            raise InputError(f"{path} exists already; choose another folder or remove it first")
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+        _remove_abandoned(path)
+        temporary, lock = _locked_directory(path)
     with _disk_errors(path):
         try:
             temporary.chmod(0o755)
@@ -114,6 +124,78 @@ def atomic_directory(path: Path | str) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
+        finally:
+            os.close(lock)
+
+
+def _locked_directory(path: Path) -> tuple[Path, int]:
+    """A new temporary folder for `path` and the descriptor that holds its lock."""
+    while True:
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+        lock = os.open(temporary, os.O_RDONLY)
+        with contextlib.suppress(OSError):  # no locks on this file system: then nobody clears the folder either
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if temporary.exists():
+            return temporary, lock
+        os.close(lock)  # another process took it for abandoned in the moment before it was locked
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Removes temporary folders of `path` whose owner is dead."""
+    pattern = re.compile(re.escape(f".{path.name}.") + r"[a-z0-9_]{8}\.part")
+    for found in [entry.path for entry in os.scandir(path.parent) if pattern.fullmatch(entry.name)]:
+        with contextlib.suppress(OSError):  # locked by its owner, already gone, or somebody else's
+            lock = os.open(found, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(found, ignore_errors=True)
+            finally:
+                os.close(lock)
+
+
+def read_regular(path: Path | str, limit: int) -> bytes:
+    """Content of a regular file.
+
+    A FIFO or a device, which could block or never end, is refused before it is opened, and a file that is too large
+    before it is read.
+
+    Args:
+        path: The file; links are followed.
+        limit: Largest size in bytes.
+
+    Raises:
+        FileNotFoundError: If there is nothing at `path`.
+        IntegrityError: If it is not a regular file, too large, or cannot be read.
+    """
+    try:
+        require_regular(os.stat(path), path)
+        # It may have been replaced in between, so it is opened without blocking and looked at again.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as handle:
+            status = os.fstat(handle.fileno())
+            require_regular(status, path)
+            if status.st_size > limit:
+                raise IntegrityError(f"{path} has {status.st_size:,} bytes; at most {limit:,} are read")
+            return handle.read(status.st_size + 1)
+    except (FileNotFoundError, IntegrityError):
+        raise
+    except OSError as error:
+        raise IntegrityError(f"{path} cannot be read: {error.strerror}") from error
+
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFBLK: "a device",
+    stat.S_IFCHR: "a device",
+}
+
+
+def require_regular(status: os.stat_result, path: Path | str) -> None:
+    """Raises an `IntegrityError` unless `status` is that of a regular file."""
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+        raise IntegrityError(f"{path} is {kind}; a regular file was expected")
 
 
 def sha256_of(path: Path | str) -> str:

@@ -42,10 +42,13 @@ def find_folder(reference: str | Path, revision: str | None = None) -> Path:
     if isinstance(reference, str) and text in known:
         return _of_entry(known[text], revision)
     path = Path(reference)
-    if path.is_dir():
-        return path
-    if path.exists():
-        raise InputError(f"{path} is a file; a model folder, a name or hf-hub:org/name was expected")
+    try:
+        if path.is_dir():
+            return path
+        if path.exists():
+            raise InputError(f"{path} is a file; a model folder, a name or hf-hub:org/name was expected")
+    except OSError as error:  # longer than a path may be, no permission
+        raise InputError(f"{text[:100]!r} cannot be a model folder: {error.strerror}") from error
     raise InputError(
         f"unknown model {text!r}: neither a name in the catalogue nor a folder{closest(text, known)}; "
         "`zoo list` shows all names"
@@ -212,16 +215,18 @@ def _load_torch(
         from zoo.engines.torch import TorchEngine
     except ImportError as error:
         raise require("torch", "torch", f"running {folder.name} with the torch engine") from error
-    from zoo.architecture import build
-    from zoo.weights import assign, parse
+    from zoo.architecture import build, check_outline
+    from zoo.weights import assign, parse, read_header
 
     if threads is not None:
         torch.set_num_threads(threads)
-    file = artefact["file"]
-    weights = parse(folder.read_bytes(file), str(folder.path / file))
-    classes = folder.classes
-    module: Any = build(folder.config["architecture"], len(classes) if classes else None)
-    assign(module, weights, str(folder.path / file))
+    file, architecture = artefact["file"], folder.config["architecture"]
+    what = str(folder.path / file)
+    content = folder.read_bytes(file)
+    num_classes = len(folder.classes) if folder.classes else None
+    check_outline(architecture, num_classes, read_header(content, what), what)
+    module: Any = build(architecture, num_classes)
+    assign(module, parse(content, what), what)
     engine = TorchEngine(module, device=device, precision=precision)
     return Predictor(
         folder=folder,

@@ -10,34 +10,56 @@
 | `MANIFEST.json` | SHA-256 and size of every other file; written last |
 
 A file that the manifest does not list is never used. No torch is imported here.
+
+A folder is input from strangers. Before a byte of its files is used, manifest and configuration are validated against
+the published schemas (`*.schema.json`), every listed file is looked at, and the configuration's hashes are compared
+with the manifest's. Every file must be a regular one. A link is followed only where it stays inside the folder or leads
+from a snapshot of the Hub's cache to the `blobs` of the same repository, which is how that cache stores files. The size
+of a file is compared with the manifest before it is read.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from zoo.card import render_card
 from zoo.classes import ClassTable
 from zoo.errors import InputError, IntegrityError
-from zoo.files import atomic_directory, sha256_of, write_bytes, write_json
+from zoo.files import atomic_directory, read_regular, require_regular, sha256_of, write_bytes, write_json
 from zoo.inference import InferenceMode
 from zoo.preprocessing import Preprocessing
+from zoo.schema import parse_json, schema
 
-__all__ = ["CARD", "CONFIG", "FORMAT", "MANIFEST", "METRICS", "ModelFolder", "write_manifest"]
+__all__ = [
+    "CARD",
+    "CONFIG",
+    "FORMAT",
+    "MANIFEST",
+    "METRICS",
+    "ModelFolder",
+    "encode_document",
+    "parse_document",
+    "write_manifest",
+]
 
 FORMAT = 1
 CARD = "README.md"
 CONFIG = "config.json"
 MANIFEST = "MANIFEST.json"
 METRICS = "metrics.json"
-_REQUIRED = {"format": int, "name": str, "task": str, "architecture": dict, "artefacts": list}
-_TABLES = ("classes", "inference", "licence", "preprocessing")  # optional sections
+_MB = 1024 * 1024
+_LIMITS = {".json": 16 * _MB, ".md": 16 * _MB, "LICENSE": 16 * _MB, ".npz": 256 * _MB}  # bytes, by suffix or name
+_OTHER_LIMIT = 8192 * _MB  # weights
+_WINDOW_PIXELS = 2**26  # in one batch of sliding windows: 64 of 1024 x 1024
+_WINDOWS_PER_PIXEL = 64
 
 
 @dataclass(frozen=True)
@@ -59,17 +81,20 @@ class ModelFolder:
         """Reads manifest and configuration.
 
         Raises:
-            InputError: If there is no such folder, or the configuration is of another version or incomplete.
-            IntegrityError: If there is no manifest, or the configuration differs from it.
+            InputError: If there is no such folder, or the configuration is of another version or not valid.
+            IntegrityError: If there is no manifest, it is not valid, a listed file is not a regular file inside the
+                folder, or the configuration differs from the manifest.
         """
         path = Path(path)
         if not path.is_dir():
             raise InputError(f"{path} is {'not a folder' if path.exists() else 'neither a known name nor a folder'}")
         manifest = _read_manifest(path)
+        _check_files(path, manifest)
         folder = cls(path, {}, manifest)
-        config = _parse_json(folder.read_bytes(CONFIG), path / CONFIG)
-        _check_config(config, path / CONFIG)
-        return cls(path, config, manifest)
+        config = parse_document(folder.read_bytes(CONFIG), "config", path / CONFIG)
+        folder = cls(path, config, manifest)
+        folder._check_config()
+        return folder
 
     @property
     def name(self) -> str:
@@ -82,15 +107,12 @@ class ModelFolder:
         section = self.config.get("classes")
         if not section:
             return None
-        try:
-            return ClassTable(
-                section["taxonomy"],
-                tuple(section["names"]),
-                tuple((int(r), int(g), int(b)) for r, g, b in section["colors"]),
-                int(section.get("ignore_index", 255)),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{self.path / CONFIG}: classes cannot be read: {error!r}") from error
+        return ClassTable(
+            section["taxonomy"],
+            tuple(section["names"]),
+            tuple((r, g, b) for r, g, b in section["colors"]),
+            section.get("ignore_index", 255),
+        )
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -122,16 +144,14 @@ class ModelFolder:
         Raises:
             IntegrityError: If the manifest does not list the file, it is missing, or it differs.
         """
-        path = self._checked_path(file)
+        if file not in self.manifest:
+            raise IntegrityError(f"{self.path / file} is not listed in {MANIFEST} and is not used")
+        path, expected = self.path / file, self.manifest[file]
         try:
-            content = path.read_bytes()
+            _check_file(path, file, expected["size"], _roots(self.path))
+            content = read_regular(path, expected["size"])
         except FileNotFoundError as error:
             raise IntegrityError(f"{path} is missing, but {MANIFEST} lists it; get the model again") from error
-        expected = self.manifest[file]
-        if len(content) != expected["size"]:
-            raise IntegrityError(
-                f"{path} has {len(content):,} bytes, but {MANIFEST} says {expected['size']:,}; get the model again"
-            )
         found = hashlib.sha256(content).hexdigest()
         if found != expected["sha256"]:
             raise IntegrityError(
@@ -141,23 +161,19 @@ class ModelFolder:
         return content
 
     def verify(self) -> None:
-        """Checks every file that the manifest lists, and that every artefact's own hash agrees.
+        """Checks every file that the manifest lists, and that it lists every artefact.
 
         Raises:
             IntegrityError: If one is missing or differs.
         """
-        for file in self.manifest:
+        for file in {**self.manifest, **{entry["file"]: entry for entry in self.config["artefacts"]}}:
             self.read_bytes(file)
-        for entry in self.config["artefacts"]:
-            listed = self.manifest.get(entry["file"], {}).get("sha256")
-            if listed != entry["sha256"]:
-                raise IntegrityError(f"{self.path}: {CONFIG} and {MANIFEST} disagree about {entry['file']}")
 
     def metrics(self) -> list[dict[str, Any]]:
         """Measured rows; each names the SHA-256 of the file that was measured."""
         if METRICS not in self.manifest:
             return []
-        return _parse_json(self.read_bytes(METRICS), self.path / METRICS)["rows"]
+        return parse_document(self.read_bytes(METRICS), "metrics", self.path / METRICS)["rows"]
 
     def record(self, rows: Sequence[Mapping[str, Any]], key: Sequence[str]) -> None:
         """Adds rows to `metrics.json`, and renews the manifest.
@@ -167,7 +183,8 @@ class ModelFolder:
             key: Fields that identify a measurement; a new row replaces an old one with the same values of them.
 
         Raises:
-            InputError: If the folder belongs to the installed package, or a row names a file that is not here.
+            InputError: If the folder belongs to the installed package, or a row names a file that is not here or is
+                not what `metrics.schema.json` describes.
         """
         self.refuse_installed("record measurements in")
         known = {entry["sha256"] for entry in self.config["artefacts"]}
@@ -177,17 +194,17 @@ class ModelFolder:
         identities = {_identity(row, key) for row in rows}
         kept = [row for row in self.metrics() if _identity(row, key) not in identities]
         rows = kept + [dict(row) for row in rows]
-        write_json(self.path / METRICS, {"format": FORMAT, "rows": rows})
-        written = [METRICS]
+        contents = {METRICS: encode_document({"format": FORMAT, "rows": rows}, "metrics", self.path / METRICS)}
         if CARD in self.manifest and "provenance" in self.config:  # a card of ours, not somebody else's text
-            write_bytes(self.path / CARD, render_card(self.config, rows).encode())
-            written.append(CARD)
-        self.renew_manifest(written)
+            contents[CARD] = render_card(self.config, rows).encode()
+        for file, content in contents.items():
+            write_bytes(self.path / file, content)
+        self.renew_manifest(list(contents))
 
     def renew_manifest(self, written: Sequence[str]) -> None:
         """Writes the manifest with the files `written` as they are now, and all others as it had them.
 
-        A file that was changed behind our back stays a wrong one.
+        A file that somebody else changed still differs from it.
         """
         entries = {**self.manifest, **{file: _manifest_entry(self.path / file) for file in written}}
         write_json(self.path / MANIFEST, {"format": FORMAT, "files": dict(sorted(entries.items()))})
@@ -214,13 +231,60 @@ class ModelFolder:
                 f"copy it first (zoo copy {self.name} DIR) and use the copy"
             )
 
-    def _checked_path(self, file: str) -> Path:
-        if file not in self.manifest:
-            raise IntegrityError(f"{self.path / file} is not listed in {MANIFEST} and is not used")
-        pure = PurePosixPath(file)
-        if pure.is_absolute() or ".." in pure.parts:
-            raise IntegrityError(f"{self.path / MANIFEST} lists {file}, which lies outside the folder")
-        return self.path / file
+    def _check_config(self) -> None:
+        """What a schema cannot say of a configuration.
+
+        Raises:
+            InputError: If two sections do not fit together.
+            IntegrityError: If the configuration and the manifest disagree about a file.
+        """
+        where = self.path / CONFIG
+        artefacts = self.config["artefacts"]
+        if len({entry["file"] for entry in artefacts}) < len(artefacts):
+            raise InputError(f"{where}: two artefacts are the same file")
+        for entry in artefacts:
+            # One that the manifest does not list is refused when it is asked for.
+            if self.manifest.get(entry["file"], entry)["sha256"] != entry["sha256"]:
+                raise IntegrityError(
+                    f"{self.path}: {CONFIG} and {MANIFEST} disagree about {entry['file']}; get the model again"
+                )
+            _check_artefact(entry, where)
+        try:
+            _check_windows(self.inference)
+            _ = self.classes, self.preprocessing
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
+
+
+def parse_document(content: bytes, kind: str, path: Path) -> Any:
+    """The content of a JSON file of a model folder, validated.
+
+    Args:
+        content: The file.
+        kind: Its schema: `config`, `manifest`, `metrics` or `parity`.
+        path: For errors.
+
+    Raises:
+        IntegrityError: If it is not JSON.
+        InputError: If it is of another format version, or not what the schema describes.
+    """
+    document = parse_json(content, str(path))
+    version = document.get("format") if isinstance(document, dict) else None
+    if type(version) is int and version != FORMAT:
+        raise InputError(f"{path} has format {version!r}; this version reads format {FORMAT}: update perception-zoo")
+    schema(kind).check(document, str(path))
+    return document
+
+
+def encode_document(document: Mapping[str, Any], kind: str, path: Path) -> bytes:
+    """The JSON text of `document`, which `parse_document` would read again.
+
+    Raises:
+        InputError: If it would not.
+    """
+    content = (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+    parse_document(content, kind, path)
+    return content
 
 
 def write_manifest(path: Path, listed: Sequence[str] | None = None) -> None:
@@ -243,45 +307,86 @@ def _identity(row: Mapping[str, Any], key: Sequence[str]) -> str:
     return json.dumps([row.get(name) for name in key], sort_keys=True)
 
 
-def _parse_json(content: bytes, path: Path) -> Any:
-    try:
-        return json.loads(content)
-    except ValueError as error:
-        raise IntegrityError(f"{path} is no valid JSON: {error}") from error
-
-
 def _read_manifest(path: Path) -> Mapping[str, Mapping[str, Any]]:
     try:
-        content = (path / MANIFEST).read_bytes()
+        content = read_regular(path / MANIFEST, _LIMITS[".json"])
     except FileNotFoundError as error:
-        raise IntegrityError(f"{path} is no model folder: it has no {MANIFEST}") from error
-    manifest = _parse_json(content, path / MANIFEST)
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
-        raise IntegrityError(f"{path / MANIFEST} has no table of files")
-    _check_format(manifest.get("format"), path / MANIFEST)
-    for file, entry in manifest["files"].items():
-        known = isinstance(entry, dict) and (type(entry.get("sha256")), type(entry.get("size"))) == (str, int)
-        if not known:
-            raise IntegrityError(f"{path / MANIFEST}: the entry of {file} needs sha256 (text) and size (a number)")
-    return manifest["files"]
+        raise IntegrityError(f"{path} is not a model folder: it has no {MANIFEST}") from error
+    files = parse_document(content, "manifest", path / MANIFEST)["files"]
+    folded: dict[str, str] = {MANIFEST.lower(): MANIFEST}
+    for file in files:  # two names for one file, on disks that do not tell upper from lower case
+        other = folded.setdefault(file.lower(), file)
+        if other != file or file == MANIFEST:
+            raise IntegrityError(f"{path / MANIFEST} lists both {other} and {file}")
+    for file in files:
+        parents = file.lower().split("/")[:-1]
+        if inside := [name for i in range(len(parents)) if (name := "/".join(parents[: i + 1])) in folded]:
+            raise IntegrityError(f"{path / MANIFEST} lists {folded[inside[0]]} as a file and {file} inside it")
+    return files
 
 
-def _check_format(value: Any, path: Path) -> None:
-    if type(value) is not int or value != FORMAT:
-        raise InputError(f"{path} has format {value!r}; this version reads format {FORMAT}: update perception-zoo")
+def _check_files(path: Path, manifest: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises an `IntegrityError` unless every listed file that exists is a regular one in its place.
+
+    One that is missing does no harm until it is asked for; sizes are compared when a file is read.
+    """
+    roots = _roots(path)
+    for file in manifest:
+        try:
+            _check_file(path / file, file, None, roots)
+        except FileNotFoundError:
+            continue
 
 
-def _check_config(config: Any, path: Path) -> None:
-    if not isinstance(config, dict):
-        raise InputError(f"{path} holds no table of settings")
-    _check_format(config.get("format"), path)
-    for key, kind in _REQUIRED.items():
-        if not isinstance(config.get(key), kind):
-            raise InputError(f"{path}: {key} is missing or is no {kind.__name__}")
-    for key in _TABLES:
-        if not isinstance(config.get(key) or {}, dict):
-            raise InputError(f"{path}: {key} is no table of settings")
-    for entry in config["artefacts"]:
-        missing = {"file", "engine", "sha256"} - set(entry if isinstance(entry, dict) else ())
-        if missing:
-            raise InputError(f"{path}: an artefact lacks {', '.join(sorted(missing))}")
+def _roots(path: Path) -> tuple[str, ...]:
+    """Folders that hold a model folder's files: itself and, for a snapshot in the Hub's cache, the blobs beside it."""
+    own = os.path.realpath(path)
+    snapshots = os.path.dirname(own)
+    if os.path.basename(snapshots) == "snapshots":
+        return own, os.path.join(os.path.dirname(snapshots), "blobs")
+    return (own,)
+
+
+def _check_file(path: Path, file: str, size: int | None, roots: tuple[str, ...]) -> None:
+    """Raises an `IntegrityError` unless `path` is a regular file below `roots`, of `size` bytes if that is given."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        raise
+    except OSError as error:  # a loop of links, a file where a folder belongs, no permission
+        raise IntegrityError(f"{path} cannot be read: {error.strerror}") from error
+    require_regular(status, path)
+    real = os.path.realpath(path)
+    if not any(os.path.commonpath([root, real]) == root for root in roots):
+        raise IntegrityError(f"{path} is a link to {real}, outside the folder; such a file is not used")
+    limit = _LIMITS.get(os.path.splitext(file)[1] or file, _OTHER_LIMIT)
+    if status.st_size > limit:
+        raise IntegrityError(f"{path} has {status.st_size:,} bytes; at most {limit:,} are read of such a file")
+    if size is not None and status.st_size != size:
+        raise IntegrityError(f"{path} has {status.st_size:,} bytes, but {MANIFEST} says {size:,}; get the model again")
+
+
+def _check_artefact(entry: Mapping[str, Any], where: Path) -> None:
+    """Raises an `InputError` if a height or width is neither free nor a number."""
+    if "dynamic" not in entry or "input" not in entry:
+        return
+    first = 1 if entry["input"].get("layout") == "NHWC" else 2
+    for axis, side in zip(("height", "width"), entry["input"]["shape"][first:]):
+        if side is None and axis not in entry["dynamic"]:
+            raise InputError(f"{where}: the {axis} of {entry['file']} is neither dynamic nor a number in its shape")
+
+
+def _check_windows(inference: InferenceMode) -> None:
+    """Raises an `InputError` for sliding windows that would take all memory or practically never end."""
+    if inference.mode != "sliding" or inference.window is None or inference.window_stride is None:
+        return
+    if inference.batch * math.prod(inference.window) > _WINDOW_PIXELS:
+        raise InputError(
+            f"inference: a batch of {inference.batch} windows of {inference.window} has more than "
+            f"{_WINDOW_PIXELS:,} pixels"
+        )
+    if math.prod(inference.window) > _WINDOWS_PER_PIXEL * math.prod(inference.window_stride):
+        raise InputError(
+            f"inference: with windows of {inference.window} every {inference.window_stride} pixels, a pixel lies in more "
+            f"than {_WINDOWS_PER_PIXEL} of them"
+        )

@@ -97,6 +97,10 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
         rpd = f", rPD {row['rpd']:.2f}" if row.get("rpd") is not None else ""
         note = row_note(row)
         print(
-            f"  {row.get('data')} {row.get('split')} {row.get('group')}: mIoU {100 * row['miou']:.2f}{spread}{rpd}, "
+            f"  {row.get('data')} {row.get('split')} {row.get('group')}: mIoU {_percent(row['miou'])}{spread}{rpd}, "
             f"{row.get('frames')} frames, file {row['artefact_sha256'][:12]}" + (f"; NOTE: {note}" if note else "")
         )
+
+
+def _percent(value: float | None) -> str:
+    return "undefined" if value is None else f"{100 * value:.2f}"

@@ -24,7 +24,8 @@ class ConvNet(nn.Module):
         levels: Which of timm's feature levels to give, by index (0 is the finest that the model has).
         in_channels: Channels of the input image.
         pretrained: Load timm's own weights (ImageNet, for most names); they come from its hub.
-        options: Further keyword arguments of the timm model, for example `{"channels": [48, 96, 192, 320]}`.
+        options: Further keyword arguments of the timm model; `config.schema.json` lists those that a configuration may
+            give. For example `{"channels": [48, 96, 192, 320]}`.
 
     Attributes:
         out_channels: Channels of every level.

@@ -31,7 +31,8 @@ class ViT(nn.Module):
         in_channels: Channels of the input image.
         drop_path_rate: Stochastic depth while training.
         pretrained: Load timm's own weights; they come from its hub.
-        options: Further keyword arguments of the timm model.
+        options: Further keyword arguments of the timm model; `config.schema.json` lists those that a configuration may
+            give.
 
     Attributes:
         patch_size: Pixels along one side of a patch.
