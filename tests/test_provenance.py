@@ -224,9 +224,9 @@ def test_annotate_refuses_other_weights(camvid_model: Path) -> None:
     config = json.loads((camvid_model / "config.json").read_text())
     config["artefacts"][0]["sha256"] = "0" * 64
     (camvid_model / "config.json").write_text(json.dumps(config))
-    ModelFolder(camvid_model, config, json.loads((camvid_model / "MANIFEST.json").read_text())["files"]).renew_manifest(
-        ["config.json"]
-    )
+    files = json.loads((camvid_model / "MANIFEST.json").read_text())["files"]
+    files[config["artefacts"][0]["file"]]["sha256"] = "0" * 64
+    ModelFolder(camvid_model, config, files).renew_manifest(["config.json"])
     with pytest.raises(InputError, match="says nothing about"):
         annotate(camvid_model, [])
 
