@@ -78,7 +78,9 @@ def parse(words: Sequence[str]) -> Arguments:
     global tyro  # the annotations of `Arguments` are looked up here
     import tyro
 
-    return tyro.cli(Arguments, prog="zoo predict", args=words, description=__doc__)
+    from zoo.arguments import parse_arguments
+
+    return parse_arguments(Arguments, words, prog="zoo predict", description=__doc__)
 
 
 def _plain(words: Sequence[str]) -> Arguments | None:
