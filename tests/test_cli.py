@@ -88,7 +88,9 @@ def test_predict_writes_ids_overlay_and_summary(photo: Path, tmp_path: Path) -> 
     labels = Image.open(out / "photo.png")
     assert (labels.mode, labels.size) == ("L", (61, 45))
     assert np.asarray(labels).max() < len(CITYSCAPES)
-    assert Image.open(out / "photo_overlay.jpg").size == (61, 45)
+    overlay = Image.open(out / "photo_overlay.jpg")
+    assert overlay.width > 61  # the legend below is wider than so small an image
+    assert overlay.height > 45
     summary = json.loads((out / "photo.json").read_text())
     assert sum(summary["fractions"].values()) == pytest.approx(1)
     assert summary["classes"][0] == {"id": 0, "name": "road", "color": [128, 64, 128]}

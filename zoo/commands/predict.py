@@ -179,7 +179,7 @@ def _write(out: Path, path: Path, prediction: Segmentation2D, predictor: Predict
         atomic_file(out / f"{path.stem}.json") as text,
     ):
         Image.fromarray(prediction.labels).save(ids, "PNG")
-        prediction.overlay(alpha).save(overlay, "JPEG", quality=92)
+        prediction.overlay(alpha, legend=True).save(overlay, "JPEG", quality=92)
         text.write((json.dumps(summary, indent=2, ensure_ascii=False) + "\n").encode())
         for handle in (ids, overlay, text):
             handle.flush()
