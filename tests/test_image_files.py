@@ -54,6 +54,20 @@ def test_a_label_map_of_several_frames_is_refused(tmp_path: Path) -> None:
         read_index_png(path)
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_damaged_animation_is_an_error_of_ours(suffix: str, tmp_path: Path) -> None:
+    whole = save(tmp_path / f"whole.{suffix}", 3).read_bytes()
+    generator = np.random.default_rng(0)
+    refused = 0
+    for cut in generator.integers(0, len(whole), 60):
+        (tmp_path / f"cut.{suffix}").write_bytes(whole[:cut])
+        try:
+            read_image(tmp_path / f"cut.{suffix}")
+        except InputError:
+            refused += 1
+    assert refused >= 50  # nothing else was raised; a cut close to the end may leave one whole frame
+
+
 def test_a_photo_with_the_previews_of_its_camera_is_read(tmp_path: Path) -> None:
     path = tmp_path / "phone.jpg"
     first, second = frames(2)

@@ -36,7 +36,7 @@ MAX_PIXELS = 128 * 1024 * 1024
 
 # Pillow's own warning from 89 million pixels on would be a second line beside the error below.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-warnings.filterwarnings("ignore", message="Corrupt EXIF data", module="PIL")
+warnings.filterwarnings("ignore", message="Corrupt EXIF data|Truncated File Read", module="PIL")
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -148,7 +148,10 @@ _STILLS_OF_SEVERAL_FRAMES = ("MPO", "PSD")
 
 
 def _refuse_several_frames(image: Image.Image) -> None:
-    frames = getattr(image, "n_frames", 1)
+    try:
+        frames = getattr(image, "n_frames", 1)
+    except Exception as error:  # Pillow counts by walking through the file, and raises any of a dozen kinds on the way
+        raise InputError(f"the {image.format} image is damaged: {error}") from error
     if frames > 1 and image.format not in _STILLS_OF_SEVERAL_FRAMES:
         raise InputError(f"the {image.format} image holds {frames} frames, expected one; save the one you want as PNG")
 
