@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from typing import Any
 
 __all__ = ["render_card"]
@@ -40,6 +39,8 @@ def render_card(config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
         config: Content of `config.json`.
         rows: Rows of `metrics.json`.
     """
+    from importlib.resources import files  # not needed to predict, and a cold start is short
+
     import jinja2
 
     accuracy = [row for row in rows if row.get("kind") != "latency"]
