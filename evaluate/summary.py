@@ -1,7 +1,7 @@
 """Figures per condition from per-frame records: values, 95 % intervals, rPD, and differences between models.
 
 Source: relative performance under domain shift, rPD = mIoU on the target domain / mIoU on the source domain
-(`papers/000`, section 4.1.3).
+(see `docs/evaluation.md`).
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def test_help_version_and_unknown_commands(capsys: pytest.CaptureFixture[str]) -
     assert "evaluate" in capsys.readouterr().out
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("perception-zoo ")
-    assert main([]) == 2
+    assert "no command was given" in fails(capsys)
     assert "closest: evaluate" in fails(capsys, "evalute")
 
 
@@ -88,7 +88,9 @@ def test_predict_writes_ids_overlay_and_summary(photo: Path, tmp_path: Path) -> 
     labels = Image.open(out / "photo.png")
     assert (labels.mode, labels.size) == ("L", (61, 45))
     assert np.asarray(labels).max() < len(CITYSCAPES)
-    assert Image.open(out / "photo_overlay.jpg").size == (61, 45)
+    overlay = Image.open(out / "photo_overlay.jpg")
+    assert overlay.width > 61  # the legend below is wider than so small an image
+    assert overlay.height > 45
     summary = json.loads((out / "photo.json").read_text())
     assert sum(summary["fractions"].values()) == pytest.approx(1)
     assert summary["classes"][0] == {"id": 0, "name": "road", "color": [128, 64, 128]}
@@ -141,7 +143,7 @@ def test_wrong_use(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "cannot be used" in fails(capsys, "predict", MODEL, photo, "--out", out, "--device", "cuda:7")
     assert "unknown engine" in fails(capsys, "predict", MODEL, photo, "--out", out, "--engine", "trch")
     assert "exclude each other" in fails(capsys, "predict", MODEL, photo, "--out", out, "--whole", "--window", 8, 8)
-    assert main(["predict", MODEL]) == 2
+    assert "missing IMAGES, --out" in fails(capsys, "predict", MODEL)
     assert not out.exists()
 
 

@@ -462,12 +462,13 @@ def test_a_wrong_engine_on_the_command_line(folder: Path, tmp_path: Path, capsys
 def test_plain_commands_are_read_as_tyro_reads_them(words: str) -> None:
     import tyro
 
+    from zoo.arguments import parse_arguments
     from zoo.commands import predict
 
     plain = predict._plain(words.split())
     assert plain is not None
     predict.tyro = tyro  # type: ignore[attr-defined]
-    assert plain == tyro.cli(predict.Arguments, args=words.split())
+    assert plain == parse_arguments(predict.Arguments, words.split(), prog="zoo predict")
 
 
 @pytest.mark.parametrize(

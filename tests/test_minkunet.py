@@ -62,7 +62,7 @@ def test_variants(name):
     assert model.out_channels == (96 * arguments["width"] // 32,)
     assert model.strides == (1,)
     if name.startswith("minkunet34"):
-        assert round(count / 1e6) == 38  # as paper 000 states
+        assert round(count / 1e6) == 38  # as Golombiewski (2024) states
 
 
 def test_features_per_point(small):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -122,3 +123,17 @@ def test_public_names_are_not_lost() -> None:
     assert set(zoo.__all__) == set(" ".join(stored).split())
     for name in zoo.__all__:
         assert getattr(zoo, name) is not None
+
+
+def test_texts_name_sources_that_a_reader_can_find() -> None:
+    """No numbers of a private collection of papers, and in what users read no folder that only a test machine has."""
+    texts = [path for folder in (*ALLOWED, "docs", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.*")]
+    texts += ROOT.glob("*.md")
+    # what a model folder records is the command as it was run
+    texts = [path for path in texts if path.suffix in (".py", ".md", ".toml", ".j2") and "models" not in path.parts]
+    assert len(texts) > 150
+    number = re.compile(r"\bpapers?[ /]0\d\d", re.IGNORECASE)
+    private = [path for path in texts if number.search(path.read_text(encoding="utf-8"))]
+    assert not private
+    for_users = [path for path in texts if "tests" not in path.parts and path.name != "CONTRIBUTING.md"]
+    assert not [path for path in for_users if "shared/real" in path.read_text(encoding="utf-8")]

@@ -139,7 +139,7 @@ def test_quantisation_error_by_distance_by_hand():
 
 @pytest.mark.real
 def test_quantisation_error_of_real_sweeps():
-    """Paper 004 has 96.5 and 48.2 mm over all of nuScenes; two keyframes come near."""
+    """Jo et al., "Simple Remedies" (2024), measured 96.5 and 48.2 mm over all of nuScenes; two keyframes come near."""
     files = sorted((REAL / "nuscenes" / "samples" / "LIDAR_TOP").glob("*.bin"))
     if not files:
         pytest.skip(f"no nuScenes sweeps in {REAL}")

@@ -16,9 +16,11 @@ _USAGE = "zoo train RECIPE [--preset NAME] [settings]; recipes: " + ", ".join(RE
 
 def parse(words: Sequence[str]) -> tuple[str, Any]:
     """Recipe name and settings."""
-    if not words or words[0] in ("-h", "--help"):
+    if not words:
+        raise InputError(f"no recipe was given; {_USAGE}")
+    if words[0] in ("-h", "--help"):
         print(_USAGE)
-        raise SystemExit(0 if words else 2)
+        raise SystemExit(0)
     name, *rest = words
     if name not in RECIPES:
         raise InputError(f"unknown recipe {name!r}{closest(name, RECIPES)}; known: {', '.join(RECIPES)}")
@@ -29,28 +31,37 @@ def parse_recipe(name: str, words: Sequence[str]) -> Any:
     """Settings of a recipe from command-line words; `--preset` gives the defaults that the other words change."""
     import tyro
 
+    from zoo.arguments import parse_arguments
+
     module = importlib.import_module(RECIPES[name])
-    words = list(words)
-    preset = next(iter(module.PRESETS))
-    for i, word in enumerate(words):
-        if word == "--preset" or word.startswith("--preset="):
-            given = word.partition("=")[2] if "=" in word else (words[i + 1] if i + 1 < len(words) else "")
-            if given not in module.PRESETS:
-                known = ", ".join(module.PRESETS)
-                raise InputError(f"unknown preset {given!r}{closest(given, module.PRESETS)}; known: {known}")
-            preset = given
-            del words[i : i + (1 if "=" in word else 2)]
-            break
+    preset, words = _preset(words, tuple(module.PRESETS), f"zoo train {name}")
     required = {"model": tyro.MISSING, "data": tyro.MISSING, "out": tyro.MISSING}
     default = module.Settings(**{**required, **module.PRESETS[preset]})
-    return tyro.cli(
+    return parse_arguments(
         module.Settings,
+        words,
         default=default,
-        args=words,
         prog=f"zoo train {name}",
         description=f"Preset: {preset} (of {', '.join(module.PRESETS)}; choose with --preset NAME).",
         config=(tyro.conf.UseAppendAction,),
+        others=("--preset",),
     )
+
+
+def _preset(words: Sequence[str], known: Sequence[str], prog: str) -> tuple[str, list[str]]:
+    """The preset that `--preset` names, by default the first, and the words without that option."""
+    places = [i for i, word in enumerate(words) if word.partition("=")[0] == "--preset"]
+    if not places:
+        return known[0], list(words)
+    if len(places) > 1:
+        raise InputError("--preset is given more than once; give it once")
+    first = places[0]
+    end = first + (1 if "=" in words[first] else 2)
+    value = " ".join(words[first:end]).partition("=" if "=" in words[first] else " ")[2]
+    if value not in known:
+        got = f"got {value!r}{closest(value, known)}" if value and not value.startswith("--") else "got no value"
+        raise InputError(f"--preset expects one of {', '.join(known)}, {got}; see {prog} --help")
+    return value, [*words[:first], *words[end:]]
 
 
 def run(arguments: tuple[str, Any]) -> int:

@@ -23,7 +23,8 @@ __all__ = ["Log", "WeightAverage", "keep_freed_memory", "load_checkpoint", "poly
 def poly_factor(step: int, steps: int, *, power: float, warmup: int = 0, minimum: float = 0.0) -> float:
     """Learning rate at `step` relative to the base rate: linear warm-up, then polynomial decay to `minimum`.
 
-    Source: paper 000, section 4.2.2 (polynomial decay with a minimum).
+    Source: Golombiewski, "Domain Generalization for Vision Perception Models by Camera-Lidar Contrastive Pretraining"
+    (master's thesis, TU Berlin, 2024), section 4.2.2: polynomial decay with a minimum.
     """
     if step < warmup:
         return (step + 1) / warmup

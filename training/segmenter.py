@@ -1,9 +1,10 @@
 """Recipe: a segmenter, trained by pixel cross entropy.
 
 Presets:
-    `thesis`: paper 000, section 4.2.2: SGD with momentum 0.9, no weight decay, learning rate 1e-2 with polynomial decay
-        to 1e-4, batch 8, 80,000 iterations, crops of 224 x 224, random resize, crop, flip and photometric distortion.
-        Needs a GPU for a day; not run by us.
+    `thesis`: as in Golombiewski, "Domain Generalization for Vision Perception Models by Camera-Lidar Contrastive
+        Pretraining" (master's thesis, TU Berlin, 2024), section 4.2.2: SGD with momentum 0.9, no weight decay, learning
+        rate 1e-2 with polynomial decay to 1e-4, batch 8, 80,000 iterations, crops of 224 x 224, random resize, crop,
+        flip and photometric distortion. It needs a GPU for about a day and has not been run for this repository.
     `cpu`: what 2 cores do in at most an hour: AdamW, crops of 240 x 320, averaged weights, night-camera augmentation.
 
 Commands, hardware, hours and scores of the bundled models stand in `training/README.md`.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from typing import Any
 
 from zoo.errors import InputError
@@ -46,6 +45,8 @@ def render_card(config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
     Raises:
         InputError: If the configuration or a row lacks something that the card shows.
     """
+    from importlib.resources import files  # not needed to predict, and a cold start is short
+
     import jinja2
 
     accuracy = [row for row in rows if row.get("kind") != "latency"]

@@ -59,9 +59,11 @@ def _version() -> str:
 
 
 def _run(words: Sequence[str]) -> int:
-    if not words or words[0] in ("-h", "--help", "help"):
+    if not words:
+        raise InputError("no command was given; zoo --help lists all")
+    if words[0] in ("-h", "--help", "help"):
         print(_help())
-        return 0 if words else 2
+        return 0
     if words[0] == "--version":
         print(_version())
         return 0
@@ -73,9 +75,9 @@ def _run(words: Sequence[str]) -> int:
         if hasattr(module, "parse"):
             arguments = module.parse(rest)
         else:
-            import tyro
+            from zoo.arguments import parse_arguments
 
-            arguments = tyro.cli(module.Arguments, prog=f"zoo {name}", args=rest, description=module.__doc__)
+            arguments = parse_arguments(module.Arguments, rest, prog=f"zoo {name}", description=module.__doc__)
         return module.run(arguments)
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
@@ -101,7 +103,7 @@ def main(words: Sequence[str] | None = None) -> int:
         # The reader of our output has gone (`zoo list | head`); there is nobody left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except SystemExit as exit_:  # tyro's own answer to --help and to wrong use
+    except SystemExit as exit_:  # after --help
         return exit_.code if isinstance(exit_.code, int) else 2
     except Exception:
         traceback.print_exc()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 __all__ = ["InputError", "IntegrityError", "MissingExtraError", "NotReleasedError", "ParityError", "closest", "require"]
@@ -30,6 +29,8 @@ class ParityError(Exception):
 
 def closest(name: str, known: Iterable[str], count: int = 3) -> str:
     """`; closest: a, b` for the names in `known` that resemble `name`, or an empty string."""
+    import difflib  # only for a mistake: a cold start is short
+
     close = difflib.get_close_matches(name, list(known), n=count, cutoff=0.4)
     return f"; closest: {', '.join(close)}" if close else ""
 

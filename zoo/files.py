@@ -41,7 +41,7 @@ MAX_PIXELS = 128 * 1024 * 1024
 
 # Pillow's own warning from 89 million pixels on would be a second line beside the error below.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-warnings.filterwarnings("ignore", message="Corrupt EXIF data", module="PIL")
+warnings.filterwarnings("ignore", message="Corrupt EXIF data|Truncated File Read", module="PIL")
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -225,6 +225,19 @@ def _open(path: Path | str, read: Callable[[Image.Image], np.ndarray]) -> np.nda
         raise InputError(f"{path} is not a readable image: {error}") from error
 
 
+_STILLS_OF_SEVERAL_FRAMES = ("MPO", "PSD")
+"""Formats whose first frame is the whole picture: the others are a camera's previews and depth maps, or layers."""
+
+
+def _refuse_several_frames(image: Image.Image) -> None:
+    try:
+        frames = getattr(image, "n_frames", 1)
+    except Exception as error:  # Pillow counts by walking through the file, and raises any of a dozen kinds on the way
+        raise InputError(f"the {image.format} image is damaged: {error}") from error
+    if frames > 1 and image.format not in _STILLS_OF_SEVERAL_FRAMES:
+        raise InputError(f"the {image.format} image holds {frames} frames, expected one; save the one you want as PNG")
+
+
 _ORIENTATION = 0x0112  # EXIF tag; 1 is upright
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -251,8 +264,10 @@ def as_rgb(image: Image.Image) -> np.ndarray:
     16-bit greyscale keeps its upper 8 bits, transparency is dropped.
 
     Raises:
-        InputError: If the pixels are floating point numbers, whose range no file states.
+        InputError: If the pixels are floating point numbers, whose range no file states, or if it is an animation or
+            has several pages.
     """
+    _refuse_several_frames(image)
     if (turn := _exif_turn(image)) is not None:
         image = image.transpose(turn)
     if image.mode == "F":
@@ -267,7 +282,8 @@ def read_image(path: Path | str) -> np.ndarray:
     """`(H, W, 3)` uint8 RGB of an image file, as `as_rgb` makes it.
 
     Raises:
-        InputError: If the file is missing, no image, damaged, in floating point, or larger than `MAX_PIXELS`.
+        InputError: If the file is missing, no image, damaged, in floating point, larger than `MAX_PIXELS`, or holds
+            more than one frame.
     """
     return _open(path, as_rgb)
 
@@ -276,10 +292,11 @@ def read_index_png(path: Path | str) -> np.ndarray:
     """`(H, W)` integer ids of a label image: the raw indices of a palette, never its colours.
 
     Raises:
-        InputError: If the file is missing, no image, damaged, or has more than one channel.
+        InputError: If the file is missing, no image, damaged, or has more than one channel or frame.
     """
 
     def to_ids(image: Image.Image) -> np.ndarray:
+        _refuse_several_frames(image)
         if image.mode not in ("L", "P", "I", "I;16", "I;16B", "1"):
             raise InputError(f"{path} has mode {image.mode}; a label map has one channel of ids")
         ids = np.asarray(image)

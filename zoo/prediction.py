@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,13 +51,60 @@ class Segmentation2D:
         order = np.argsort(-counts, kind="stable")
         return {self.classes.names[i]: float(counts[i] / self.labels.size) for i in order if counts[i]}
 
-    def overlay(self, alpha: float = 0.55) -> Image.Image:
-        """The image with the labels' colours over it.
+    def overlay(self, alpha: float = 0.55, legend: bool = False) -> Image.Image:
+        """The image with the labels' colours over it, at the image's size. Pixels without a class are hatched.
 
         Args:
             alpha: Weight of the colours, 0 to 1.
+            legend: Outline every region in its full colour, and add a strip below the image with the name, colour and
+                share of each class that occurs. The picture is then taller than the image, and wider if the image is
+                narrower than the longest entry.
+
+        Raises:
+            InputError: If `alpha` is outside 0 to 1.
         """
         if not 0.0 <= alpha <= 1.0:
             raise InputError(f"alpha {alpha} is outside 0 to 1")
-        mixed = self.image.astype(np.float32) * (1 - alpha) + self.color_map.astype(np.float32) * alpha
-        return Image.fromarray(np.rint(mixed).astype(np.uint8))
+        colors = Image.fromarray(self.labels)
+        colors.putpalette(self.classes.palette().ravel().tolist())
+        colors = colors.convert("RGB")
+        unlabelled = self.labels >= len(self.classes)
+        if unlabelled.any():
+            colors.paste(_hatch(*self.labels.shape), mask=_mask(unlabelled))
+        picture = Image.blend(Image.fromarray(self.image), colors, alpha)
+        if not legend:
+            return picture
+        from zoo.legend import LegendEntry, with_legend  # Pillow's text drawing: `import zoo` does without
+
+        # Mixed with the image, a colour no longer looks like its swatch in the legend. The outlines do, and they set a
+        # grey class off from a grey scene.
+        picture.paste(colors, mask=_mask(_outlines(self.labels, max(1, round(math.sqrt(self.labels.size) / 700)))))
+        color = dict(zip(self.class_names, self.colors, strict=True))
+        entries = [LegendEntry(name, share, color=color[name]) for name, share in self.fractions().items()]
+        if unlabelled.any():
+            entries.append(LegendEntry("no class", float(unlabelled.mean()), swatch=_hatch))
+        return with_legend(picture, entries)
+
+
+def _mask(pixels: np.ndarray) -> Image.Image:
+    return Image.fromarray(pixels.view(np.uint8) * 255)
+
+
+def _hatch(height: int, width: int) -> Image.Image:
+    """Black and white diagonal stripes."""
+    rows, columns = np.ogrid[:height, :width]
+    period = max(6, min(height, width) // 40)
+    return _mask((rows + columns) % period < period // 2).convert("RGB")
+
+
+def _outlines(labels: np.ndarray, width: int) -> np.ndarray:
+    """`(H, W)` bool: the pixels less than `width` pixels away from another label, by rows and columns."""
+    near = np.zeros(labels.shape, bool)
+    for step in range(1, width + 1):
+        for edge, first, second in (
+            (labels[step:] != labels[:-step], near[step:], near[:-step]),
+            (labels[:, step:] != labels[:, :-step], near[:, step:], near[:, :-step]),
+        ):
+            first |= edge
+            second |= edge
+    return near

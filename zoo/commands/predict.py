@@ -78,7 +78,9 @@ def parse(words: Sequence[str]) -> Arguments:
     global tyro  # the annotations of `Arguments` are looked up here
     import tyro
 
-    return tyro.cli(Arguments, prog="zoo predict", args=words, description=__doc__)
+    from zoo.arguments import parse_arguments
+
+    return parse_arguments(Arguments, words, prog="zoo predict", description=__doc__)
 
 
 def _plain(words: Sequence[str]) -> Arguments | None:
@@ -177,7 +179,7 @@ def _write(out: Path, path: Path, prediction: Segmentation2D, predictor: Predict
         atomic_file(out / f"{path.stem}.json") as text,
     ):
         Image.fromarray(prediction.labels).save(ids, "PNG")
-        prediction.overlay(alpha).save(overlay, "JPEG", quality=92)
+        prediction.overlay(alpha, legend=True).save(overlay, "JPEG", quality=92)
         text.write((json.dumps(summary, indent=2, ensure_ascii=False) + "\n").encode())
         for handle in (ids, overlay, text):
             handle.flush()

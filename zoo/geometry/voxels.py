@@ -4,8 +4,8 @@ A cell index is `floor(coordinate / size)` per axis, negative on the negative si
 y and z of the lidar frame. Cylindrical cells are rho (metres from the z axis), phi (degrees from x towards y, -180 to
 180) and z. phi is cut at the -x axis: the cells on its two sides are no neighbours, as in SLidR.
 
-Sources: Cartesian voxels as in Boulch et al., "Simple Remedies" (paper 004); cylindrical ones as in Sautier et al.,
-SLidR (2022): 0.1 m, 1 degree, 0.1 m.
+Sources: Cartesian voxels as in Jo et al., "The Devil is in the Details: Simple Remedies for Image-to-LiDAR
+Representation Learning" (ACCV 2024); cylindrical ones as in Sautier et al., SLidR (2022): 0.1 m, 1 degree, 0.1 m.
 """
 
 from __future__ import annotations
@@ -251,7 +251,7 @@ def quantisation_error(
     Raises:
         InputError: For no points, points that are not finite, or an unknown grid.
 
-    Source: the definition reproduces the two Cartesian figures of "Simple Remedies" (paper 004): for cells of side s
+    Source: the definition reproduces the two Cartesian figures of Jo et al. (2024): for cells of side s
     and points spread evenly the mean is 0.9606 s. That of the paper's cylindrical figure is not known.
     """
     if not len(points):

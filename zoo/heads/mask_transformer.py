@@ -3,7 +3,9 @@
 Class embeddings are processed together with the patch features by transformer layers; the mask of a class is the scalar
 product of its embedding with every patch, both L2-normalised, then normalised over the classes.
 
-Source: paper 000, section 4.1.1 and 4.2.2 (2 layers, 6 heads for ViT-S); Segmenter (Strudel et al., 2021), section 3.2.
+Source: Strudel et al., "Segmenter: Transformer for Semantic Segmentation" (ICCV 2021), section 3.2; the sizes for ViT-S
+(2 layers, 6 heads) from Golombiewski, "Domain Generalization for Vision Perception Models by Camera-Lidar Contrastive
+Pretraining" (master's thesis, TU Berlin, 2024), sections 4.1.1 and 4.2.2.
 The layers are timm's transformer blocks; nothing is ported.
 """
 
