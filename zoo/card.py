@@ -6,6 +6,10 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
+from zoo.contract import artefact_contract
+from zoo.inference import InferenceMode
+from zoo.preprocessing import Preprocessing
+
 __all__ = ["render_card"]
 
 _CAVEATS = {
@@ -33,6 +37,17 @@ def _ratio(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
+def _contracts(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """By exported file: how it is run without this package, worked out anew and not taken from the entry."""
+    preprocessing = Preprocessing.from_json(config.get("preprocessing", {}))
+    inference = InferenceMode.from_json(config.get("inference", {}))
+    return {
+        artefact["file"]: artefact_contract(artefact, preprocessing, inference)
+        for artefact in config["artefacts"]
+        if {"stride", "dynamic", "input"} <= artefact.keys()
+    }
+
+
 def render_card(config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
     """Markdown of the card.
 
@@ -53,4 +68,5 @@ def render_card(config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
         percent=_percent,
         interval=_interval,
         ratio=_ratio,
+        contracts=_contracts(config),
     )
