@@ -12,9 +12,13 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from zoo.contract import artefact_contract
 from zoo.errors import InputError, require
+from zoo.inference import window_cells
 from zoo.loading import find_folder, load
 from zoo.model_folder import ModelFolder
+from zoo.predictor import Predictor
+from zoo.preprocessing import MAX_ASPECT, Preprocessing
 
 __all__ = ["Arguments", "export", "run"]
 
@@ -111,15 +115,17 @@ def export(arguments: Arguments) -> tuple[ModelFolder, dict[str, Any], dict[str,
     except ImportError as error:
         raise require("torch", "export", "exporting a model") from error
     from zoo.export.parity import LIMITS, EngineSource, compare, embedded_set, frames_in, refuse_if_beyond
+    from zoo.export.readback import read_back
     from zoo.export.rewrite import fuse_image_steps, set_metadata, to_half
     from zoo.export.tensorrt_check import check_tensorrt
     from zoo.export.tensorrt_operators import SOURCE
 
-    sets = [embedded_set()] + ([frames_in(arguments.frames)] if arguments.frames else [])
     folder = ModelFolder.open(find_folder(arguments.model))
     folder.verify()
+    sets = [embedded_set()] + ([frames_in(arguments.frames)] if arguments.frames else [])
     predictor = load(folder.path, engine="torch")
     module, stride, multiple = predictor.module, predictor.stride, predictor.preprocessing.size_multiple
+    check_runnable(predictor, size, arguments.uint8_input)
     inner = _inner_size(size, multiple, arguments.uint8_input)
     model = to_onnx(
         module,
@@ -137,29 +143,28 @@ def export(arguments: Arguments) -> tuple[ModelFolder, dict[str, Any], dict[str,
         core = _file(model.SerializeToString(), predictor, axes, inner, fused=False, precision=arguments.precision)
         refuse_if_beyond(compare(source, core, sets[:1], limits)[0], f"the graph inside the file of {folder.name}")
         model = fuse_image_steps(model, predictor.preprocessing, stride=stride, size=size)
-    set_metadata(model, _metadata(folder, predictor, arguments))
-    content = model.SerializeToString()
-    findings = {"list": SOURCE, "rejected": [finding.to_json() for finding in check_tensorrt(model)]}
-    name = _file_name(folder.name, arguments, axes, size)
-    file = _file(content, predictor, axes, size, fused=arguments.uint8_input, precision=arguments.precision)
-    row, stored = compare(source, file, sets, limits)
-    refuse_if_beyond(row, name)
-    sha256 = hashlib.sha256(content).hexdigest()
-    row = {"artefact_sha256": sha256, "file": name, "precision": arguments.precision, **row}
-    entry = {
-        "file": name,
+    entry: dict[str, Any] = {
+        "file": _file_name(folder.name, arguments, axes, size),
         "engine": "onnx",
         "precision": arguments.precision,
-        "sha256": sha256,
         "source_sha256": predictor.artefact["sha256"],
         "opset": OPSET,
         "stride": stride,
         "size_multiple": multiple,
         "dynamic": list(axes),
-        "input": _value(file.engine.spec.inputs[0], "NHWC" if arguments.uint8_input else "NCHW"),
-        "outputs": [_value(value) for value in file.engine.spec.outputs],
+        **_tensors(model),
         "in_graph": ["normalise", "pad", "upsample", "argmax"] if arguments.uint8_input else [],
     }
+    entry["contract"] = artefact_contract(entry, folder.preprocessing, folder.inference)
+    set_metadata(model, _metadata(folder, predictor, entry))
+    content = model.SerializeToString()
+    said = read_back(content, folder, entry)
+    findings = {"list": SOURCE, "rejected": [finding.to_json() for finding in check_tensorrt(model)]}
+    file = _file(content, predictor, axes, size, fused=arguments.uint8_input, precision=arguments.precision, said=said)
+    row, stored = compare(source, file, sets, limits)
+    refuse_if_beyond(row, entry["file"])
+    entry["sha256"] = hashlib.sha256(content).hexdigest()
+    row = {"artefact_sha256": entry["sha256"], "file": entry["file"], "precision": arguments.precision, **row}
     return add(folder, arguments.out, entry, content, row, stored, findings), row, findings
 
 
@@ -183,7 +188,73 @@ def _inner_size(size: tuple[int, int] | None, multiple: int, uint8_input: bool) 
     return padded[0], padded[1]
 
 
-def _file(content: bytes, predictor: Any, axes: tuple[str, ...], size: Any, *, fused: bool, precision: str) -> Any:
+def check_runnable(predictor: Predictor, size: tuple[int, int] | None, uint8_input: bool) -> None:
+    """Refuses a file that would be exported, and that `zoo predict` could then not run on any picture.
+
+    Args:
+        predictor: The source model.
+        size: Fixed (height, width) of the file's input, if it is fixed.
+        uint8_input: The image steps are inside the file.
+
+    Raises:
+        InputError: If the model's windows or the size of its images do not fit the file.
+    """
+    if predictor.inference.mode == "sliding":
+        _check_windows(predictor, size, uint8_input)
+    elif size is not None:
+        _check_reachable(predictor.preprocessing, size, uint8_input)
+
+
+def _check_windows(predictor: Predictor, size: tuple[int, int] | None, uint8_input: bool) -> None:
+    if uint8_input:
+        raise InputError(
+            f'{predictor.name} runs overlapping windows (inference mode "sliding" in config.json), but a file with '
+            "--uint8-input picks the labels itself and takes whole images only; omit --uint8-input"
+        )
+    assert predictor.inference.window is not None
+    height, width = window_cells(predictor.inference.window, predictor.stride)
+    multiple = predictor.preprocessing.size_multiple
+    if height % multiple or width % multiple:
+        raise InputError(
+            f"{predictor.name} runs windows of {height}x{width} pixels, but the network takes multiples of {multiple}; "
+            f"set inference.window in config.json to [{height + -height % multiple}, {width + -width % multiple}]"
+        )
+    if size is not None and size != (height, width):
+        raise InputError(
+            f"--size {size[0]}x{size[1]}: {predictor.name} runs windows of {height}x{width} pixels; "
+            f"take --size {height}x{width}, or leave the size free"
+        )
+
+
+def _check_reachable(preprocessing: Preprocessing, size: tuple[int, int], uint8_input: bool) -> None:
+    """Whether any picture has this size after the resize (and after the padding, if that is outside the file)."""
+    short = preprocessing.short_side
+    if short is None:
+        return
+    multiple = 1 if uint8_input else preprocessing.size_multiple
+    smallest, largest = (side + -side % multiple for side in (short, short * MAX_ASPECT))
+    if min(size) != smallest or max(size) > largest:
+        wide = size[1] >= size[0]
+        long = min(max(max(size), smallest), largest)
+        height, width = (smallest, long) if wide else (long, smallest)
+        padded = f", padded to {smallest}," if smallest != short else ""
+        raise InputError(
+            f"--size {size[0]}x{size[1]}: pictures are resized to a short side of {short} pixels{padded} before the "
+            f"file runs, so none has this size; take for example --size {height}x{width}, or change "
+            "preprocessing.short_side in a copy of the model and measure that"
+        )
+
+
+def _file(
+    content: bytes,
+    predictor: Predictor,
+    axes: tuple[str, ...],
+    size: Any,
+    *,
+    fused: bool,
+    precision: str,
+    said: Preprocessing | None = None,
+) -> Any:
     from zoo.engines.onnx import OnnxEngine
     from zoo.export.parity import ExportedFile
 
@@ -197,6 +268,7 @@ def _file(content: bytes, predictor: Any, axes: tuple[str, ...], size: Any, *, f
         batch="batch" in axes,
         preprocessing=predictor.preprocessing,
         classes=predictor.classes,
+        said=said,
     )
 
 
@@ -211,13 +283,24 @@ def _file_name(model: str, arguments: Arguments, axes: tuple[str, ...], size: tu
     return f"onnx/{'.'.join(parts)}.onnx"
 
 
-def _value(spec: Any, layout: str | None = None) -> dict[str, Any]:
-    value = {"name": spec.name, "dtype": spec.dtype, "shape": list(spec.shape)}
-    return {**value, "layout": layout} if layout else value
+def _tensors(model: Any) -> dict[str, Any]:
+    """`input` and `outputs` of the file's entry, read from the graph; `None` is a free axis."""
+    from onnx.helper import tensor_dtype_to_np_dtype
+
+    def described(value: Any) -> dict[str, Any]:
+        tensor = value.type.tensor_type
+        shape = [side.dim_value if side.HasField("dim_value") else None for side in tensor.shape.dim]
+        return {"name": value.name, "dtype": tensor_dtype_to_np_dtype(tensor.elem_type).name, "shape": shape}
+
+    image = described(model.graph.input[0])
+    image["layout"] = "NHWC" if image["dtype"] == "uint8" else "NCHW"
+    return {"input": image, "outputs": [described(value) for value in model.graph.output]}
 
 
-def _metadata(folder: ModelFolder, predictor: Any, arguments: Arguments) -> dict[str, Any]:
-    """What the file says of itself when it has been parted from its folder."""
+def _metadata(folder: ModelFolder, predictor: Predictor, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What the file says about itself, for whoever has it without its folder."""
+    from zoo.export.readback import PRODUCER
+
     config = folder.config
     return {
         "name": folder.name,
@@ -226,11 +309,11 @@ def _metadata(folder: ModelFolder, predictor: Any, arguments: Arguments) -> dict
         "colors": [list(color) for color in predictor.classes.colors],
         "taxonomy": predictor.classes.taxonomy,
         "preprocessing": predictor.preprocessing.to_json(),
-        "in_graph": "normalise, pad, upsample, argmax" if arguments.uint8_input else "nothing",
-        "stride": predictor.stride,
-        "size_multiple": predictor.preprocessing.size_multiple,
-        "precision": arguments.precision,
+        "contract": entry["contract"],
+        "stride": entry["stride"],
+        "size_multiple": entry["size_multiple"],
+        "precision": entry["precision"],
         "licence": config.get("licence", {"weights": "not stated"}),
-        "source_sha256": predictor.artefact["sha256"],
-        "producer": "perception-zoo",
+        "source_sha256": entry["source_sha256"],
+        "producer": PRODUCER,
     }

@@ -97,7 +97,8 @@ def add_file(
     """
     file = entry["file"]
     artefacts = [old for old in folder.config["artefacts"] if old["file"] != file]
-    config = {**folder.config, "artefacts": [*artefacts, dict(entry)]}
+    preprocessing = folder.preprocessing.to_json()  # without keys that have no effect
+    config = {**folder.config, "preprocessing": preprocessing, "artefacts": [*artefacts, dict(entry)]}
     known = {artefact["sha256"] for artefact in config["artefacts"]}
     parity = read_parity(folder)
     files = [dict(old) for old in parity["files"] if old["file"] != file]

@@ -6,12 +6,13 @@ the same whole images, at the size that the model works at, and their labels are
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import hashlib
 import io
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -98,6 +99,8 @@ class ExportedFile:
         batch: Its batch is free.
         preprocessing: Of the model.
         classes: Of the model.
+        said: The preprocessing that the file's own metadata describes, which the file is fed with, so that the
+            comparison covers the metadata; the model's if `None`.
     """
 
     engine: Engine
@@ -108,6 +111,7 @@ class ExportedFile:
     batch: bool
     preprocessing: Preprocessing
     classes: ClassTable
+    said: Preprocessing | None = None
 
 
 @dataclass(frozen=True)
@@ -149,7 +153,7 @@ class EngineSource:
 
     def __call__(self, sample: _Sample, file: ExportedFile) -> _Output:
         """The source's labels and values for one sample."""
-        prepared = _prepare(sample.image, file)
+        prepared = _prepare(sample.image, file.preprocessing)
         return _output(self.logits(prepared.array[None])[0], prepared, file)
 
 
@@ -415,13 +419,13 @@ def _samples(frames: FrameSet, file: ExportedFile) -> Iterator[_Sample]:
         yield _Sample(frame.id, frame.group, image, truth)
 
 
-def _prepare(image: np.ndarray, file: ExportedFile) -> Prepared:
-    """The image normalised and padded, to be labelled at its own size."""
-    array = file.preprocessing.normalise(image)
-    missing = [-side % file.size_multiple for side in array.shape[1:]]
-    array = np.pad(array, ((0, 0), (0, missing[0]), (0, missing[1])), mode="edge")
-    height, width = image.shape[:2]
-    return Prepared(array, (height, width), (height, width))
+def _prepare(image: np.ndarray, preprocessing: Preprocessing) -> Prepared:
+    """The image normalised and padded, to be labelled at its own size: it has been resized already."""
+    return dataclasses.replace(preprocessing, short_side=None)(image)
+
+
+def _prepare_for_file(image: np.ndarray, file: ExportedFile) -> Prepared:
+    return _prepare(image, file.said or file.preprocessing)
 
 
 def _output(logits: np.ndarray, prepared: Prepared, file: ExportedFile) -> _Output:
@@ -433,7 +437,7 @@ def _run(file: ExportedFile, sample: _Sample) -> _Output:
     if file.fused:
         outputs = _attempt(file, sample.image[None])
         return _Output(outputs["labels"][0], outputs["scores"])
-    prepared = _prepare(sample.image, file)
+    prepared = _prepare_for_file(sample.image, file)
     return _output(_attempt(file, prepared.array[None])["logits"][0], prepared, file)
 
 
@@ -456,28 +460,23 @@ def _shapes(source: EngineSource, file: ExportedFile, sets: Sequence[FrameSet]) 
     frames = [frame for frames in sets for frame in frames.frames][:_CROPPED_FRAMES]
     if not frames or not (file.batch or file.size is None):
         return []
-    step = file.size_multiple
-    sizes: Iterable[tuple[int, int]] = (
-        [file.size] if file.size else [(step, step), (step, 3 * step), (5 * step, 2 * step)]
-    )
     images = [frame.camera.image for frame in frames]
     if file.size is None:
         images = [file.preprocessing.resize(image) for image in images]
     rows = []
-    for size in sizes:
-        # Different images, so that a graph which mixes up its batch is seen.
-        count = max(3, min(_BATCH, -(-_SHAPE_PIXELS // math.prod(size)))) if file.batch else 1
+    for count, size in _other_shapes(file, images[0].shape):
         crops = _crops(images, size)
         totals = _Totals()
         while totals.pixels < _SHAPE_PIXELS:
             samples = [_Sample("", "", next(crops), None) for _ in range(count)]
-            prepared = [_prepare(sample.image, file) for sample in samples]
+            prepared = [_prepare(sample.image, file.preprocessing) for sample in samples]
             logits = source.logits(np.stack([part.array for part in prepared]))
             if file.fused:
                 outputs = _attempt(file, np.stack([sample.image for sample in samples]))
                 found = [_Output(a, b[None]) for a, b in zip(outputs["labels"], outputs["scores"], strict=True)]
             else:
-                values = _attempt(file, np.stack([part.array for part in prepared]))["logits"]
+                fed = [_prepare_for_file(sample.image, file).array for sample in samples]
+                values = _attempt(file, np.stack(fed))["logits"]
                 found = [_output(value, part, file) for value, part in zip(values, prepared, strict=True)]
             for value, part, output in zip(logits, prepared, found, strict=True):
                 totals.add("of another shape", _output(value, part, file), output)
@@ -485,6 +484,21 @@ def _shapes(source: EngineSource, file: ExportedFile, sets: Sequence[FrameSet]) 
         kept = {key: numbers[key] for key in ("agreement", "max_error", "relative_error")}
         rows.append({"shape": [count, *size], "images": totals.frames, **kept})
     return rows
+
+
+def _other_shapes(file: ExportedFile, frame: tuple[int, ...]) -> list[tuple[int, tuple[int, int]]]:
+    """Batch and (height, width) of the shapes to compare on, besides single frames of the shape `frame`."""
+
+    def batch(size: tuple[int, int]) -> int:
+        # Several different images, so that a graph which mixes up its batch is seen.
+        return max(3, min(_BATCH, -(-_SHAPE_PIXELS // math.prod(size)))) if file.batch else 1
+
+    if file.size is not None:
+        return [(batch(file.size), file.size)]
+    step = file.size_multiple
+    small = [(batch(size), size) for size in ((step, step), (step, 3 * step), (5 * step, 2 * step))]
+    # One image is enough here: it takes as long as four frames, and the small shapes have shown the batch.
+    return [*small, (1, (2 * frame[0], 2 * frame[1]))]
 
 
 def _crops(images: Sequence[np.ndarray], size: tuple[int, int]) -> Iterator[np.ndarray]:

@@ -204,6 +204,9 @@ def _rename(graph: Any, old: str, new: str, *, inputs: bool = False, outputs: bo
 
 
 def _replace_nodes(graph: Any, nodes: list[Any]) -> None:
+    """Puts `nodes` into the graph; a new one is named after its output, since runtimes report nodes by name."""
     copies = [copy.deepcopy(node) for node in nodes]
+    for node in copies:
+        node.name = node.name or f"node_{node.output[0]}"
     del graph.node[:]
     graph.node.extend(copies)

@@ -26,10 +26,12 @@ from zoo.export.parity import (
     frames_in,
     refuse_if_beyond,
 )
+from zoo.export.readback import read_back
 from zoo.inference import InferenceMode
 from zoo.loading import find_folder, load
 from zoo.model_folder import ModelFolder
 from zoo.predictor import is_fused
+from zoo.preprocessing import Preprocessing
 
 __all__ = ["Arguments", "run", "verify"]
 
@@ -82,8 +84,10 @@ def verify(arguments: Arguments) -> list[str | dict[str, Any]]:
         return [*shown, "no exported file; zoo export makes one"]
     for entry in exported:
         _check_entry(folder, entry)
+        said = read_back(folder.read_bytes(entry["file"]), folder, entry)
         source = _source(folder, entry, arguments)
-        row, _ = compare(source, _exported_file(folder, entry, arguments), sets, LIMITS[entry["precision"]])
+        file = _exported_file(folder, entry, arguments, said)
+        row, _ = compare(source, file, sets, LIMITS[entry["precision"]])
         refuse_if_beyond(row, entry["file"])
         row = {"artefact_sha256": entry["sha256"], "file": entry["file"], "precision": entry["precision"], **row}
         kept = "stored outputs of the source" if row["source"]["stored"] else "the source model"
@@ -132,7 +136,9 @@ def _torch_is_installed() -> bool:
         return False
 
 
-def _exported_file(folder: ModelFolder, entry: Mapping[str, Any], arguments: Arguments) -> ExportedFile:
+def _exported_file(
+    folder: ModelFolder, entry: Mapping[str, Any], arguments: Arguments, said: Preprocessing
+) -> ExportedFile:
     predictor = load(
         folder.path,
         engine=arguments.engine,
@@ -153,4 +159,5 @@ def _exported_file(folder: ModelFolder, entry: Mapping[str, Any], arguments: Arg
         batch="batch" in entry["dynamic"],
         preprocessing=predictor.preprocessing,
         classes=predictor.classes,
+        said=said,
     )

@@ -11,8 +11,10 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import venv
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
@@ -24,9 +26,10 @@ from PIL import Image
 
 import zoo
 from zoo.cli import main
-from zoo.engines.onnx import OnnxEngine
-from zoo.engines.onnx_file import external_files, metadata
+from zoo.engines.onnx import PROVIDERS, OnnxEngine
+from zoo.engines.onnx_file import external_files, metadata, shape_nodes
 from zoo.engines.openvino import OpenVINOEngine
+from zoo.engines.placement import misplaced, placed_nodes
 from zoo.errors import InputError, IntegrityError, MissingExtraError
 from zoo.inference import InferenceMode
 from zoo.loading import engines_for
@@ -184,14 +187,17 @@ def test_outputs_are_not_overwritten_by_the_next_run() -> None:
 def test_a_provider_is_had_or_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import onnxruntime
 
-    for device, message in {
+    messages = {
         "cuda": "needs CUDAExecutionProvider, which the installed onnxruntime .* has not",
         "tensorrt:1": "needs TensorrtExecutionProvider",
         "openvino": "engine 'openvino' runs the same file",
         "tpu": "device 'tpu' is unknown; known: |unknown to the onnx engine",
         "cpu:1": "unknown to the onnx engine",
         "cuda:x": "unknown to the onnx engine",
-    }.items():
+    }
+    if PROVIDERS["openvino"] in onnxruntime.get_available_providers():
+        del messages["openvino"]
+    for device, message in messages.items():
         with pytest.raises(InputError, match=message):
             zoo.load(folder, engine="onnx", device=device)
     # A build that has the provider, on a machine where it cannot start: ONNX Runtime would take the CPU.
@@ -203,6 +209,137 @@ def test_a_provider_is_had_or_refused(folder: Path, monkeypatch: pytest.MonkeyPa
         zoo.load(folder, engine="onnx", device="cuda:0")
     with pytest.raises(InputError, match="is not one that OpenVINO finds here; it finds cpu"):
         zoo.load(folder, engine="openvino", device="gpu")
+
+
+def mixed_model() -> onnx.ModelProto:
+    """`red_model`, followed by arithmetic on shapes only and by one operator (Unique) that OpenVINO lacks.
+
+    The 0 that is added is the smallest value of four zeros.
+    """
+    model = red_model()
+    graph = model.graph
+    graph.node[0].name = "convolution"
+    graph.node[0].output[0] = "logits_before"
+    graph.initializer.extend(
+        [
+            numpy_helper.from_array(np.array([2], np.int64), "two"),
+            numpy_helper.from_array(np.array([0.0], np.float32), "zero"),
+        ]
+    )
+    graph.node.extend(
+        [
+            helper.make_node("Shape", ["logits_before"], ["shape"], name="shape"),
+            helper.make_node("Gather", ["shape", "two"], ["rows"], name="rows"),
+            helper.make_node("Mul", ["rows", "two"], ["twice"], name="twice"),
+            helper.make_node("Div", ["twice", "two"], ["once"], name="once"),
+            helper.make_node("Expand", ["zero", "once"], ["zeros"], name="zeros"),
+            helper.make_node("Unique", ["zeros"], ["smallest"], name="unique"),
+            helper.make_node("Relu", ["logits_before"], ["positive"], name="positive"),
+            helper.make_node("Sub", ["logits_before", "positive"], ["negative"], name="negative"),
+            helper.make_node("Add", ["positive", "negative"], ["sum"], name="sum"),
+            helper.make_node("Mul", ["smallest", "logits_before"], ["nothing"], name="nothing"),
+            helper.make_node("Add", ["sum", "nothing"], ["logits"], name="logits"),
+        ]
+    )
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+ON_SHAPES = {"shape", "rows", "twice", "once", "zeros", "unique"}
+
+
+def test_which_nodes_compute_shapes_only() -> None:
+    assert shape_nodes(mixed_model().SerializeToString(), "it") == ON_SHAPES
+    assert shape_nodes(red_model().SerializeToString(), "it") == set()
+    # Two nodes of one name cannot be told apart, nor can nodes without any.
+    model = mixed_model()
+    model.graph.node[3].name = "sum"
+    model.graph.node[4].name = ""
+    assert shape_nodes(model.SerializeToString(), "it") == ON_SHAPES - {"twice", "once"}
+    with pytest.raises(IntegrityError, match="not a complete ONNX file"):
+        shape_nodes(model.SerializeToString()[:200], "it")
+
+
+def test_nodes_by_provider_as_onnx_runtime_reports_them() -> None:
+    """A real session; on another device than the CPU all of its arithmetic would be in the wrong place."""
+    content = mixed_model().SerializeToString()
+    engine = OnnxEngine(content)
+    nodes = placed_nodes(engine._session)
+    if nodes is None:
+        pytest.skip("ONNX Runtime before 1.24 does not report where nodes run")
+    assert engine.spec.options["nodes"] == {"CPUExecutionProvider": len(nodes)}
+    assert misplaced(nodes, "CPUExecutionProvider", set()) == []
+    wrong = misplaced(nodes, "CUDAExecutionProvider", shape_nodes(content, "it"))
+    assert {node.name for node in wrong} == {"convolution", "positive", "negative", "sum", "nothing", "logits"}
+    assert {node.name for node in nodes} - {node.name for node in wrong} == ON_SHAPES
+
+
+class ElsewhereSession:
+    """A session of ONNX Runtime whose report says that a device called CUDA runs all nodes but some.
+
+    Args:
+        on_cpu: Names of the nodes that the report leaves on the CPU.
+    """
+
+    def __init__(self, session: Any, on_cpu: set[str]) -> None:
+        self.session, self.on_cpu = session, on_cpu
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.session, name)
+
+    def get_providers(self) -> list[str]:
+        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    def get_provider_graph_assignment_info(self) -> list[Any]:
+        return [
+            SimpleNamespace(
+                ep_name="CPUExecutionProvider" if node.name in self.on_cpu else "CUDAExecutionProvider",
+                get_nodes=lambda node=node: [node],
+            )
+            for part in self.session.get_provider_graph_assignment_info()
+            for node in part.get_nodes()
+        ]
+
+
+def test_single_nodes_on_the_cpu_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime would run them there without a word; nodes on shapes are there on purpose."""
+    import onnxruntime
+
+    content = mixed_model().SerializeToString()
+    right = onnxruntime.InferenceSession
+    on_cpu = set(ON_SHAPES)
+
+    def session(source: Any, settings: Any, providers: Any) -> ElsewhereSession:
+        assert providers == [("CUDAExecutionProvider", {})]
+        return ElsewhereSession(right(source, settings, providers=["CPUExecutionProvider"]), on_cpu)
+
+    available = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: available)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    engine = OnnxEngine(content, device="cuda", what="mixed.onnx")
+    assert engine.spec.options["nodes"] == {"CUDAExecutionProvider": 6, "CPUExecutionProvider": 6}
+    on_cpu.add("positive")
+    message = (
+        r"device 'cuda' was asked for, but ONNX Runtime would run 1 of the 12 nodes of mixed.onnx elsewhere: "
+        r"positive \(Relu\) on CPUExecutionProvider; use device 'cpu'"
+    )
+    with pytest.raises(InputError, match=message):
+        OnnxEngine(content, device="cuda", what="mixed.onnx")
+    monkeypatch.setattr("zoo.engines.onnx.placed_nodes", lambda session: None)  # as before ONNX Runtime 1.24
+    with pytest.raises(InputError, match=r"cannot say which device runs each node.*update it to 1.24"):
+        OnnxEngine(content, device="cuda", what="mixed.onnx")
+
+
+def test_the_openvino_provider_of_onnx_runtime_runs_all_or_is_refused() -> None:
+    """A real second provider: a graph that it takes whole, and one with an operator that it lacks."""
+    import onnxruntime
+
+    if PROVIDERS["openvino"] not in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has no OpenVINO provider; pip install onnxruntime-openvino in an environment")
+    engine = OnnxEngine(red_model().SerializeToString(), device="openvino")
+    assert engine.spec.options["nodes"] == {"OpenVINOExecutionProvider": 1}
+    with pytest.raises(InputError, match=r"of the 12 nodes of the file elsewhere: .* on CPUExecutionProvider"):
+        OnnxEngine(mixed_model().SerializeToString(), device="openvino")
 
 
 def test_openvino_computes_in_what_was_asked_for(folder: Path) -> None:
@@ -305,6 +442,31 @@ def test_weights_beside_the_file(tmp_path: Path, half_red: np.ndarray, engine: s
     (folder / "onnx" / "red.data").write_bytes(b"\0" * len(weight))
     with pytest.raises(IntegrityError, match="has the SHA-256"):
         zoo.load(folder, engine=engine)
+
+
+@BOTH
+def test_weights_beside_the_file_in_the_cache_of_the_hub(tmp_path: Path, half_red: np.ndarray, engine: str) -> None:
+    """Every file is a relative link to a blob that has the hash for a name; OpenVINO refuses to follow it by itself."""
+    folder = write_folder(tmp_path / "model", with_weights_in("red.data"))
+    (folder / "onnx" / "red.data").write_bytes(numpy_helper.to_array(red_model().graph.initializer[0]).tobytes())
+    seal(folder)
+    snapshot = tmp_path / "hub" / "models--org--red" / "snapshots" / "0123abc"
+    blobs = tmp_path / "hub" / "models--org--red" / "blobs"
+    blobs.mkdir(parents=True)
+    for file in [path for path in folder.rglob("*") if path.is_file()]:
+        blob = blobs / hashlib.sha256(file.read_bytes()).hexdigest()
+        blob.write_bytes(file.read_bytes())
+        link = snapshot / file.relative_to(folder)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(os.path.relpath(blob, link.parent))
+    before = set(Path(tempfile.gettempdir()).glob("zoo-*"))
+    predictor = zoo.load(snapshot, engine=engine)
+    assert predictor(half_red).labels.tolist() == [[1, 1, 1, 1, 0, 0, 0, 0]] * 5
+    assert set(Path(tempfile.gettempdir()).glob("zoo-*")) <= before, "the copies are removed"
+    blob = (snapshot / "onnx" / "red.data").resolve()
+    blob.write_bytes(b"\0" * blob.stat().st_size)
+    with pytest.raises(IntegrityError, match="has the SHA-256"):
+        zoo.load(snapshot, engine=engine)
 
 
 @pytest.mark.parametrize("location", ["../../secret", "/tmp/secret", "..\\secret", "a/../../../secret"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -25,6 +27,7 @@ from zoo.catalogue import BUNDLED, entries
 from zoo.class_maps import class_map
 from zoo.classes import CAMVID, CITYSCAPES, ClassTable
 from zoo.cli import main
+from zoo.contract import image_contract
 from zoo.engines import EngineSpec
 from zoo.engines.onnx import OnnxEngine
 from zoo.engines.onnx_file import metadata
@@ -186,7 +189,9 @@ def test_the_parity_record(exported: Path) -> None:
     for part in row["conditions"].values():
         assert part["miou_difference"] == part["miou_file"] - part["miou_source"]
         assert abs(part["miou_difference"]) < 1e-3
-    assert [shape["shape"] for shape in row["other_shapes"]] == [[64, 8, 8], [64, 8, 24], [64, 40, 16]]
+    assert [shape["shape"] for shape in row["other_shapes"]] == [
+        [64, 8, 8], [64, 8, 24], [64, 40, 16], [1, 64, 128],
+    ]  # fmt: skip
     (file,) = parity["files"]
     assert file["tensorrt"]["rejected"] == []
     assert "TensorRT 10" in file["tensorrt"]["list"]
@@ -333,15 +338,17 @@ def test_the_moments_of_a_large_bright_image() -> None:
 
 def test_a_fixed_size(model: Path, tmp_path: Path) -> None:
     """A real export: with every axis fixed, and an odd size that is padded inside."""
-    words = ["export", str(model), "--size", "30x50", "--uint8-input", "--out", str(tmp_path / "fixed")]
+    words = ["export", str(model), "--size", "32x50", "--uint8-input", "--out", str(tmp_path / "fixed")]
     assert main(words) == 0
     entry = ModelFolder.open(tmp_path / "fixed").config["artefacts"][1]
-    assert entry["file"] == "onnx/small.uint8.30x50.onnx"
+    assert entry["file"] == "onnx/small.uint8.32x50.onnx"
     assert entry["dynamic"] == []
-    assert entry["input"] == {"name": "image", "dtype": "uint8", "shape": [1, 30, 50, 3], "layout": "NHWC"}
+    assert entry["input"] == {"name": "image", "dtype": "uint8", "shape": [1, 32, 50, 3], "layout": "NHWC"}
     predictor = zoo.load(tmp_path / "fixed", engine="onnx")
-    with pytest.raises(InputError, match=r"\(1, 30, 50, 3\) uint8; \(1, 32, 64, 3\) uint8 came"):
+    with pytest.raises(InputError, match=r"\(1, 32, 50, 3\) uint8; \(1, 32, 64, 3\) uint8 came"):
         predictor(photo(32, 64))
+    source = zoo.load(tmp_path / "fixed", engine="torch")
+    assert (source(photo(64, 100)).labels == predictor(photo(64, 100)).labels).mean() > 0.9  # enlarged by nearest
 
 
 def exported_file(model: Path, content: bytes, *, fused: bool = False) -> tuple[EngineSource, ExportedFile]:
@@ -468,6 +475,174 @@ def test_a_file_that_runs_at_some_sizes_only_is_refused(model: Path, graph: onnx
     wrong.graph.initializer.append(numpy_helper.from_array(np.array([1, 16, 4, 8], np.int64), "fixed"))
     with pytest.raises(ParityError, match=r"cannot be run on an input \(64, 3, 8, 8\)"):
         compare(*exported_file(model, wrong.SerializeToString()), [embedded_set()], LIMITS["fp32"])
+
+
+def zeroed_above(model: onnx.ModelProto, height: int) -> None:
+    """The logits of inputs above this height are zero."""
+    graph = model.graph
+    for node in graph.node:
+        node.output[:] = ["right" if name == "logits" else name for name in node.output]
+    graph.initializer.append(numpy_helper.from_array(np.array([height + 1], np.int64), "limit"))
+    graph.node.extend(
+        [
+            helper.make_node("Shape", ["image"], ["height"], start=2, end=3),
+            helper.make_node("Less", ["height", "limit"], ["low"]),
+            helper.make_node("Cast", ["low"], ["factor"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", ["right", "factor"], ["logits"]),
+        ]
+    )
+
+
+def test_a_file_that_fails_on_larger_pictures_only_is_refused(model: Path, graph: onnx.ModelProto) -> None:
+    """The frames are 32 pixels high, the other small shapes 40 at the most; the fault begins above 48."""
+    wrong = onnx.ModelProto()
+    wrong.CopyFrom(graph)
+    zeroed_above(wrong, 48)
+    row, _ = compare(*exported_file(model, wrong.SerializeToString()), [embedded_set()], LIMITS["fp32"])
+    assert row["agreement"] == 1
+    assert [part["agreement"] >= 0.9999 for part in row["other_shapes"]] == [True, True, True, False]
+    with pytest.raises(ParityError, match=r"input \[1, 64, 128\]"):
+        refuse_if_beyond(row, "the file")
+
+
+def reversed_classes(said: dict[str, Any]) -> None:
+    said["classes"] = said["classes"][::-1]
+
+
+def wrong_constants(said: dict[str, Any]) -> None:
+    said["preprocessing"] = {**said["preprocessing"], "mean": [0.5, 0.5, 0.5]}
+
+
+def another_normalisation(said: dict[str, Any]) -> None:
+    preprocessing = Preprocessing(normalisation="image", short_side=32, size_multiple=8)
+    said["contract"] = image_contract(preprocessing, InferenceMode(), stride=8)
+
+
+def zero_padding(said: dict[str, Any]) -> None:
+    said["contract"] = json.loads(json.dumps(said["contract"]).replace('"kind": "edge"', '"kind": "constant"'))
+
+
+def wrong_stride(said: dict[str, Any]) -> None:
+    said["stride"] = 4
+
+
+def wrong_multiple(said: dict[str, Any]) -> None:
+    said["size_multiple"] = 16
+
+
+def no_contract(said: dict[str, Any]) -> None:
+    del said["contract"]
+
+
+def another_source(said: dict[str, Any]) -> None:
+    said["source_sha256"] = "0" * 64
+
+
+METADATA_FAULTS = [
+    (reversed_classes, r'says classes\[0\] "bicyclist", but the model folder says "sky"'),
+    (wrong_constants, r"says preprocessing.mean\[0\] 0.5, but the model folder says 0.485"),
+    (another_normalisation, r'contract.before.normalise.kind "image", but the model folder says "constant"'),
+    (zero_padding, r'contract.before.pad.kind "constant", but the model folder says "edge"'),
+    (wrong_stride, "says stride 4, but the model folder says 8"),
+    (wrong_multiple, "says size_multiple 16, but the model folder says 8"),
+    (no_contract, "lacks 'contract'"),
+    (another_source, "says source_sha256"),
+]
+
+
+@pytest.mark.parametrize(("fault", "message"), METADATA_FAULTS)
+def test_wrong_metadata_is_refused(
+    model: Path,
+    tmp_path: Path,
+    no_second_export: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    fault: Callable[[dict[str, Any]], None],
+    message: str,
+) -> None:
+    """Read back from the finished file, whichever part of the exporter wrote it wrong."""
+    from zoo.export import rewrite
+
+    right = rewrite.set_metadata
+
+    def wrong(graph: onnx.ModelProto, values: Mapping[str, Any]) -> None:
+        said = dict(values)
+        fault(said)
+        right(graph, said)
+
+    monkeypatch.setattr(rewrite, "set_metadata", wrong)
+    assert main(["export", str(model), "--out", str(tmp_path / "out")]) == 3
+    error = capsys.readouterr().err
+    assert re.search(message, error), error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_verify_refuses_wrong_metadata(
+    exported: Path, graph: onnx.ModelProto, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a file whose hashes and arithmetic are right."""
+    folder = ModelFolder.open(exported).copy_to(tmp_path / "copy").path
+    changed = onnx.load(folder / "onnx" / "small.onnx")
+    for entry in changed.metadata_props:
+        if entry.key == "classes":
+            entry.value = json.dumps(json.loads(entry.value)[::-1])
+    (folder / "onnx" / "small.onnx").write_bytes(changed.SerializeToString())
+    config = json.loads((folder / "config.json").read_text())
+    config["artefacts"][1]["sha256"] = hashlib.sha256(changed.SerializeToString()).hexdigest()
+    (folder / "config.json").write_text(json.dumps(config))
+    write_manifest(folder)
+    assert main(["verify", str(folder)]) == 3
+    assert "the metadata of onnx/small.onnx says classes[0]" in capsys.readouterr().err
+
+
+def test_the_file_is_fed_by_its_own_metadata(model: Path, graph: onnx.ModelProto) -> None:
+    """The comparison covers the contract: with the right graph and a wrong contract it fails."""
+    source, file = exported_file(model, graph.SerializeToString())
+    wrong = dataclasses.replace(file.preprocessing, mean=(0.4, 0.456, 0.406))
+    row, _ = compare(source, dataclasses.replace(file, said=wrong), [embedded_set()], LIMITS["fp32"])
+    assert not row["passed"]
+
+
+def with_inference(path: Path, **inference: Any) -> Path:
+    """A small model with windows."""
+    write_model(path)
+    config = json.loads((path / "config.json").read_text())
+    config["inference"] = {"mode": "sliding", "window_stride": [16, 16], **inference}
+    (path / "config.json").write_text(json.dumps(config))
+    write_manifest(path)
+    return path
+
+
+def test_a_file_that_predict_would_refuse_is_not_exported(
+    tmp_path: Path, no_second_export: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    windows = with_inference(tmp_path / "windows", window=[24, 32])
+    odd = with_inference(tmp_path / "odd", window=[25, 44])
+    coarse = with_inference(tmp_path / "coarse", window=[24, 32])
+    config = json.loads((coarse / "config.json").read_text())
+    config["preprocessing"]["size_multiple"] = 16
+    (coarse / "config.json").write_text(json.dumps(config))
+    write_manifest(coarse)
+    whole = write_model(tmp_path / "whole")
+
+    def fails(*words: object) -> str:
+        assert main(["export", *map(str, words), "--out", str(tmp_path / "out")]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1, error
+        assert not (tmp_path / "out").exists()
+        return error
+
+    assert "takes whole images only; omit --uint8-input" in fails(windows, "--uint8-input")
+    assert "small runs windows of 24x32 pixels; take --size 24x32" in fails(windows, "--size", "32x64")
+    assert "multiples of 16; set inference.window in config.json to [32, 32]" in fails(coarse)
+    assert "take for example --size 32x50" in fails(whole, "--uint8-input", "--size", "30x50")
+    assert "take for example --size 56x32" in fails(whole, "--size", "56x40")
+    assert "take for example --size 32x256" in fails(whole, "--size", "32x264")
+    capsys.readouterr()
+    # Windows are rounded to whole cells, so this one runs, with predict too.
+    assert main(["export", str(odd), "--out", str(tmp_path / "out")]) == 0
+    assert zoo.load(tmp_path / "out", engine="onnx")(photo(50, 70)).labels.shape == (50, 70)
 
 
 class ByHand:
@@ -782,8 +957,6 @@ AXES = {"axes": np.array([1], np.int64)}
 def test_the_tensorrt_check_finds_what_is_bad(
     node: onnx.NodeProto, kind: int, constants: dict[str, np.ndarray], reason: str
 ) -> None:
-    import re
-
     found = check_tensorrt(small_graph(node, kind, SQUARE, constants))
     assert found
     assert {finding.operator for finding in found} == {node.op_type}

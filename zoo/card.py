@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from zoo.contract import artefact_contract
 from zoo.errors import InputError
+from zoo.inference import InferenceMode
+from zoo.preprocessing import Preprocessing
 from zoo.provenance import row_note
 
 __all__ = ["render_card"]
@@ -35,6 +38,17 @@ def _ratio(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
+def _contracts(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """By exported file: how it is run without this package, worked out anew and not taken from the entry."""
+    preprocessing = Preprocessing.from_json(config.get("preprocessing", {}))
+    inference = InferenceMode.from_json(config.get("inference", {}))
+    return {
+        artefact["file"]: artefact_contract(artefact, preprocessing, inference)
+        for artefact in config["artefacts"]
+        if {"stride", "dynamic", "input"} <= artefact.keys()
+    }
+
+
 def render_card(config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
     """Markdown of the card.
 
@@ -62,6 +76,7 @@ def render_card(config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
             percent=_percent,
             interval=_interval,
             ratio=_ratio,
+            contracts=_contracts(config),
         )
     except (jinja2.TemplateError, LookupError, TypeError, ValueError) as error:
         raise InputError(

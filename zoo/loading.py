@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -253,14 +255,15 @@ def _load_onnx_file(
         raise InputError(f"{folder.path}: the entry of {artefact['file']} needs stride and size_multiple")
     if precision == "fp32":  # the default; a file that was named decides itself
         precision = artefact.get("precision", precision)
-    engine = make(
-        onnx_source(folder, artefact["file"]),
-        device=device,
-        precision=precision,
-        threads=threads,
-        size_multiple=size_multiple,
-        what=str(folder.path / artefact["file"]),
-    )
+    with onnx_source(folder, artefact["file"]) as source:
+        engine = make(
+            source,
+            device=device,
+            precision=precision,
+            threads=threads,
+            size_multiple=size_multiple,
+            what=str(folder.path / artefact["file"]),
+        )
     return Predictor(
         folder=folder,
         artefact=artefact,
@@ -271,8 +274,13 @@ def _load_onnx_file(
     )
 
 
-def onnx_source(folder: ModelFolder, file: str) -> bytes | Path:
-    """The checked content of an ONNX file, or its path if weights lie in files beside it, which are checked too.
+@contextlib.contextmanager
+def onnx_source(folder: ModelFolder, file: str) -> Iterator[bytes | Path]:
+    """The checked content of an ONNX file, or, if weights lie in other files, a path to checked copies of them all.
+
+    The copies are regular files in a temporary folder, because in the Hub's cache every file is a link to a blob named
+    by its hash, and OpenVINO refuses weights whose link leads out of the folder. It also means that what was checked is
+    what is read. The folder is removed when the block ends; by then the runtime has read the weights.
 
     Raises:
         IntegrityError: If a file differs from the manifest, is damaged, or names weights outside the folder.
@@ -280,15 +288,24 @@ def onnx_source(folder: ModelFolder, file: str) -> bytes | Path:
     from zoo.engines.onnx_file import external_files
 
     content = folder.read_bytes(file)
-    beside = external_files(content, str(folder.path / file))
-    for location in beside:
+    others = external_files(content, str(folder.path / file))
+    for location in others:
         pure = PurePosixPath(location)
         if pure.is_absolute() or ".." in pure.parts or "\\" in location:
             raise IntegrityError(
                 f"{folder.path / file} keeps weights in {location!r}, outside its folder; such a file is not run"
             )
-        folder.read_bytes((PurePosixPath(file).parent / pure).as_posix())
-    return folder.path / file if beside else content
+    if not others:
+        yield content
+        return
+    with tempfile.TemporaryDirectory(prefix="zoo-", ignore_cleanup_errors=True) as temporary:
+        for location in others:
+            copy = Path(temporary, location)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(folder.read_bytes((PurePosixPath(file).parent / location).as_posix()))
+        path = Path(temporary, PurePosixPath(file).name)
+        path.write_bytes(content)
+        yield path
 
 
 def _load_onnx(folder: ModelFolder, artefact: Mapping[str, Any], **options: Any) -> Predictor:

@@ -14,7 +14,7 @@ from zoo.engines import Engine
 from zoo.errors import InputError
 from zoo.files import MAX_PIXELS, as_rgb, read_image
 from zoo.frame import Frame
-from zoo.inference import InferenceMode, labels_and_scores, predict_logits
+from zoo.inference import InferenceMode, labels_and_scores, nearest, predict_logits
 from zoo.model_folder import ModelFolder
 from zoo.prediction import Segmentation2D
 from zoo.preprocessing import Prepared, Preprocessing
@@ -169,7 +169,7 @@ class Predictor:
         labels, scores = outputs["labels"], outputs["scores"]
         if labels.shape != prepared.original_size:
             size = prepared.original_size[::-1]
-            labels = np.asarray(Image.fromarray(labels).resize(size, Image.Resampling.NEAREST))
+            labels = nearest(labels, prepared.original_size)
             scores = np.asarray(Image.fromarray(scores).resize(size, Image.Resampling.BILINEAR))
         return labels, scores
 

@@ -15,11 +15,11 @@ from PIL import Image
 
 from zoo.errors import InputError
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "MIN_STD", "Prepared", "Preprocessing"]
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "MAX_ASPECT", "MIN_STD", "Prepared", "Preprocessing"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-_MAX_ASPECT = 8  # a strip of 10 x 5000 pixels must not become 360 x 180,000
+MAX_ASPECT = 8  # a strip of 10 x 5000 pixels must not become 360 x 180,000
 MIN_STD = 0.02  # of a nearly even image, whose noise must not be blown up to contrast
 
 
@@ -89,14 +89,19 @@ class Preprocessing:
             raise InputError(f"preprocessing: {error}") from error
 
     def to_json(self) -> dict[str, Any]:
-        """The section of a configuration."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+        """The section of a configuration, with only the keys that have an effect."""
+        section: dict[str, Any] = {"normalisation": self.normalisation}
+        if self.normalisation == "constant":
+            section |= {"mean": list(self.mean), "std": list(self.std)}
+        if self.short_side is not None:
+            section["short_side"] = self.short_side
+        return {**section, "size_multiple": self.size_multiple}
 
     def resized_size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) after the resize, before the padding."""
         if self.short_side is None:
             return height, width
-        longest = self.short_side * _MAX_ASPECT
+        longest = self.short_side * MAX_ASPECT
         scale = self.short_side / min(height, width)
         return tuple(max(1, min(longest, round(side * scale))) for side in (height, width))  # type: ignore[return-value]
 

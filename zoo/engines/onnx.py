@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ import numpy as np
 
 from zoo.engines import EngineSpec, TensorSpec
 from zoo.engines.checks import available_threads, check_inputs, check_threads
+from zoo.engines.onnx_file import shape_nodes
+from zoo.engines.placement import RECORD, PlacedNode, count_nodes, misplaced, placed_nodes
 from zoo.errors import InputError, IntegrityError, require
 
 __all__ = ["PROVIDERS", "OnnxEngine"]
@@ -35,7 +37,7 @@ class OnnxEngine:
     Args:
         source: The verified file's content, or its path if its weights lie in files beside it.
         device: `cpu`, `cuda`, `cuda:1`, `tensorrt`, `tensorrt:1` or `openvino`. What is asked for is what runs:
-            ONNX Runtime itself would fall back to the CPU without a word.
+            ONNX Runtime itself would fall back to the CPU without a word, as a whole or for single nodes.
         precision: Of the file; for the record.
         threads: Threads of one operator; by default those that the process may use.
         size_multiple: Height and width of the input must be multiples of it. ONNX Runtime does not check.
@@ -44,7 +46,7 @@ class OnnxEngine:
     Raises:
         MissingExtraError: If ONNX Runtime is not installed.
         IntegrityError: If ONNX Runtime cannot read the file.
-        InputError: If the device is unknown or cannot be had.
+        InputError: If the device is unknown or cannot be used, or if it would not run all of the arithmetic.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class OnnxEngine:
         # Said explicitly, because the default pins threads to cores that a container may not have.
         settings.intra_op_num_threads = threads or available_threads()
         settings.inter_op_num_threads = 1
+        settings.add_session_config_entry(*RECORD)
         session: Any
         try:
             session = onnxruntime.InferenceSession(
@@ -83,6 +86,9 @@ class OnnxEngine:
                 f"device {device!r} was asked for, but ONNX Runtime could not start {provider} and would run on "
                 f"{', '.join(session.get_providers())}; check the driver and its libraries, or use device 'cpu'"
             )
+        nodes = placed_nodes(session)
+        if provider != PROVIDERS["cpu"]:
+            _check_placement(nodes, device, provider, source, what)
         session.disable_fallback()
         self._session = session
         self._size_multiple = size_multiple
@@ -92,7 +98,11 @@ class OnnxEngine:
             precision=precision,
             inputs=tuple(_spec(value) for value in session.get_inputs()),
             outputs=tuple(_spec(value) for value in session.get_outputs()),
-            options={"provider": provider, "threads": settings.intra_op_num_threads},
+            options={
+                "provider": provider,
+                "threads": settings.intra_op_num_threads,
+                **({} if nodes is None else {"nodes": count_nodes(nodes)}),
+            },
         )
 
     def run(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -131,6 +141,24 @@ def _provider(onnxruntime: Any, device: str) -> tuple[str, dict[str, str]]:
             f"it has {', '.join(available)}{hint}"
         )
     return provider, {"device_id": index} if index else {}
+
+
+def _check_placement(
+    nodes: Sequence[PlacedNode] | None, device: str, provider: str, source: bytes | Path, what: str
+) -> None:
+    if nodes is None:
+        raise InputError(
+            f"device {device!r}: this ONNX Runtime cannot say which device runs each node, so part of {what} might run "
+            "on the CPU; update it to 1.24 or later, or use device 'cpu'"
+        )
+    content = source if isinstance(source, bytes) else source.read_bytes()
+    wrong = misplaced(nodes, provider, shape_nodes(content, what))
+    if wrong:
+        shown = ", ".join(map(str, wrong[:3])) + (", ..." if len(wrong) > 3 else "")
+        raise InputError(
+            f"device {device!r} was asked for, but ONNX Runtime would run {len(wrong)} of the {len(nodes)} nodes of "
+            f"{what} elsewhere: {shown}; use device 'cpu', or another engine or file"
+        )
 
 
 def _spec(value: Any) -> TensorSpec:

@@ -12,15 +12,15 @@ from collections.abc import Iterator
 
 from zoo.errors import IntegrityError
 
-__all__ = ["external_files", "metadata"]
+__all__ = ["external_files", "metadata", "shape_nodes"]
 
 _MODEL_GRAPH, _MODEL_METADATA, _MODEL_FUNCTIONS = 7, 14, 25
 _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_SPARSE = 1, 5, 15
-_NODE_ATTRIBUTE = 5
+_NODE_INPUT, _NODE_OUTPUT, _NODE_NAME, _NODE_OPERATOR, _NODE_ATTRIBUTE = 1, 2, 3, 4, 5
 _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS, _ATTRIBUTE_SPARSE = (5, 10), (6, 11), (22, 23)
 _FUNCTION_NODE, _FUNCTION_ATTRIBUTE = 7, 11
 _SPARSE_TENSORS = (1, 2)
-_TENSOR_EXTERNAL = 13
+_TENSOR_NAME, _TENSOR_EXTERNAL = 8, 13
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 
 
@@ -146,3 +146,53 @@ def metadata(content: bytes, what: str) -> dict[str, str]:
         return dict(_entry(field) for number, field in _fields(memoryview(content)) if number == _MODEL_METADATA)
     except (ValueError, IndexError) as error:
         raise IntegrityError(f"{what} is no complete ONNX file: {error}") from error
+
+
+def shape_nodes(content: bytes, what: str) -> set[str]:
+    """Names of the nodes that compute shapes only: what they read goes back to `Shape` or `Size`, and to constants.
+
+    Nodes inside branches and functions are not looked at, and nodes without a name of their own cannot be told apart,
+    so neither is ever among them.
+
+    Args:
+        content: The ONNX file.
+        what: Its name, for errors.
+
+    Raises:
+        IntegrityError: If it is not an ONNX file or is cut off.
+    """
+    try:
+        (graph,) = [field for number, field in _fields(memoryview(content)) if number == _MODEL_GRAPH]
+        fields = list(_fields(graph))
+        constants = {_text(field, _TENSOR_NAME) for number, field in fields if number == _GRAPH_INITIALIZER}
+        nodes = [_strings(field) for number, field in fields if number == _GRAPH_NODE]
+    except (ValueError, IndexError) as error:
+        raise IntegrityError(f"{what} is not a complete ONNX file: {error}") from error
+    shapes: set[str] = set()  # tensors
+    found: list[str] = []
+    others: set[str] = set()
+    for node in nodes:  # a valid file lists a node after those that it reads
+        (operator,), (name,) = node[_NODE_OPERATOR] or [""], node[_NODE_NAME] or [""]
+        inputs = set(node[_NODE_INPUT]) - {""}
+        if operator == "Constant":
+            constants.update(node[_NODE_OUTPUT])
+        elif operator in ("Shape", "Size") or (inputs & shapes and inputs <= shapes | constants):
+            shapes.update(node[_NODE_OUTPUT])
+            found.append(name)
+            continue
+        others.add(name)
+    return {name for name in found if found.count(name) == 1} - others - {""}
+
+
+def _strings(node: memoryview) -> dict[int, list[str]]:
+    """Inputs, outputs, name and operator of a node."""
+    wanted = (_NODE_INPUT, _NODE_OUTPUT, _NODE_NAME, _NODE_OPERATOR)
+    found: dict[int, list[str]] = {number: [] for number in wanted}
+    for number, field in _fields(node):
+        if number in found:
+            found[number].append(bytes(field).decode("utf-8", "replace"))
+    return found
+
+
+def _text(message: memoryview, wanted: int) -> str:
+    return next((bytes(field).decode("utf-8", "replace") for number, field in _fields(message) if number == wanted), "")

@@ -1,0 +1,98 @@
+"""Reads an exported file's metadata back from its bytes and compares it with the model folder.
+
+Whoever gets the file without its folder runs it by its metadata alone, so wrong metadata is a wrong file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from zoo.contract import artefact_contract, preprocessing_of
+from zoo.engines.onnx_file import metadata
+from zoo.errors import InputError, ParityError
+from zoo.model_folder import ModelFolder
+from zoo.preprocessing import Preprocessing
+
+__all__ = ["PRODUCER", "read_back"]
+
+PRODUCER = "perception-zoo"
+_TEXTS = ("name", "task", "taxonomy", "precision", "source_sha256", "producer")  # the others are JSON
+
+
+def read_back(content: bytes, folder: ModelFolder, entry: Mapping[str, Any]) -> Preprocessing:
+    """The preprocessing that the file's own metadata describes, once all of the metadata agrees with the folder.
+
+    Args:
+        content: The ONNX file.
+        folder: The model folder.
+        entry: The file's entry in the list of artefacts.
+
+    Raises:
+        ParityError: If a value is missing or differs from the folder's.
+        IntegrityError: If `content` is not an ONNX file.
+    """
+    file = entry["file"]
+    said = _parse(metadata(content, file), file)
+    for key, expected in _expected(folder, entry).items():
+        if key not in said:
+            raise ParityError(f"the metadata of {file} lacks {key!r}; export the model again with zoo export")
+        if said[key] != expected:
+            where, found, wanted = _first_difference(key, said[key], expected)
+            raise ParityError(
+                f"the metadata of {file} says {where} {_short(found)}, but the model folder says {_short(wanted)}; "
+                "export the model again with zoo export"
+            )
+    try:
+        return preprocessing_of(said["contract"])
+    except (KeyError, TypeError, InputError) as error:
+        raise ParityError(f"the contract in the metadata of {file} cannot be followed: {error!r}") from error
+
+
+def _expected(folder: ModelFolder, entry: Mapping[str, Any]) -> dict[str, Any]:
+    classes = folder.config["classes"]
+    preprocessing = folder.preprocessing
+    return {
+        "name": folder.name,
+        "task": folder.config["task"],
+        "classes": classes["names"],
+        "colors": classes["colors"],
+        "taxonomy": classes["taxonomy"],
+        "preprocessing": preprocessing.to_json(),
+        "contract": artefact_contract(entry, preprocessing, folder.inference),
+        "stride": entry["stride"],
+        "size_multiple": entry["size_multiple"],
+        "precision": entry["precision"],
+        "licence": folder.config.get("licence", {"weights": "not stated"}),
+        "source_sha256": entry["source_sha256"],
+        "producer": PRODUCER,
+    }
+
+
+def _parse(said: Mapping[str, str], file: str) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, text in said.items():
+        try:
+            values[key] = text if key in _TEXTS else json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ParityError(f"the metadata of {file} holds no valid JSON under {key!r}: {error}") from error
+    return values
+
+
+def _first_difference(where: str, found: Any, wanted: Any) -> tuple[str, Any, Any]:
+    """Path to the first value that differs, and both values."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in dict.fromkeys([*wanted, *found]):
+            if found.get(key) != wanted.get(key) or (key in found) != (key in wanted):
+                return _first_difference(f"{where}.{key}", found.get(key), wanted.get(key))
+    if isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
+        for place, (one, other) in enumerate(zip(found, wanted, strict=True)):
+            if one != other:
+                return _first_difference(f"{where}[{place}]", one, other)
+    return where, found, wanted
+
+
+def _short(value: Any, length: int = 80) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= length else f"{text[:length]}…"
