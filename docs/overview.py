@@ -1,4 +1,4 @@
-"""Makes the picture of the README: embedded frames of one place under five conditions, and what a model sees.
+"""Draws the picture in the README: one place of the embedded frames under five conditions, with a model's predictions.
 
 python docs/overview.py
 """

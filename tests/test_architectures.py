@@ -126,7 +126,7 @@ def test_vit_gives_intermediate_blocks_and_refuses_others() -> None:
     assert torch.equal(last, encoder.forward_features(image)[0])
     with pytest.raises(InputError, match="has 3"):
         encoder.forward_intermediates(image, (3,))
-    with pytest.raises(InputError, match="33 x 64 is no multiple of the patch of 16"):
+    with pytest.raises(InputError, match="33 x 64 is not a multiple of the patch size 16"):
         encoder(formula_image(1, 33, 64))
 
 
@@ -198,7 +198,7 @@ def test_wrong_architectures_are_refused() -> None:
         build(architecture("zoo.encoders.vit:ViT", options={"depht": 3}), None)
     with pytest.raises(InputError, match="no plain vision transformer"):
         build(architecture("zoo.encoders.vit:ViT", model="resnet18"), None)
-    with pytest.raises(InputError, match="embed_dim 12 is no multiple of num_heads 5"):
+    with pytest.raises(InputError, match="embed_dim 12 is not a multiple of num_heads 5"):
         MaskTransformer(in_channels=(12,), strides=(16,), num_classes=5, num_heads=5)
 
 

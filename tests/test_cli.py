@@ -43,7 +43,7 @@ def test_help_version_and_unknown_commands(capsys: pytest.CaptureFixture[str]) -
     assert "evaluate" in capsys.readouterr().out
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("perception-zoo ")
-    assert "no command was given" in fails(capsys)
+    assert "no command given" in fails(capsys)
     assert "closest: evaluate" in fails(capsys, "evalute")
 
 
@@ -138,7 +138,7 @@ def test_wrong_use(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     (tmp_path / "b").mkdir()
     twin = tmp_path / "b" / "photo.jpg"
     Image.open(photo).save(twin)
-    assert "would both become photo.png" in fails(capsys, "predict", MODEL, photo, twin, "--out", out)
+    assert "would both be written to photo.png" in fails(capsys, "predict", MODEL, photo, twin, "--out", out)
     assert "outside 0 to 1" in fails(capsys, "predict", MODEL, photo, "--out", out, "--alpha", 2)
     assert "cannot be used" in fails(capsys, "predict", MODEL, photo, "--out", out, "--device", "cuda:7")
     assert "unknown engine" in fails(capsys, "predict", MODEL, photo, "--out", out, "--engine", "trch")

@@ -1,7 +1,7 @@
-"""Written tables from one data set's classes to another's, so that a model can be measured on a taxonomy not its own.
+"""Hand-written mappings between the classes of two data sets, to evaluate a model on a taxonomy it was not trained on.
 
-A map acts on class ids after the argmax: scores are never added up, so it says what the model as it stands is worth.
-A class without a counterpart becomes 255, which an evaluation counts as a wrong prediction.
+A mapping acts on class ids after the argmax; scores are never summed, so the model is measured as it is deployed.
+Classes without a counterpart map to 255, which the evaluation counts as a wrong prediction.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ __all__ = ["MAPS", "NO_COUNTERPART", "class_map"]
 NO_COUNTERPART = 255
 
 MAPS: dict[tuple[str, str], dict[str, str]] = {
-    # CamVid's 11 classes are groups of its 32 original ones. The usual grouping (SegNet's label maps; MathWorks'
-    # CamVid example writes it down: Building = Bridge, Building, Wall, Tunnel, Archway; SignSymbol = SignSymbol,
+    # CamVid's 11 classes are groups of its 32 original ones. The usual grouping (SegNet's label maps, spelled out in
+    # MathWorks' CamVid example: Building = Bridge, Building, Wall, Tunnel, Archway; SignSymbol = SignSymbol,
     # Misc_Text, TrafficLight; Tree = Tree, VegetationMisc; Car = Car, SUVPickupTruck, Truck_Bus, Train, OtherMoving;
-    # Bicyclist = Bicyclist, MotorcycleScooter) decides every row below that its name does not.
+    # Bicyclist = Bicyclist, MotorcycleScooter) decides each row below whose names differ.
     ("cityscapes", "camvid"): {
         "road": "road",
         "sidewalk": "pavement",
@@ -41,9 +41,8 @@ MAPS: dict[tuple[str, str], dict[str, str]] = {
         "motorcycle": "bicyclist",  # MotorcycleScooter belongs to Bicyclist
         "bicycle": "bicyclist",
     },
-    # The other way round a group can only stand for its largest member; the Cityscapes classes that no row names
-    # (wall, traffic light, terrain, rider, truck, bus, train, motorcycle) are never predicted and score 0 where they
-    # occur.
+    # In the other direction a group can only stand for its largest member. The Cityscapes classes missing here (wall,
+    # traffic light, terrain, rider, truck, bus, train, motorcycle) are never predicted and score 0 where they occur.
     ("camvid", "cityscapes"): {
         "sky": "sky",
         "building": "building",
@@ -55,20 +54,20 @@ MAPS: dict[tuple[str, str], dict[str, str]] = {
         "fence": "fence",
         "car": "car",
         "pedestrian": "person",
-        "bicyclist": "bicycle",  # rider and bicycle in one; in Cityscapes bicycles cover more pixels than riders
+        "bicyclist": "bicycle",  # CamVid merges rider and bicycle; in Cityscapes bicycles cover more pixels than riders
     },
 }
 
 
 def class_map(source: ClassTable, target: ClassTable) -> np.ndarray:
-    """`(256,)` uint8: the label in `target` of every label in `source`, 255 where there is none.
+    """`(256,)` uint8 lookup table: the label in `target` for each label in `source`, 255 where there is none.
 
     Args:
-        source: Classes that a model predicts.
+        source: Classes the model predicts.
         target: Classes of the data set.
 
     Raises:
-        InputError: If the names differ and no table is written for the two taxonomies.
+        InputError: If the names differ and no mapping between the two taxonomies exists.
     """
     lookup = np.full(256, NO_COUNTERPART, np.uint8)
     if source.names == target.names:
@@ -79,7 +78,7 @@ def class_map(source: ClassTable, target: ClassTable) -> np.ndarray:
         known = "; ".join(f"{a} to {b}" for a, b in MAPS)
         raise InputError(
             f"no table maps the classes {source.taxonomy} ({len(source)} classes) onto {target.taxonomy} "
-            f"({len(target)} classes), so the two cannot be compared; written tables: {known}"
+            f"({len(target)} classes), so the model cannot be evaluated on this data; available: {known}"
         )
     for name, counterpart in table.items():
         lookup[source.names.index(name)] = target.names.index(counterpart)

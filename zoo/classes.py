@@ -1,7 +1,7 @@
-"""Class tables of the data sets: names, colours and the ignore index, in the order of the training ids.
+"""Class tables of the data sets: names, colours and ignore index, in the order of the training ids.
 
-Source: Cityscapes label table and CamVid's 11-class form, as their makers publish them (`labels.py` of the Cityscapes
-scripts; SegNet's CamVid split).
+Source: the label tables published with the data sets: `labels.py` of the Cityscapes scripts, and SegNet's 11-class
+split of CamVid.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ __all__ = ["CAMVID", "CITYSCAPES", "TAXONOMIES", "ClassTable", "taxonomy"]
 
 @dataclass(frozen=True)
 class ClassTable:
-    """An ordered set of classes; a label `i` means `names[i]`.
+    """An ordered set of classes; label `i` stands for `names[i]`.
 
     Attributes:
-        taxonomy: Name of the set of classes, the key of the class mapping tables (`cityscapes`, `camvid`).
+        taxonomy: Name of the set of classes (`cityscapes`, `camvid`); the tables that map classes are keyed by it.
         names: Class names.
         colors: One RGB triple (0..255) per class.
-        ignore_index: Label of pixels that carry no class; never counted.
+        ignore_index: Label of pixels without a class; metrics never count them.
     """
 
     taxonomy: str
@@ -33,9 +33,11 @@ class ClassTable:
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.colors):
-            raise InputError(f"classes {self.taxonomy}: {len(self.names)} names, but {len(self.colors)} colours")
+            raise InputError(
+                f"classes {self.taxonomy}: {len(self.names)} names but {len(self.colors)} colours; each needs both"
+            )
         if any(len(color) != 3 or min(color) < 0 or max(color) > 255 for color in self.colors):
-            raise InputError(f"classes {self.taxonomy}: a colour is three numbers from 0 to 255")
+            raise InputError(f"classes {self.taxonomy}: each colour must be three numbers from 0 to 255")
         if 0 <= self.ignore_index < len(self.names):
             raise InputError(f"classes {self.taxonomy}: ignore index {self.ignore_index} is one of the classes")
 
@@ -43,7 +45,7 @@ class ClassTable:
         return len(self.names)
 
     def palette(self) -> np.ndarray:
-        """`(256, 3)` uint8 RGB: the colour of every 8-bit label, black where there is no class."""
+        """`(256, 3)` uint8 RGB: the colour of each 8-bit label, black for labels without a class."""
         table = np.zeros((256, 3), np.uint8)
         table[: len(self)] = self.colors
         return table
@@ -98,7 +100,7 @@ def taxonomy(name: str) -> ClassTable:
     """The class table called `name`.
 
     Raises:
-        InputError: If there is none.
+        InputError: If there is no such table.
     """
     if name not in TAXONOMIES:
         raise InputError(f"unknown taxonomy {name!r}{closest(name, TAXONOMIES)}; known: {', '.join(TAXONOMIES)}")

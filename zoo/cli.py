@@ -1,6 +1,6 @@
-"""The `zoo` command: a table of commands, of which only the one that runs is imported.
+"""The `zoo` command line. Only the module of the command that runs is imported.
 
-Exit codes: 0 done, 2 wrong input or use, 3 an exported file that is not kept, 1 our own fault.
+Exit codes: 0 success, 1 internal error, 2 invalid input or usage, 3 an exported file was rejected.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from zoo.errors import InputError, ParityError, closest, require
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
-    "list": ("zoo.commands.list", "show the models that have a name"),
-    "info": ("zoo.commands.info", "show one model: what it is, its licences, its measured numbers"),
-    "copy": ("zoo.commands.copy", "copy a model folder to where measurements and exports can be added"),
+    "list": ("zoo.commands.list", "list the models in the catalogue"),
+    "info": ("zoo.commands.info", "show a model's description, licences and measured results"),
+    "copy": ("zoo.commands.copy", "copy a model folder so that measurements and exports can be added to it"),
     "predict": ("zoo.commands.predict", "segment images"),
-    "evaluate": ("zoo.evaluate.command", "measure models per weather and light condition, and write a report"),
-    "export": ("zoo.export.command", "turn a model into an ONNX file that is compared with it before it is kept"),
-    "verify": ("zoo.export.verify", "check a model folder's files, and its exported files against their source"),
-    "benchmark": ("zoo.export.benchmark", "measure a model's latency, throughput and memory, engine by engine"),
-    "synthetic": ("zoo.synthetic.command", "render frames of the synthetic street world in a data set's layout"),
+    "evaluate": ("zoo.evaluate.command", "evaluate models per weather and light condition and write a report"),
+    "export": ("zoo.export.command", "export a model to ONNX; the file is kept only if it agrees with the model"),
+    "verify": ("zoo.export.verify", "check the hashes of a model folder and its exported files against their source"),
+    "benchmark": ("zoo.export.benchmark", "measure the latency, throughput and memory of a model on each engine"),
+    "synthetic": ("zoo.synthetic.command", "render frames of the synthetic street world in the layout of a data set"),
     "train": ("zoo.training.command", "run a training recipe"),
 }
 
-# Commands import what they need where they need it; what is missing names its extra.
+# Commands import optional packages where they use them. A missing one is reported with the extra that installs it.
 _EXTRA_OF = {
     "embreex": "synthetic",
     "gradio": "demo",
@@ -49,7 +49,8 @@ _EXTRA_OF = {
 def _help() -> str:
     width = max(map(len, COMMANDS))
     rows = "\n".join(f"  {name:<{width}}  {summary}" for name, (_, summary) in COMMANDS.items())
-    return f"usage: zoo COMMAND ...\n\ncommands:\n{rows}\n\nzoo COMMAND --help tells more; zoo --version the version"
+    more = "Run zoo COMMAND --help for details, zoo --version for the version."
+    return f"usage: zoo COMMAND ...\n\ncommands:\n{rows}\n\n{more}"
 
 
 def _version() -> str:
@@ -60,7 +61,7 @@ def _version() -> str:
 
 def _run(words: Sequence[str]) -> int:
     if not words:
-        raise InputError("no command was given; zoo --help lists all")
+        raise InputError("no command given; zoo --help lists all commands")
     if words[0] in ("-h", "--help", "help"):
         print(_help())
         return 0
@@ -69,7 +70,7 @@ def _run(words: Sequence[str]) -> int:
         return 0
     name, *rest = words
     if name not in COMMANDS:
-        raise InputError(f"unknown command {name!r}{closest(name, COMMANDS)}; zoo --help lists all")
+        raise InputError(f"unknown command {name!r}{closest(name, COMMANDS)}; zoo --help lists all commands")
     try:
         module: Any = importlib.import_module(COMMANDS[name][0])
         if hasattr(module, "parse"):
@@ -100,14 +101,14 @@ def main(words: Sequence[str] | None = None) -> int:
         print("zoo: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader of our output has gone (`zoo list | head`); there is nobody left to tell.
+        # The program that reads our output has exited, as in `zoo list | head`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except SystemExit as exit_:  # after --help
         return exit_.code if isinstance(exit_.code, int) else 2
     except Exception:
         traceback.print_exc()
-        print("zoo: this is a fault of perception-zoo, please report it with the lines above", file=sys.stderr)
+        print("zoo: internal error in perception-zoo; please report it with the traceback above", file=sys.stderr)
         return 1
 
 

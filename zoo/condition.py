@@ -1,6 +1,6 @@
-"""Time of day and weather: the one place that defines what a condition is.
+"""Time of day and weather of a frame, and the physical meaning of severities.
 
-Severity 0 is none, 1 to 5 are steps in physical units, fixed before any model was measured on them:
+Severity 0 means none or unknown. Severities 1 to 5 are physical quantities, fixed before any model was evaluated:
 
 | condition | unit | 1 | 2 | 3 | 4 | 5 |
 | --- | --- | --- | --- | --- | --- | --- |
@@ -38,7 +38,7 @@ class Condition:
     Attributes:
         time_of_day: `day`, `dusk` or `night`.
         weather: `clear`, `fog`, `rain` or `snow`.
-        severity: 0 (none or unknown) to 5; the module's table gives the physical value of each step.
+        severity: 0 (none or unknown) to 5; the table above gives the physical value of each step.
     """
 
     time_of_day: str = "day"
@@ -53,18 +53,18 @@ class Condition:
             if value not in known:
                 raise InputError(f"unknown {what} {value!r}{closest(value, known)}; known: {', '.join(known)}")
         if isinstance(self.severity, bool) or not (isinstance(self.severity, int) and 0 <= self.severity <= 5):
-            raise InputError(f"severity {self.severity!r} is outside 0 to 5")
+            raise InputError(f"severity {self.severity!r} must be a whole number from 0 to 5")
 
     @property
     def name(self) -> str:
-        """One word: the weather if it is adverse, else the time of day if it is not day, else `clear`."""
+        """The weather if it is adverse, otherwise the time of day if it is not day, otherwise `clear`."""
         if self.weather != "clear":
             return self.weather
         return "clear" if self.time_of_day == "day" else self.time_of_day
 
     @property
     def physical(self) -> tuple[float, str] | None:
-        """Value and unit of the severity (of `name`), or `None` at severity 0 or in clear daylight."""
+        """Value and unit of the severity, or `None` at severity 0 and in clear daylight."""
         if self.severity == 0 or self.name == "clear":
             return None
         unit, steps = SEVERITY_UNITS[self.name]
@@ -72,7 +72,7 @@ class Condition:
 
     @classmethod
     def parse(cls, name: str, severity: int = _DEFAULT_SEVERITY) -> Condition:
-        """The condition called `name` (`clear`, `dusk`, `night`, `fog`, `rain` or `snow`)."""
+        """The condition with this name: `clear`, `dusk`, `night`, `fog`, `rain` or `snow`."""
         if name == "clear":
             return cls()
         if name in TIMES_OF_DAY[1:]:

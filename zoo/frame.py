@@ -1,7 +1,7 @@
-"""One moment of one scene: what every reader gives and every predictor takes.
+"""The sensor data of one moment: what data set readers produce and predictors consume.
 
-Arrays are held as they are or as a function that decodes them, and are decoded at each access: a list of thousands of
-frames holds no pixels. Frames, axes and pixel centres are those of `zoo/geometry/README.md`.
+An array is stored either directly or as a function that decodes it on every access, so a list of thousands of frames
+holds no pixels in memory. Coordinate frames, axes and pixel centres follow `zoo/geometry/README.md`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _read(source: ArraySource | None) -> np.ndarray | None:
 
 @dataclass(frozen=True, kw_only=True)
 class CameraFrame:
-    """One camera's picture with its calibration and labels.
+    """One camera image with its calibration and ground truth.
 
     Attributes:
         image_source: Gives `(H, W, 3)` uint8 RGB.
@@ -36,12 +36,12 @@ class CameraFrame:
             label ids, not training ids); plain class ids where there is no instance. In the synthetic world the
             number is the `track` of the object's box.
         depth_source: Gives `(H, W)` float32 metres along the optical axis, infinity for the sky.
-        invalid_source: Gives `(H, W)` bool, true where the image alone does not tell the class (ACDC).
-        timestamp_us: Microseconds, the middle of the exposure.
-        intrinsics: `(3, 3)` pixels; the centre of the first pixel is (0, 0).
-        ego_from_camera: `(4, 4)`; the camera looks along +z, x right, y down.
-        world_from_ego: `(4, 4)` pose of the vehicle at `timestamp_us`; `None`: that of the frame.
-        image_path: File of the image, where there is one.
+        invalid_source: Gives `(H, W)` bool, true where the class cannot be recognised from the image alone (ACDC).
+        timestamp_us: Middle of the exposure, in microseconds.
+        intrinsics: `(3, 3)` in pixels; (0, 0) is the centre of the first pixel.
+        ego_from_camera: `(4, 4)`; camera axes: x right, y down, z forward.
+        world_from_ego: `(4, 4)` vehicle pose at `timestamp_us`; `None` means the pose of the frame.
+        image_path: Image file, if the image comes from one.
     """
 
     image_source: ArraySource
@@ -57,48 +57,48 @@ class CameraFrame:
 
     @property
     def image(self) -> np.ndarray:
-        """`(H, W, 3)` uint8 RGB, decoded now."""
+        """`(H, W, 3)` uint8 RGB, decoded on access."""
         image = _read(self.image_source)
         assert image is not None
         return image
 
     @property
     def labels(self) -> np.ndarray | None:
-        """`(H, W)` uint8 class labels, decoded now; `None` where there are none."""
+        """`(H, W)` uint8 class labels, decoded on access; `None` if the frame has none."""
         return _read(self.labels_source)
 
     @property
     def instances(self) -> np.ndarray | None:
-        """`(H, W)` int32 instance ids, decoded now; `None` where there are none."""
+        """`(H, W)` int32 instance ids, decoded on access; `None` if the frame has none."""
         return _read(self.instances_source)
 
     @property
     def depth_m(self) -> np.ndarray | None:
-        """`(H, W)` float32 metres along the optical axis, decoded now; `None` where there is none."""
+        """`(H, W)` float32 metres along the optical axis, decoded on access; `None` if the frame has none."""
         return _read(self.depth_source)
 
     @property
     def invalid(self) -> np.ndarray | None:
-        """`(H, W)` bool mask of invalid pixels, decoded now; `None` where there is none."""
+        """`(H, W)` bool mask of invalid pixels, decoded on access; `None` if the frame has none."""
         return _read(self.invalid_source)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """One turn of a lidar.
+    """One lidar sweep.
 
     Attributes:
-        points_source: Gives `(N, 3 + C)` float32 with the columns `channels`: xyz in metres in the lidar frame of the
-            moment `timestamp_us` (the vehicle's motion during the turn is taken out), then intensity and so on.
-        channels: Names of the columns: `x y z intensity`, and where the sensor gives them `ring` (0: lowest beam) and
-            `time_s` (seconds from `timestamp_us`, negative: earlier). Intensity is 0 to 1.
+        points_source: Gives `(N, 3 + C)` float32 with the columns `channels`: xyz in metres in the lidar frame at
+            `timestamp_us` (motion of the vehicle during the sweep is compensated), then intensity and so on.
+        channels: Names of the columns: `x y z intensity`, and if the sensor reports them `ring` (0 is the lowest beam)
+            and `time_s` (seconds relative to `timestamp_us`, negative is earlier). Intensity is 0 to 1.
         labels_source: Gives `(N,)` uint8 class labels.
-        instances_source: Gives `(N,)` int32: the `track` of the object's box, 0 where there is none.
-        materials_source: Gives `(N,)` uint8 surface materials (`zoo.synthetic.shapes.surfaces.Material`); only in
-            synthetic sweeps.
-        timestamp_us: Microseconds, the end of the turn.
+        instances_source: Gives `(N,)` int32, the `track` of the object's box or 0.
+        materials_source: Gives `(N,)` uint8 surface materials (`zoo.synthetic.shapes.surfaces.Material`); only
+            in synthetic sweeps.
+        timestamp_us: End of the sweep, in microseconds.
         ego_from_lidar: `(4, 4)`.
-        world_from_ego: `(4, 4)` pose of the vehicle at `timestamp_us`; `None`: that of the frame.
+        world_from_ego: `(4, 4)` vehicle pose at `timestamp_us`; `None` means the pose of the frame.
     """
 
     points_source: ArraySource
@@ -112,42 +112,42 @@ class Sweep:
 
     @property
     def points(self) -> np.ndarray:
-        """`(N, 3 + C)` float32, decoded now."""
+        """`(N, 3 + C)` float32, decoded on access."""
         points = _read(self.points_source)
         assert points is not None
         return points
 
     @property
     def labels(self) -> np.ndarray | None:
-        """`(N,)` class labels, decoded now; `None` where there are none."""
+        """`(N,)` class labels, decoded on access; `None` if the sweep has none."""
         return _read(self.labels_source)
 
     @property
     def instances(self) -> np.ndarray | None:
-        """`(N,)` int32 tracks, decoded now; `None` where there are none."""
+        """`(N,)` int32 tracks, decoded on access; `None` if the sweep has none."""
         return _read(self.instances_source)
 
     @property
     def materials(self) -> np.ndarray | None:
-        """`(N,)` uint8 materials, decoded now; `None` where there are none."""
+        """`(N,)` uint8 materials, decoded on access; `None` if the sweep has none."""
         return _read(self.materials_source)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Box3D:
-    """An upright box around one object, in the world frame at the frame's time.
+    """The upright box around one object, in the world frame at the time of the frame.
 
     Attributes:
         label: Class of the data set's class table.
-        track: Identity, the same number in all frames of a scene; above 0.
+        track: Identity of the object, a positive number that stays the same in all frames of a scene.
         center: `(3,)` metres, the geometric centre.
-        size: `(3,)` metres: length (along the heading), width, height.
-        yaw: Radians from the world's x axis towards its y axis; 0: the object's front points along x.
-        velocity: `(3,)` metres per second, world axes; `None` where unknown.
-        moving: Whether it moves in the scene, rather than being parked or standing.
-        visibility: Share of it that the cameras see, 0 to 1; `None` where unknown.
-        num_points: Points of the newest sweeps of all lidars inside it; `None` where unknown.
-        kind: What it is, finer than its class, where that is known (`van`, `cyclist`).
+        size: `(3,)` metres: length along the heading, width, height.
+        yaw: Heading in radians, from the world's x axis towards its y axis.
+        velocity: `(3,)` metres per second along the world axes; `None` if unknown.
+        moving: Whether the object moves during the scene.
+        visibility: Fraction of the object that the cameras see, 0 to 1; `None` if unknown.
+        num_points: Points of the newest sweeps of all lidars inside the box; `None` if unknown.
+        kind: A finer description than the class, if known (`van`, `cyclist`).
     """
 
     label: int
@@ -164,19 +164,19 @@ class Box3D:
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """One moment of one scene.
+    """All sensor data of one moment.
 
     Attributes:
-        id: Unique in its data set; the stem of result files.
-        scene: Sequence or drive; frames of one scene are not independent.
+        id: Unique in its data set; names the files of results.
+        scene: Sequence or drive. Frames of one scene are not statistically independent.
         condition: Light and weather.
-        group: Name under which results are reported (`fog`, `reference`, `day`); the condition's name by default.
-        cameras: By name; most data sets here have one, `front`.
-        lidars: By name, the newest sweep first.
-        boxes: Objects around the vehicle; `None` where they are unknown.
+        group: Group under which results are reported (`fog`, `reference`, `day`); by default the name of the condition.
+        cameras: Images by camera name; most data sets here have only `front`.
+        lidars: Sweeps by lidar name, newest first.
+        boxes: Objects around the vehicle; `None` if they are not annotated.
         timestamp_us: Microseconds.
         world_from_ego: `(4, 4)`.
-        meta: What else the reader knows and its writers need (names of files, the city).
+        meta: Anything else that writers need, such as file names or the city.
     """
 
     id: str
@@ -196,17 +196,19 @@ class Frame:
 
     @property
     def camera(self) -> CameraFrame:
-        """The only camera.
+        """The camera of a frame that has exactly one.
 
         Raises:
-            InputError: If the frame has none or several.
+            InputError: If the frame has no camera or several.
         """
         if len(self.cameras) != 1:
             names = ", ".join(self.cameras) or "none"
-            raise InputError(f"frame {self.id} has {len(self.cameras)} cameras ({names}); name one of them")
+            raise InputError(
+                f"frame {self.id} has {len(self.cameras)} cameras ({names}), expected one; use frame.cameras[NAME]"
+            )
         return next(iter(self.cameras.values()))
 
 
 def frame_from_image(image: np.ndarray, id: str = "image", labels: np.ndarray | None = None) -> Frame:
-    """A frame with one camera, `front`, that holds `image`, `(H, W, 3)` uint8 RGB."""
+    """A frame whose only camera, `front`, holds `image`, `(H, W, 3)` uint8 RGB."""
     return Frame(id=id, cameras={"front": CameraFrame(image_source=image, labels_source=labels)})

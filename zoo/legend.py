@@ -1,4 +1,4 @@
-"""The legend under a coloured image: a swatch, the name and the share of every class that occurs. Pillow only."""
+"""The legend below a segmented image: swatch, name and share of each class. Drawn with Pillow alone."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class LegendEntry:
     """One line of a legend.
 
     Attributes:
-        name: Of the class; cut after 40 characters.
-        share: Of the image's pixels, 0 to 1.
+        name: Name of the class; longer ones are shortened to 40 characters.
+        share: Fraction of the image's pixels, 0 to 1.
         color: RGB of the swatch.
-        swatch: Draws the swatch instead, from its height and width.
+        swatch: Draws the swatch instead of a plain colour, given its height and width.
     """
 
     name: str
@@ -36,12 +36,12 @@ class LegendEntry:
 def with_legend(image: Image.Image, entries: Sequence[LegendEntry]) -> Image.Image:
     """The image with a strip below it that names its colours.
 
-    The image itself is untouched, at the upper left. The text grows with the image but stays readable under a small
-    one, where the strip may be wider than the image.
+    The text scales with the image but never becomes too small to read, so below a small image the strip can be wider
+    than the image. The image itself is not changed; it sits at the upper left.
 
     Args:
         image: RGB.
-        entries: In the order in which they are drawn.
+        entries: In drawing order, column by column.
     """
     if not entries:
         return image

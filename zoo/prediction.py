@@ -1,4 +1,4 @@
-"""What predictors return: one dataclass per task."""
+"""What predictors return, one dataclass per task."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Segmentation2D:
 
     Attributes:
         labels: `(H, W)` uint8 class labels.
-        scores: `(H, W)` float32 in [0, 1]: softmax probability of the label.
-        classes: Names and colours of the labels.
-        image: `(H, W, 3)` uint8 RGB that was segmented.
+        scores: `(H, W)` float32 in [0, 1], the softmax probability of the label.
+        classes: Names and colours of the classes.
+        image: `(H, W, 3)` uint8 RGB, the segmented image.
     """
 
     labels: np.ndarray
@@ -32,33 +32,36 @@ class Segmentation2D:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Name of every label."""
+        """Name of each class, indexed by label."""
         return self.classes.names
 
     @property
     def colors(self) -> tuple[tuple[int, int, int], ...]:
-        """RGB of every label, 0..255."""
+        """RGB of each class, 0 to 255, indexed by label."""
         return self.classes.colors
 
     @property
     def color_map(self) -> np.ndarray:
-        """`(H, W, 3)` uint8: every pixel in its label's colour."""
+        """`(H, W, 3)` uint8 RGB: each pixel in the colour of its class, black where it has none."""
         return self.classes.palette()[self.labels]
 
     def fractions(self) -> dict[str, float]:
-        """Share of the image's pixels for each class that occurs, the largest first."""
+        """Fraction of the image covered by each class that occurs, largest first."""
         counts = np.bincount(self.labels.ravel(), minlength=len(self.classes))[: len(self.classes)]
         order = np.argsort(-counts, kind="stable")
         return {self.classes.names[i]: float(counts[i] / self.labels.size) for i in order if counts[i]}
 
     def overlay(self, alpha: float = 0.55, legend: bool = False) -> Image.Image:
-        """The image with the labels' colours over it, at the image's size. Pixels without a class are hatched.
+        """The image blended with the colours of its classes. Pixels without a class are hatched.
 
         Args:
             alpha: Weight of the colours, 0 to 1.
-            legend: Outline every region in its full colour, and add a strip below the image with the name, colour and
-                share of each class that occurs. The picture is then taller than the image, and wider if the image is
-                narrower than the longest entry.
+            legend: Outline each region in its full colour and add a strip below the image with the name, colour and
+                share of each class that occurs.
+
+        Returns:
+            An RGB image of the original size. With `legend` it is taller, and wider too if the image is narrower than
+            the longest entry.
 
         Raises:
             InputError: If `alpha` is outside 0 to 1.
@@ -74,7 +77,7 @@ class Segmentation2D:
         picture = Image.blend(Image.fromarray(self.image), colors, alpha)
         if not legend:
             return picture
-        from zoo.legend import LegendEntry, with_legend  # Pillow's text drawing: `import zoo` does without
+        from zoo.legend import LegendEntry, with_legend  # draws text, which `import zoo` does not need
 
         # Mixed with the image, a colour no longer looks like its swatch in the legend. The outlines do, and they set a
         # grey class off from a grey scene.

@@ -1,1 +1,1 @@
-"""Commands of `zoo` that need nothing but the package itself, one per file."""
+"""The commands of `zoo` that need only the `zoo` package, one per file."""

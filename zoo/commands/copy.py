@@ -1,4 +1,4 @@
-"""Copies a model folder to where measurements and exports can be added."""
+"""Copies a model folder so that measurements and exports can be added to it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["Arguments", "run"]
 
 @dataclass(frozen=True)
 class Arguments:
-    """Copies a model folder, checked file by file, to where measurements and exports can be added."""
+    """Copies a model folder, verifying each file, so that measurements and exports can be added to the copy."""
 
     model: Annotated[str, tyro.conf.Positional]
     """Catalogue name, model folder, or hf-hub:org/name."""
     to: Annotated[Path, tyro.conf.Positional]
-    """Folder to make."""
+    """Folder to create."""
 
 
 def run(arguments: Arguments) -> int:

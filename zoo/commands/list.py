@@ -1,4 +1,4 @@
-"""Shows the models that have a name."""
+"""Lists the models in the catalogue."""
 
 from __future__ import annotations
 
@@ -16,22 +16,26 @@ __all__ = ["Arguments", "run"]
 
 @dataclass(frozen=True)
 class Arguments:
-    """Shows the models that have a name."""
+    """Lists the models in the catalogue."""
 
     pattern: Annotated[str | None, tyro.conf.Positional] = None
     """Part of a name, or a shell pattern such as '*camvid'."""
     json: bool = False
-    """Print a list of objects instead of a table."""
+    """Print JSON instead of a table."""
     task: str | None = None
     """Only this task: segmentation or features."""
     licence: str | None = None
-    """Only weights under this licence, for example Apache-2.0."""
+    """Only models whose weights are under this licence, for example Apache-2.0."""
     released: bool = False
-    """Only models whose weights can be loaded."""
+    """Only models with released weights."""
 
 
 def run(arguments: Arguments) -> int:
-    """Prints the table or the list; a pattern that matches nothing is an error."""
+    """Prints the table or JSON.
+
+    Raises:
+        InputError: If no model matches and a table was asked for.
+    """
     found = [
         entry
         for entry in matching(arguments.pattern)
@@ -43,7 +47,7 @@ def run(arguments: Arguments) -> int:
         print(json.dumps([entry.summary() for entry in found], indent=2))
         return 0
     if not found:
-        raise InputError("no model matches; `zoo list` shows all")
+        raise InputError("no model matches; run `zoo list` to see all of them")
     from rich.console import Console
     from rich.table import Table
 
@@ -59,6 +63,6 @@ def run(arguments: Arguments) -> int:
             entry.licence,
             "yes" if entry.released else "no",
         )
-    # Names are copied from here, so they are never cut to the width of the terminal.
+    # Users copy names from this table, so it is not truncated to the width of the terminal.
     Console(width=max(Console().width, 160)).print(table)
     return 0

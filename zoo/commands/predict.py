@@ -26,32 +26,32 @@ __all__ = ["Arguments", "parse", "run"]
 
 @dataclass(frozen=True)
 class Arguments:
-    """Segments images. Per image: <stem>.png with class ids in one 8-bit channel, <stem>_overlay.jpg, <stem>.json."""
+    """Segments images. Writes <stem>.png (8-bit class ids), <stem>_overlay.jpg and <stem>.json for each."""
 
     model: Annotated[str, tyro.conf.Positional]
     """Catalogue name, model folder, or hf-hub:org/name."""
     images: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Image files."""
     out: Path
-    """Folder for the results; made if it does not exist, files of the same name are replaced."""
+    """Output folder; created if missing, and files of the same name are overwritten."""
     engine: str = "auto"
-    """Runs the model: torch, onnx, openvino, or auto (the first of onnx, torch, openvino that is there)."""
+    """torch, onnx, openvino, or auto: the first of onnx, torch and openvino that is installed."""
     device: str = "cpu"
-    """Where the engine runs, for example cpu or cuda:0. Another one is never taken instead."""
+    """Device of the engine, for example cpu or cuda:0; there is no fallback to another one."""
     precision: str = "fp32"
-    """Arithmetic: fp32, fp16 or bf16, as far as engine and file have it."""
+    """Arithmetic: fp32, fp16 or bf16, if the engine and the file support it."""
     threads: int | None = None
-    """CPU threads."""
+    """Number of CPU threads."""
     file: str | None = None
-    """One of the model's files, for example onnx/NAME.fp16.onnx."""
+    """File of the model folder to run, for example onnx/NAME.fp16.onnx."""
     alpha: float = 0.55
-    """Weight of the colours in the overlay, 0 to 1."""
+    """Opacity of the class colours in the overlay, 0 to 1."""
     whole: bool = False
-    """Run whole images, whatever the model's configuration says."""
+    """Run on whole images, overriding the model's configuration."""
     window: tuple[int, int] | None = None
-    """Height and width of sliding windows, in pixels of the resized image."""
+    """Run on sliding windows of this height and width, in pixels of the resized image."""
     window_stride: tuple[int, int] | None = None
-    """Vertical and horizontal distance between windows; two thirds of the window by default."""
+    """Vertical and horizontal step between windows; two thirds of the window by default."""
 
 
 _VALUES: dict[str, Any] = {
@@ -67,10 +67,10 @@ _PAIRS = ("window", "window_stride")
 
 
 def parse(words: Sequence[str]) -> Arguments:
-    """The arguments of the command line.
+    """Parses the command line.
 
-    tyro takes a third of the time that a prediction with ONNX Runtime needs besides the inference. So plain options are
-    read here, and tyro is asked for help, for what is rare and for what is wrong.
+    Importing tyro takes a third of the time that a prediction with ONNX Runtime spends outside inference. Plain options
+    are therefore parsed here; tyro is imported for the help, for uncommon syntax and for mistakes.
     """
     plain = _plain(words)
     if plain is not None:
@@ -84,7 +84,7 @@ def parse(words: Sequence[str]) -> Arguments:
 
 
 def _plain(words: Sequence[str]) -> Arguments | None:
-    """Arguments of `MODEL IMAGE... --name value...`; `None` if there is anything else in `words`."""
+    """The arguments in `MODEL IMAGE... --name value...`, or `None` if `words` contain anything else."""
     positional: list[str] = []
     options: dict[str, Any] = {}
     rest = list(words)
@@ -115,16 +115,16 @@ def _plain(words: Sequence[str]) -> Arguments | None:
 
 
 def run(arguments: Arguments) -> int:
-    """Segments every image; a wrong one stops the run before anything of it is written."""
+    """Segments each image. An unreadable one ends the run before any of its files is written."""
     if not arguments.images:
-        raise InputError("no image was given")
+        raise InputError("no image given")
     stems: dict[str, Path] = {}
     for path in arguments.images:
         if path.stem in stems:
-            raise InputError(f"{stems[path.stem]} and {path} would both become {path.stem}.png; give them in two runs")
+            raise InputError(f"{stems[path.stem]} and {path} would both be written to {path.stem}.png; use two runs")
         stems[path.stem] = path
     if not 0.0 <= arguments.alpha <= 1.0:
-        raise InputError(f"alpha {arguments.alpha} is outside 0 to 1")
+        raise InputError(f"--alpha {arguments.alpha} is outside 0 to 1")
     predictor = load(
         arguments.model,
         engine=arguments.engine,
@@ -143,11 +143,11 @@ def run(arguments: Arguments) -> int:
 
 
 def chosen_inference(arguments: Arguments) -> InferenceMode | None:
-    """The inference that the command line asks for; `None` for the model's own."""
+    """The inference mode given on the command line, or `None` for that of the model."""
     if arguments.whole and arguments.window:
-        raise InputError("--whole and --window exclude each other")
+        raise InputError("--whole and --window exclude each other; give one of them")
     if arguments.window_stride and not arguments.window:
-        raise InputError("--window-stride needs --window")
+        raise InputError("--window-stride needs --window; give the size of the windows too")
     if arguments.whole:
         return InferenceMode()
     if arguments.window is None:
@@ -172,7 +172,7 @@ def _write(out: Path, path: Path, prediction: Segmentation2D, predictor: Predict
             for i, (name, color) in enumerate(zip(prediction.class_names, prediction.colors, strict=True))
         ],
     }
-    # All three are on the disk before the first gets its name: a full disk leaves none of them.
+    # All three are written in full before the first is renamed, so a full disk leaves none of them behind.
     with (
         atomic_file(out / f"{path.stem}.png") as ids,
         atomic_file(out / f"{path.stem}_overlay.jpg") as overlay,

@@ -1,6 +1,6 @@
-"""Convolutional encoders from timm, by timm's name.
+"""Convolutional encoders from timm, selected by timm's model name.
 
-Source: timm (Apache-2.0) gives blocks and weights; nothing is ported.
+Source: blocks and weights from timm (Apache-2.0).
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ __all__ = ["ConvNet"]
 
 
 class ConvNet(nn.Module):
-    """The feature levels of a timm convnet, finest first.
+    """Feature levels of a timm convnet, finest first.
 
     Args:
-        model: timm's name, for example `resnet18` or `convnext_tiny`.
-        levels: Which of timm's feature levels to give, by index (0 is the finest that the model has).
+        model: timm's model name, for example `resnet18` or `convnext_tiny`.
+        levels: Indices of timm's feature levels to return; 0 is the finest.
         in_channels: Channels of the input image.
-        pretrained: Load timm's own weights (ImageNet, for most names); they come from its hub.
-        options: Further keyword arguments of the timm model; `config.schema.json` lists those that a configuration may
-            give. For example `{"channels": [48, 96, 192, 320]}`.
+        pretrained: Download timm's weights, trained on ImageNet for most models.
+        options: Further keyword arguments of the timm model, for example `{"channels": [48, 96, 192, 320]}`;
+            `config.schema.json` lists those that a configuration may give.
 
     Attributes:
-        out_channels: Channels of every level.
-        strides: Input size over feature size of every level.
+        out_channels: Channels of each level.
+        strides: Ratio of input size to feature size of each level.
 
     Raises:
-        InputError: If timm has no such model, it gives no feature levels, or its weights cannot be had.
+        InputError: If timm has no such model, the model has no feature levels, or the download fails.
     """
 
     def __init__(
@@ -58,15 +58,15 @@ class ConvNet(nn.Module):
         self.strides: tuple[int, ...] = tuple(self.body.feature_info.reduction())
 
     def forward_features(self, image: Float[Tensor, "B 3 H W"]) -> list[Tensor]:
-        """All levels, `(B, out_channels[i], H / strides[i], W / strides[i])`."""
+        """All levels; level `i` is `(B, out_channels[i], H / strides[i], W / strides[i])`."""
         return self.forward_intermediates(image)
 
     def forward_intermediates(
         self, image: Float[Tensor, "B 3 H W"], indices: tuple[int, ...] | None = None
     ) -> list[Tensor]:
-        """The levels `indices` (all by default), finest first."""
+        """The levels `indices`, by default all, finest first."""
         levels = self.body(image)
-        # Some timm families (Swin and its kin) give channels last.
+        # Some timm families, Swin among them, return channels last.
         levels = [
             level if level.shape[1] == channels else level.permute(0, 3, 1, 2)
             for level, channels in zip(levels, self.out_channels, strict=True)

@@ -1,10 +1,10 @@
-"""Vision transformer encoder: timm's blocks and weights, our own forward for any input size.
+"""Vision transformer encoder: timm's blocks and weights with our own forward pass, which takes any input size.
 
-The position embedding is resized linearly, without antialiasing, so that the eager model and every exported file are
+The position embedding is resized bilinearly without antialiasing, so that the eager model and exported files compute
 the same function at every size.
 
-Source: Dosovitskiy et al., "An image is worth 16x16 words" (architecture); timm (Apache-2.0) gives blocks and weights;
-nothing is ported.
+Source: Dosovitskiy et al., "An Image is Worth 16x16 Words" (ICLR 2021) for the architecture; blocks and weights from
+timm (Apache-2.0).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class ViT(nn.Module):
     Args:
         model: timm's name of a plain vision transformer, for example `vit_small_patch16_224`.
         in_channels: Channels of the input image.
-        drop_path_rate: Stochastic depth while training.
-        pretrained: Load timm's own weights; they come from its hub.
+        drop_path_rate: Stochastic depth rate.
+        pretrained: Download timm's weights.
         options: Further keyword arguments of the timm model; `config.schema.json` lists those that a configuration may
             give.
 
@@ -40,7 +40,7 @@ class ViT(nn.Module):
         strides: One entry, the patch size.
 
     Raises:
-        InputError: If timm has no such model, it is no plain vision transformer, or its weights cannot be had.
+        InputError: If timm has no such model, the model is not a plain vision transformer, or the download fails.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class ViT(nn.Module):
             **(options or {}),
         )
         if not isinstance(body, timm.models.vision_transformer.VisionTransformer) or body.pos_embed is None:
-            raise InputError(f"timm's {model} is no plain vision transformer; use zoo.encoders.convnet:ConvNet")
+            raise InputError(f"timm's {model} is not a plain vision transformer; use zoo.encoders.convnet:ConvNet")
         self.patch_size: int = body.patch_embed.patch_size[0]
         self.embed_dim: int = body.embed_dim
         self.out_channels: tuple[int, ...] = (self.embed_dim,)
@@ -95,18 +95,20 @@ class ViT(nn.Module):
     def forward_intermediates(
         self, image: Float[Tensor, "B 3 H W"], indices: tuple[int, ...] | None = None
     ) -> list[Float[Tensor, "B D h w"]]:
-        """Normalised patch features after the blocks `indices` (the last one by default).
+        """Normalised patch features after the blocks `indices`, by default the last one.
 
         Raises:
-            InputError: If the image is no multiple of the patch, or a block does not exist.
+            InputError: If the image size is not a multiple of the patch size, or a block does not exist.
         """
         height, width = image.shape[-2:]
         if not torch.compiler.is_compiling() and (height % self.patch_size or width % self.patch_size):
-            raise InputError(f"image of {height} x {width} is no multiple of the patch of {self.patch_size}; pad it")
+            raise InputError(
+                f"image size {height} x {width} is not a multiple of the patch size {self.patch_size}; pad it"
+            )
         depth = len(self.blocks)
         wanted = [depth - 1] if indices is None else [i % depth if -depth <= i < depth else i for i in indices]
         if any(not 0 <= i < depth for i in wanted):
-            raise InputError(f"blocks {indices} were asked for, but the encoder has {depth}")
+            raise InputError(f"blocks {indices} are out of range; the encoder has {depth}, counted from 0")
         patches = self.projection(image)  # (B, D, h, w)
         rows, columns = patches.shape[-2:]
         tokens = self.patch_norm(patches.flatten(2).transpose(1, 2))  # (B, h * w, D)

@@ -1,1 +1,1 @@
-"""Heads: features to task output, built from an encoder's `out_channels` and `strides`."""
+"""Heads map features to the output of a task; they are built from the encoder's `out_channels` and `strides`."""

@@ -1,7 +1,7 @@
 """Feature pyramid head for encoders with several levels.
 
 Source: Kirillov et al., "Panoptic feature pyramid networks" (2019), section 3.1 (semantic branch: levels summed at the
-finest stride); the image-wide context vector follows the global pooling of ParseNet (Liu et al., 2015). Not ported.
+finest stride); the global context vector follows ParseNet (Liu et al., 2015). Own implementation.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ def _conv_norm_act(in_channels: int, out_channels: int, kernel_size: int) -> nn.
 
 
 class FPNHead(nn.Module):
-    """Class logits at the finest stride from all levels, merged from coarse to fine.
+    """Class logits at the finest stride, from all levels merged from coarse to fine.
 
     Args:
         in_channels: Channels of the encoder's levels, finest first.
         strides: Strides of the encoder's levels.
         num_classes: Number of classes.
         width: Channels inside the pyramid: one number, or one per level, finest first.
-        context: Add the image-wide mean of the coarsest level before merging.
-        dropout: Dropout of whole channels before the classifier while training.
+        context: Add the global average of the coarsest level before merging.
+        dropout: Channel dropout before the classifier.
 
     Attributes:
-        stride: Input size over logits size.
+        stride: Ratio of input size to logits size.
 
     Raises:
-        InputError: If there are not as many widths as levels.
+        InputError: If the number of widths differs from the number of levels.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class FPNHead(nn.Module):
         self.stride = strides[0]
         self.laterals = nn.ModuleList(_conv_norm_act(*channels, 1) for channels in zip(in_channels, widths))
         self.context = nn.Sequential(nn.Linear(in_channels[-1], widths[-1]), nn.ReLU(inplace=True)) if context else None
-        # A level is merged into the width of the next finer one.
+        # Merging a level changes its width to that of the next finer one.
         self.merges = nn.ModuleList(_conv_norm_act(*channels, 3) for channels in zip(widths, [widths[0], *widths]))
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = nn.Conv2d(widths[0], num_classes, kernel_size=1)

@@ -1,4 +1,4 @@
-"""Linear head: one 1x1 convolution on the coarsest or on all levels.
+"""Linear head: one 1x1 convolution on the coarsest level.
 
 Source: Segmenter (Strudel et al., 2021), section 3.2, linear decoder.
 """
@@ -12,7 +12,7 @@ __all__ = ["LinearHead"]
 
 
 class LinearHead(nn.Module):
-    """Class logits from the coarsest level by a linear map of every position.
+    """Class logits from a linear map of each position of the coarsest level.
 
     Args:
         in_channels: Channels of the encoder's levels, finest first.
@@ -20,7 +20,7 @@ class LinearHead(nn.Module):
         num_classes: Number of classes.
 
     Attributes:
-        stride: Input size over logits size.
+        stride: Ratio of input size to logits size.
     """
 
     def __init__(self, *, in_channels: tuple[int, ...], strides: tuple[int, ...], num_classes: int) -> None:

@@ -1,12 +1,12 @@
 """Segmenter's mask transformer.
 
-Class embeddings are processed together with the patch features by transformer layers; the mask of a class is the scalar
-product of its embedding with every patch, both L2-normalised, then normalised over the classes.
+Transformer layers process the class embeddings together with the patch features. The mask of a class is the dot product
+of its embedding with each patch, both L2-normalised, followed by a layer norm over the classes.
 
 Source: Strudel et al., "Segmenter: Transformer for Semantic Segmentation" (ICCV 2021), section 3.2; the sizes for ViT-S
 (2 layers, 6 heads) from Golombiewski, "Domain Generalization for Vision Perception Models by Camera-Lidar Contrastive
 Pretraining" (master's thesis, TU Berlin, 2024), sections 4.1.1 and 4.2.2.
-The layers are timm's transformer blocks; nothing is ported.
+The layers are timm's transformer blocks; the rest is our own implementation.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ __all__ = ["MaskTransformer"]
 
 
 class MaskTransformer(nn.Module):
-    """Class logits as scalar products of class embeddings and patch features.
+    """Class logits as dot products of class embeddings and patch features.
 
     Args:
         in_channels: Channels of the encoder's levels, finest first; the coarsest is used.
         strides: Strides of the encoder's levels.
         num_classes: Number of classes, one embedding each.
-        embed_dim: Width of the layers; the encoder's by default.
+        embed_dim: Width of the layers; by default that of the encoder.
         depth: Number of transformer layers.
         num_heads: Attention heads per layer.
-        dropout: Dropout in the layers while training.
-        drop_path_rate: Stochastic depth of the last layer while training, rising linearly from zero.
+        dropout: Dropout rate in the layers.
+        drop_path_rate: Stochastic depth rate of the last layer, rising linearly from zero.
 
     Attributes:
-        stride: Input size over logits size.
+        stride: Ratio of input size to logits size.
 
     Raises:
         InputError: If `num_heads` does not divide `embed_dim`.
@@ -60,7 +60,7 @@ class MaskTransformer(nn.Module):
 
         embed_dim = embed_dim or in_channels[-1]
         if embed_dim % num_heads:
-            raise InputError(f"embed_dim {embed_dim} is no multiple of num_heads {num_heads}")
+            raise InputError(f"embed_dim {embed_dim} is not a multiple of num_heads {num_heads}")
         self.stride = strides[-1]
         self.num_classes = num_classes
         self.input = nn.Linear(in_channels[-1], embed_dim)
@@ -95,7 +95,7 @@ class MaskTransformer(nn.Module):
         for block in self.blocks:
             tokens = block(tokens)
         tokens = self.norm(tokens)
-        # Sliced from the end, so that the number of patches stays free in an exported graph.
+        # Slicing from the end keeps the number of patches dynamic in an exported graph.
         patches = tokens[:, : -self.num_classes] @ self.patch_projection  # (B, N, D)
         classes = tokens[:, -self.num_classes :] @ self.class_projection  # (B, C, D)
         masks = F.normalize(patches, dim=-1) @ F.normalize(classes, dim=-1).transpose(1, 2)  # (B, N, C)
