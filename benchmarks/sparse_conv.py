@@ -241,7 +241,7 @@ def run_layer(arguments: argparse.Namespace) -> None:
     try:
         from zoo.sparse.backends import BACKENDS
 
-        methods: dict[str, Callable] = {"spconv": lambda f, w: BACKENDS["spconv"](f, w, kernel_map, voxels.context)}
+        methods: dict[str, Callable] = {"spconv": lambda f, w: BACKENDS["spconv"](f, w, kernel_map)}
         import spconv  # noqa: F401
     except ImportError:
         methods = {}
@@ -312,7 +312,14 @@ class SpconvMinkUNet:
             out = self.layer(block.conv, level)(x)
         norm = block.norm
         features = F.batch_norm(
-            out.features, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps
+            out.features,
+            norm.bn.running_mean,
+            norm.bn.running_var,
+            norm.bn.weight,
+            norm.bn.bias,
+            False,
+            0.0,
+            norm.bn.eps,
         )
         if residual is not None:
             features += residual

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import re
+import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 
 from zoo.encoders.minkunet import VARIANTS, MinkUNet, rename_mmdet3d, rename_slidr
 from zoo.errors import InputError
-from zoo.sparse import available_backends, kernel_offsets, sparse_tensor
+from zoo.sparse import available_backends, sparse_tensor
 
 REAL = Path(__file__).resolve().parents[1].parent / "shared" / "real"
 SMALL = {"layers": (1,) * 8, "width": 8, "voxel_size": 0.5}
@@ -30,9 +31,8 @@ def small() -> MinkUNet:
     return MinkUNet(**SMALL)
 
 
-def parameters_by_hand(layers, width, inputs, stem):
+def parameters_by_hand(layers, width, planes, inputs, stem):
     """The sum over the layers of the papers' tables; a batch norm has two values per channel."""
-    planes = [p * width // 32 for p in (32, 64, 128, 256, 256, 128, 96, 96)]
 
     def conv(cells, a, b):
         return cells * a * b + 2 * b
@@ -58,8 +58,10 @@ def test_variants(name):
     model = MinkUNet(**arguments)
     count = sum(p.numel() for p in model.parameters())
     inputs, stem = len(arguments.get("in_columns", (0, 1, 2, 3))), arguments.get("stem_convolutions", 2)
-    assert count == parameters_by_hand(arguments["layers"], arguments["width"], inputs, stem)
-    assert model.out_channels == (96 * arguments["width"] // 32,)
+    width = arguments["width"]
+    planes = arguments.get("planes", [p * width // 32 for p in (32, 64, 128, 256, 256, 128, 96, 96)])
+    assert count == parameters_by_hand(arguments["layers"], width, planes, inputs, stem)
+    assert model.out_channels == (planes[-1],)
     assert model.strides == (1,)
     if name.startswith("minkunet34"):
         assert round(count / 1e6) == 38  # as Golombiewski (2024) states
@@ -182,95 +184,111 @@ def test_state_dict_round_trip(small, tmp_path):
         assert torch.equal(other.eval()(points, batch_index), small.eval()(points, batch_index))
 
 
-# --- upstream names ---------------------------------------------------------------------------------------------------
+# --- upstream networks ------------------------------------------------------------------------------------------------
+
+UPSTREAM = {
+    "mmdet3d_torchsparse": (rename_mmdet3d, "minkunet18-w32", (1, 2, 1, 2, 1, 1, 1, 2)),
+    "mmdet3d_spconv": (rename_mmdet3d, "minkunet18-w32", (1, 2, 1, 2, 1, 1, 1, 2)),
+    "mmdet3d_minkowski": (rename_mmdet3d, "minkunet18-w32", (1, 2, 1, 2, 1, 1, 1, 2)),
+    "slidr": (rename_slidr, "minkunet34-slidr-kitti", (1, 1, 1, 2, 1, 1, 1, 2)),
+}
+"""What tests/data/minkunet/README.md describes: files, how each is renamed, our variant, and its layers."""
 
 
-def upstream_kernel(weight: torch.Tensor) -> torch.Tensor:
-    """Their layout: x fastest for 3x3x3, ours for 2x2x2, no first axis for one cell."""
-    if len(weight) == 1:
-        return weight[0]
-    if len(weight) == 8:
-        return weight
-    x_fastest = sorted(kernel_offsets((3, 3, 3), (1, 1, 1)), key=lambda offset: (offset[2], offset[1], offset[0]))
-    return weight[[kernel_offsets((3, 3, 3), (1, 1, 1)).index(offset) for offset in x_fastest]]
+def upstream_file(name: str) -> dict[str, np.ndarray]:
+    with np.load(Path(__file__).parent / "data" / "minkunet" / f"{name}.npz") as file:
+        return dict(file)
 
 
-def mmdet3d_name(name: str) -> str:
-    name = re.sub(r"stem\.(\d)\.", r"conv_input.\1.net.", name)
-    name = re.sub(r"(encoder|decoder)\.(\d)\.step\.", r"\1.\2.0.net.", name)
-    name = re.sub(r"encoder\.(\d)\.blocks\.(\d)", lambda m: f"encoder.{m[1]}.{int(m[2]) + 1}", name)
-    name = re.sub(r"decoder\.(\d)\.blocks\.(\d)", r"decoder.\1.1.\2", name)
-    for ours, theirs in (("first", "net.0"), ("second", "net.3"), ("shortcut", "downsample.0")):
-        group, index = theirs.split(".")
-        name = name.replace(f"{ours}.conv", theirs).replace(f"{ours}.norm", f"{group}.{int(index) + 1}")
-    name = re.sub(r"net\.conv\b", "net.0", re.sub(r"net\.norm\b", "net.1", name))
-    return "backbone." + name
+def upstream_state(shapes: dict[str, list[int]]) -> dict[str, torch.Tensor]:
+    """The checkpoint that the upstream network had: every value by a formula of its key's rank and its own place."""
+    state = {}
+    for rank, key in enumerate(sorted(shapes)):
+        shape = shapes[key]
+        if key.endswith("num_batches_tracked"):
+            state[key] = torch.tensor(7)
+            continue
+        i = torch.arange(math.prod(shape), dtype=torch.float64)
+        wave = torch.sin(1.7 * rank + 0.61 * i + 0.013 * i * i)
+        if key.endswith("running_var"):
+            wave = 1.2 + 0.5 * wave
+        elif len(shape) == 1 and key.endswith("weight"):
+            wave = 1 + 0.3 * wave
+        elif len(shape) == 1:
+            wave = 0.25 + 0.2 * wave
+        else:
+            wave = wave / math.sqrt(len(i) / min(shape[0], shape[-1])) * 2.5
+        state[key] = wave.reshape(shape)
+    return state
 
 
-def slidr_name(name: str) -> str:
-    name = name.replace("stem.0.conv", "conv0p1s1").replace("stem.0.norm", "bn0.bn")
-    for i in range(4):
-        name = name.replace(f"encoder.{i}.step.conv", f"conv{i + 1}p{2**i}s2")
-        name = name.replace(f"encoder.{i}.step.norm", f"bn{i + 1}.bn")
-        name = name.replace(f"decoder.{i}.step.conv", f"convtr{i + 4}p{16 >> i}s2")
-        name = name.replace(f"decoder.{i}.step.norm", f"bntr{i + 4}.bn")
-        name = name.replace(f"encoder.{i}.blocks", f"block{i + 1}").replace(f"decoder.{i}.blocks", f"block{i + 5}")
-    for ours, conv, norm in (("first", "conv1", "norm1.bn"), ("second", "conv2", "norm2.bn")):
-        name = name.replace(f"{ours}.conv", conv).replace(f"{ours}.norm", norm)
-    return name.replace("shortcut.conv", "downsample.0").replace("shortcut.norm", "downsample.1.bn")
+def renamed_upstream(name: str) -> tuple[MinkUNet, dict[str, torch.Tensor], dict[str, np.ndarray]]:
+    """Our network with the upstream checkpoint loaded, that checkpoint, and the stored file."""
+    rename, variant, layers = UPSTREAM[name]
+    file = upstream_file(name)
+    state = upstream_state(json.loads(str(file["shapes"])))
+    arguments = {**VARIANTS[variant], "layers": layers, "width": 4}
+    model = MinkUNet(**{**arguments, "voxel_size": arguments.get("voxel_size", 0.1)}).double().eval()
+    model.load_state_dict(rename(state))
+    return model, state, file
+
+
+@pytest.mark.parametrize("name", UPSTREAM)
+def test_upstream_checkpoints_compute_what_the_upstream_network_computes(name):
+    """From raw points onward: cells, voxels, inputs, kernel order, names, features per point."""
+    model, _, file = renamed_upstream(name)
+    points, batch_index = torch.from_numpy(file["points"]), torch.from_numpy(file["batch_index"])
+    expected = torch.from_numpy(file["features"])
+    with torch.no_grad():
+        out = model(points, batch_index)
+    assert expected.std(0).min() > 0.01  # every channel says something
+    assert (out - expected).abs().max() <= 1e-12 * expected.abs().max()
+
+
+@pytest.mark.parametrize("name", UPSTREAM)
+def test_momenta_are_upstreams(name):
+    model, _, file = renamed_upstream(name)
+    expected = json.loads(str(file["momenta"]))
+    rename = UPSTREAM[name][0]
+    # Each norm carries its momentum through the renaming in place of its weight.
+    marked = {f"{key}.weight": torch.tensor([momentum]) for key, momentum in expected.items()}
+    ours = {key.removesuffix(".bn"): norm.momentum for key, norm in model.named_modules() if key.endswith(".bn")}
+    kernels = {key: value for key, value in upstream_state(json.loads(str(file["shapes"]))).items() if value.ndim > 1}
+    renamed = rename({**kernels, **marked})
+    theirs = {key.removesuffix(".bn.weight"): float(value) for key, value in renamed.items() if ".bn." in key}
+    assert ours == pytest.approx(theirs)
+    assert len(ours) == len(expected)
+    if name == "slidr":
+        assert set(ours.values()) == {0.05, 0.1}
+
+
+def test_heads_wrappers_and_other_parts_are_omitted():
+    _, state, _ = renamed_upstream("mmdet3d_torchsparse")
+    wrapped = {f"module.backbone.{key}": value for key, value in state.items()}
+    wrapped["decode_head.conv_seg.weight"] = torch.ones(19, 96)
+    renamed, plain = rename_mmdet3d(wrapped), rename_mmdet3d(state)
+    assert renamed.keys() == plain.keys()
+    assert all(torch.equal(renamed[key], plain[key]) for key in plain)
+    _, state, _ = renamed_upstream("slidr")
+    assert "final.kernel" in state
+    assert not any("final" in key for key in rename_slidr(state))
 
 
 @pytest.mark.parametrize(
-    ("rename", "upstream", "stem", "examples"),
+    ("rename", "state", "message"),
     [
-        (
-            rename_mmdet3d,
-            mmdet3d_name,
-            2,
-            {
-                "backbone.conv_input.1.net.0.kernel",
-                "backbone.encoder.0.0.net.1.running_var",
-                "backbone.encoder.3.2.net.4.bias",
-                "backbone.decoder.2.0.net.0.kernel",
-                "backbone.decoder.3.1.0.downsample.0.kernel",
-            },
-        ),
-        (
-            rename_slidr,
-            slidr_name,
-            1,
-            {
-                "conv0p1s1.kernel",
-                "bn0.bn.weight",
-                "conv4p8s2.kernel",
-                "convtr4p16s2.kernel",
-                "bntr7.bn.running_mean",
-                "block4.1.conv2.kernel",
-                "block8.0.downsample.1.bn.weight",
-            },
-        ),
+        (rename_slidr, {"encoder.0.weight": torch.ones(3)}, "no weight of a MinkUNet is recognised.*first: encoder.0"),
+        (rename_mmdet3d, {}, "among the 0 keys given"),
+        (rename_mmdet3d, {"conv0p1s1.kernel": torch.ones(27, 1, 4)}, "no weight of a MinkUNet is recognised"),
+        (rename_mmdet3d, {"backbone.point_transforms.0.0.weight": torch.ones(4, 4)}, "SPVCNN"),
+        (rename_slidr, {"conv0p1s1.kernel": torch.ones(26, 1, 4)}, r"\(26, 1, 4\) is not \(cells of a cube"),
+        # mmcv's spconv 1 has (x, y, z, in, out).
+        (rename_mmdet3d, {"encoder.0.1.conv1.weight": torch.ones(3, 3, 3, 4, 8)}, "not .* the layout of spconv 2"),
     ],
 )
-def test_upstream_checkpoints_load(rename, upstream, stem, examples):
-    """A checkpoint with upstream's names and layout, made from a model of ours, comes back as that model."""
-    torch.manual_seed(0)
-    arguments = {**SMALL, "layers": (1, 1, 1, 2, 1, 1, 1, 1), "stem_convolutions": stem}
-    model = MinkUNet(**arguments)
-    state = {}
-    for name, value in model.state_dict().items():
-        if name.endswith("conv.weight"):
-            state[upstream(name.removesuffix(".weight")) + ".kernel"] = upstream_kernel(value)
-        else:
-            state[upstream(name)] = value
-    assert examples <= set(state), examples - set(state)
-    state["final.kernel"] = torch.ones(96, 64)
-    state["decode_head.conv_seg.weight"] = torch.ones(19, 96)
-    renamed = rename(state)
-    assert set(renamed) == set(model.state_dict())
-    other = MinkUNet(**arguments)
-    other.load_state_dict(renamed)
-    for name, value in other.state_dict().items():
-        assert torch.equal(value, model.state_dict()[name]), name
+def test_checkpoints_that_are_refused(rename, state, message):
+    with pytest.raises(InputError, match=message):
+        rename(state)
 
 
 # --- bad input, real scan ---------------------------------------------------------------------------------------------
@@ -279,10 +297,28 @@ def test_upstream_checkpoints_load(rename, upstream, stem, examples):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: MinkUNet(layers=(2, 2)), "eight counts"),
+        (lambda: MinkUNet(layers=(2, 2)), "eight integers"),
         (lambda: MinkUNet(width=0), "width 0"),
         (lambda: MinkUNet(width=8.5), "width 8.5"),
-        (lambda: MinkUNet(layers=(1.5,) * 8), "eight counts"),
+        (lambda: MinkUNet(width=True), "width True is not a positive integer"),
+        (lambda: MinkUNet(layers=(1.5,) * 8), "eight integers"),
+        (lambda: MinkUNet(layers=(True,) * 8), "eight integers"),
+        (lambda: MinkUNet(layers=5), "layers 5 are not eight integers"),
+        (lambda: MinkUNet(planes=(8, 8)), "planes .8, 8. are not eight channel counts"),
+        (lambda: MinkUNet(width=1, planes=(1, 2, 4, 8, 8, 4, 3, 0)), "not eight channel counts"),
+        (lambda: MinkUNet(**SMALL, momentum=7), "momentum 7 is not a number from 0 to 1"),
+        (lambda: MinkUNet(**SMALL, momentum="0.1"), "momentum '0.1' is not a number"),
+        (lambda: MinkUNet(**SMALL, block_momentum=-1), "momentum -1 is not a number from 0 to 1"),
+        (lambda: MinkUNet(decoder=1), "decoder 1 is neither True nor False"),
+        (lambda: MinkUNet(from_lowest="yes"), "from_lowest 'yes' is neither True nor False"),
+        (lambda: MinkUNet(rounding="near"), "unknown rounding 'near'.*closest: nearest"),
+        (lambda: MinkUNet(intensity_offset="1"), "intensity_offset '1' is not a finite number"),
+        (lambda: MinkUNet(intensity_offset=math.inf), "intensity_offset inf is not a finite number"),
+        (lambda: MinkUNet(stem_convolutions=True), "stem_convolutions True is neither 1 nor 2"),
+        (lambda: MinkUNet(voxel_size=True), "voxel size True"),
+        (lambda: MinkUNet(**SMALL)(np.ones((5, 4)), torch.zeros(5).long()), "points is a numpy.ndarray, not a torch"),
+        (lambda: MinkUNet(**SMALL)(torch.ones(5, 4), np.zeros(5, int)), "batch_index is a numpy.ndarray, not a torch"),
+        (lambda: MinkUNet(**SMALL).forward_voxels(torch.ones(5, 4)), "takes a SparseTensor, not a dense tensor"),
         (lambda: MinkUNet(in_columns=()), "give at least one"),
         (lambda: MinkUNet(in_columns=(-1,)), "counted from 0"),
         (lambda: MinkUNet(reduce="median"), "unknown reduction 'median'"),

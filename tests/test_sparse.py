@@ -575,8 +575,8 @@ def small() -> SparseTensor:
         (lambda: SparseConv3d(1, 1, None), "kernel size None is not one integer or three"),
         (lambda: SparseConv3d(1, 1, "333"), "kernel size '333' is not one integer or three"),
         (lambda: SparseConv3d(1, 1, (3, 3, float("nan"))), "is not one integer or three"),
-        (lambda: SparseConv3d(0, 4), "in_channels 0 is no positive integer"),
-        (lambda: SparseConv3d(4, -1), "out_channels -1 is no positive integer"),
+        (lambda: SparseConv3d(0, 4), "in_channels 0 is not a positive integer"),
+        (lambda: SparseConv3d(4, -1), "out_channels -1 is not a positive integer"),
         (lambda: SparsePool3d(2, stride=257), "stride 257 is larger than 256"),
         (lambda: NumpyMapContext(np.zeros(0, np.int64)).kernel_map(1, 3, 300), "stride 300 is larger than 256"),
         (lambda: MapContext(torch.tensor([5, 3]), 1), "not int64 in rising order"),
@@ -608,6 +608,50 @@ def small() -> SparseTensor:
             "does not fit a kernel of 27 cells",
         ),
         (lambda: ConvBlock(SparseConv3d(1, 1)), "bias=False"),
+        (lambda: ConvBlock(nn.Linear(1, 1)), "conv is a Linear, not a SparseConv3d"),
+        (lambda: ConvBlock(SparseConv3d(1, 1, bias=False), momentum=7), "momentum 7 is not a number from 0 to 1"),
+        (lambda: ConvBlock(SparseConv3d(1, 1, bias=False), momentum=True), "momentum True is not a number"),
+        (lambda: ConvBlock(SparseConv3d(1, 1, bias=False), momentum=float("nan")), "momentum nan is not a number"),
+        (lambda: ConvBlock(SparseConv3d(1, 1, bias=False), relu=1), "relu 1 is neither True nor False"),
+        (lambda: SparseBatchNorm(4, eps=-1.0), "eps -1.0 is not a number between 0 and 1"),
+        (lambda: SparseBatchNorm(0), "channels 0 is not a positive integer"),
+        (lambda: SparseBatchNorm(3)(small()), "the norm takes 3 channels, but the features have 2"),
+        (lambda: SparseConv3d(True, 4), "in_channels True is not a positive integer"),
+        (lambda: SparseConv3d(4, 4, bias="no"), "bias 'no' is neither True nor False"),
+        (lambda: SparseConv3d(4, 4, transposed=1), "transposed 1 is neither True nor False"),
+        (lambda: SparseConv3d(4, 4, backend=["spconv"]), "unknown backend"),
+        (lambda: sparse_tensor(np.ones((3, 1)), torch.zeros(3, 3).long()), "features is a numpy.ndarray, not a torch"),
+        (lambda: sparse_tensor(torch.ones(3, 1), np.zeros((3, 3), int)), "coordinates is a numpy.ndarray, not a torch"),
+        (lambda: sparse_tensor([[1.0]], torch.zeros(1, 3).long()), "features is a list, not a torch tensor"),
+        (
+            lambda: sparse_tensor(torch.ones(3, 1), torch.zeros(3, 3).long(), np.zeros(3, int)),
+            r"batch_index is a numpy.ndarray, not a torch tensor; use torch.as_tensor\(batch_index\)",
+        ),
+        (
+            lambda: sparse_tensor(torch.ones(1, 1), torch.zeros(1, 3).long(), batch_size=True),
+            "batch size True is not an",
+        ),
+        (lambda: sparse_tensor(torch.ones(1, 1), torch.zeros(1, 3).long(), batch_size=1.5), "batch size 1.5 is not an"),
+        (lambda: sparse_tensor(torch.ones(1, 1), torch.zeros(1, 3).long(), reduce=None), "unknown reduction None"),
+        (lambda: MapContext(np.zeros(3, np.int64), 1), "keys is a numpy.ndarray, not a torch tensor"),
+        (lambda: small().with_features(np.ones((3, 2))), "features is a numpy.ndarray, not a torch tensor"),
+        (lambda: SparseConv3d(2, 1)(torch.ones(3, 2)), r"SparseConv3d takes a SparseTensor, not a dense .* \(3, 2\)"),
+        (lambda: SparseConv3d(2, 1, 1)(torch.ones(3, 2)), "SparseConv3d takes a SparseTensor"),
+        (lambda: SparseBatchNorm(2)(torch.ones(3, 2)), "SparseBatchNorm takes a SparseTensor"),
+        (lambda: SparseReLU()(torch.ones(3, 2)), "SparseReLU takes a SparseTensor"),
+        (lambda: SparsePool3d()(torch.ones(3, 2)), "SparsePool3d takes a SparseTensor"),
+        (lambda: ConvBlock(SparseConv3d(2, 1, bias=False))(torch.ones(3, 2)), "ConvBlock takes a SparseTensor"),
+        (
+            lambda: ConvBlock(SparseConv3d(2, 2, bias=False))(small(), torch.ones(3, 2)),
+            "ConvBlock takes a SparseTensor",
+        ),
+        (lambda: global_pool(np.ones((3, 2))), "global_pool takes a SparseTensor, not a ndarray"),
+        (lambda: cat([small(), torch.ones(3, 2)]), "cat takes a SparseTensor"),
+        (lambda: small() + torch.ones(3, 2), "sum takes a SparseTensor"),
+        (
+            lambda: convolve(torch.ones(3, 2), torch.ones(27, 2, 2), small().context.kernel_map(1, 3)),
+            "convolve takes a",
+        ),
         (lambda: SparsePool3d(mode="median"), "unknown pooling"),
         (lambda: global_pool(small(), "median"), "unknown pooling"),
     ],
@@ -644,7 +688,77 @@ def test_a_norm_in_training_mode_is_not_fused():
         sums = block.conv(x).features
     assert out.mean(0).abs().max() < 1e-12
     # Momentum 0.1 on statistics that start at 0.
-    assert_near(block.norm.running_mean, 0.1 * sums.mean(0), torch.float64)
+    assert_near(block.norm.bn.running_mean, 0.1 * sums.mean(0), torch.float64)
+
+
+def block_with_statistics(kernel: int = 3) -> ConvBlock:
+    torch.manual_seed(4)
+    block = ConvBlock(SparseConv3d(3, 4, kernel, bias=False)).double()
+    with torch.no_grad():
+        block.norm.bn.running_mean.normal_()
+        block.norm.bn.running_var.uniform_(0.5, 2)
+        block.norm.bn.weight.normal_()
+        block.norm.bn.bias.normal_()
+    return block
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_hooks_fire_in_evaluation(kernel):
+    """A fused block calls neither its convolution nor its norm; hooks on them must still see their values."""
+    x, _ = sparse_tensor(*cloud())
+    block = block_with_statistics(kernel).eval()
+    seen = {}
+    with torch.no_grad():
+        fused = block(x).features
+        places = {"conv": block.conv, "norm": block.norm, "bn": block.norm.bn}
+        for name, module in places.items():
+            handle = module.register_forward_hook(lambda module, args, out, name=name: seen.update({name: out}))
+            out = block(x).features
+            handle.remove()
+            assert list(seen) == [name]
+            assert_near(out, fused, torch.float64)
+            if name == "conv":
+                assert_near(seen["conv"].features, block.conv(x).features, torch.float64)
+            seen.clear()
+        handle = block.conv.register_forward_pre_hook(
+            lambda module, args: (args[0].with_features(args[0].features * 2),)
+        )
+        doubled = block(x).features
+        handle.remove()
+        expected = block(x.with_features(x.features * 2)).features
+        assert_near(doubled, expected, torch.float64)
+        handle = torch.nn.modules.module.register_module_forward_hook(lambda m, args, out: seen.update({type(m): 1}))
+        block(x)
+        handle.remove()
+    assert {SparseConv3d, SparseBatchNorm, nn.BatchNorm1d, ConvBlock} <= set(seen)
+
+
+def test_synchronised_batch_norm():
+    """torch replaces each norm by one that knows nothing of sparse tensors; in one process nothing may change."""
+    x, _ = sparse_tensor(*cloud())
+    block = block_with_statistics()
+    converted = nn.SyncBatchNorm.convert_sync_batchnorm(block_with_statistics())
+    assert isinstance(converted.norm.bn, nn.SyncBatchNorm)
+    assert list(converted.state_dict()) == list(block.state_dict())
+    for training in (True, False):
+        with torch.set_grad_enabled(training):
+            expected = block.train(training)(x).features
+            assert_near(converted.train(training)(x).features, expected, torch.float64)
+    assert_near(converted.norm.bn.running_var, block.norm.bn.running_var, torch.float64)
+    for points in (0, 1):
+        few, _ = sparse_tensor(torch.ones(points, 3, dtype=torch.float64), torch.zeros(points, 3).long())
+        assert len(converted.train()(few)) == points
+
+
+@pytest.mark.parametrize("frozen", ["module", "rows"])
+def test_a_norm_is_frozen_by_its_mode(frozen):
+    """Either through our layer or through the torch norm in it, as code that looks for batch norms does."""
+    x, _ = sparse_tensor(*cloud())
+    block = block_with_statistics().train()
+    (block.norm if frozen == "module" else block.norm.bn).eval()
+    before = block.norm.bn.running_mean.clone()
+    block(x)
+    assert torch.equal(block.norm.bn.running_mean, before)
 
 
 @pytest.mark.parametrize("kernel", [1, 3])

@@ -1,18 +1,28 @@
-"""The optional backends: spconv against its own layers and ours, torchsparse's adapter against a stand-in."""
+"""The optional backends against the libraries' own layers and ours, where they are installed; CUDA kernels emulated."""
 
 from __future__ import annotations
 
 import importlib.util
-import itertools
+import os
+import sys
 import types
+from pathlib import Path
 
 import pytest
 import torch
+from library_kernels import import_torchsparse, spconv_implicit_gemm, spconv_implicit_gemm_backward
 
 import zoo.sparse.backends as backends
+from zoo.encoders.minkunet import MinkUNet
 from zoo.errors import InputError
-from zoo.sparse import SparseConv3d, available_backends, pick_backend, set_backend, sparse_tensor
-from zoo.sparse.backends import torchsparse_cell_order
+from zoo.sparse import (
+    SparseConv3d,
+    available_backends,
+    kernel_offsets,
+    pick_backend,
+    set_backend,
+    sparse_tensor,
+)
 
 needs_spconv = pytest.mark.skipif(
     importlib.util.find_spec("spconv") is None, reason="spconv is not installed (pip install spconv==2.3.8)"
@@ -43,6 +53,23 @@ def gradients(value, *inputs):
 
 def assert_close(actual, expected):
     assert (actual - expected).abs().max() <= 2e-5 * expected.abs().max()
+
+
+def assert_equals_reference(backend, kernel, channels, stride, dilation, transposed):
+    """The same layer by both backends, forward and backward."""
+    x = cloud(channels)
+    if transposed:
+        x = SparseConv3d(channels, channels, kernel, stride=stride, dilation=dilation)(x)
+        x = x.with_features(x.features.detach())
+    x = x.with_features(x.features.requires_grad_())
+    layer = SparseConv3d(channels, 6, kernel, stride=stride, dilation=dilation, transposed=transposed)
+    results = []
+    for name in ("reference", backend):
+        layer.backend = name
+        out = layer(x).features
+        results.append((out, *gradients(out, x.features, layer.weight)))
+    for one, other in zip(*results):
+        assert_close(other, one)
 
 
 # No kernel of one cell: spconv multiplies by that weight as if it were (in, out), against its own layout.
@@ -126,19 +153,7 @@ def test_reference_equals_spconvs_inverse_layer(one_thread):
 def test_spconv_backend_equals_reference(one_thread, kernel, channels, stride, dilation, transposed):
     if transposed and stride == 1:
         pytest.skip("a transposed layer has a stride")
-    x = cloud(channels)
-    if transposed:
-        x = SparseConv3d(channels, channels, kernel, stride=stride, dilation=dilation)(x)
-        x = x.with_features(x.features.detach())
-    x = x.with_features(x.features.requires_grad_())
-    layer = SparseConv3d(channels, 6, kernel, stride=stride, dilation=dilation, transposed=transposed)
-    results = []
-    for name in ("reference", "spconv"):
-        set_backend(layer, name)
-        out = layer(x).features
-        results.append((out, *gradients(out, x.features, layer.weight)))
-    for one, other in zip(*results):
-        assert_close(other, one)
+    assert_equals_reference("spconv", kernel, channels, stride, dilation, transposed)
 
 
 @needs_spconv
@@ -154,7 +169,7 @@ def test_spconv_backend_refuses_two_threads_and_half_precision(one_thread):
     layer = SparseConv3d(3, 2, backend="spconv")
     half = cloud(3)
     half = half.with_features(half.features.bfloat16())
-    with pytest.raises(InputError, match="takes float32 or float64"):
+    with pytest.raises(InputError, match="computes in float32 or float64, not bfloat16"):
         layer.bfloat16()(half)
     torch.set_num_threads(2)
     with pytest.raises(InputError, match="wrong sums on a CPU with more than one thread"):
@@ -195,38 +210,139 @@ def test_golden_values_of_spconv():
         assert got == pytest.approx(expected, abs=2e-4), name
 
 
+# --- spconv's implicit GEMM, its kernels emulated ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def implicit_gemm(monkeypatch):
+    """The path for CUDA on the CPU, with the kernels of `library_kernels`."""
+    library = types.SimpleNamespace(
+        implicit_gemm=spconv_implicit_gemm, implicit_gemm_backward=spconv_implicit_gemm_backward
+    )
+    monkeypatch.setattr(backends, "_spconv_ops", lambda: library)
+    monkeypatch.setattr(backends, "_takes_implicit_gemm", lambda device, cells: cells <= 32)
+    monkeypatch.setattr(backends, "_missing", lambda name, device: "")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("kernel", "channels", "stride", "dilation"), [(1, 3, 2, 1), ((4, 2, 4), 3, 2, 1), *LAYERS])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_implicit_gemm_equals_reference(implicit_gemm, kernel, channels, stride, dilation, transposed):
+    """Forward and backward; the kernel of 32 cells uses the sign bit of the mask."""
+    if transposed and stride == 1:
+        pytest.skip("a transposed layer has a stride")
+    if kernel in (4, 5):
+        pytest.skip("64 and 125 cells: spconv gathers and scatters beyond 32")
+    assert_equals_reference("spconv", kernel, channels, stride, dilation, transposed)
+
+
+def test_implicit_gemm_without_gradients(implicit_gemm):
+    x, layer = cloud(3), SparseConv3d(3, 6, backend="spconv")
+    with torch.no_grad():
+        out = layer(x).features
+        set_backend(layer, "reference")
+        assert_close(out, layer(x).features)
+
+
 # --- choice -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def installed(monkeypatch):
-    names = {"reference"}
-    monkeypatch.setattr(backends, "_installed", lambda name: name in names)
-    return names
+def build(monkeypatch):
+    """Stands for what is installed: name to why it does not run, by kind of device."""
+    reasons = {("spconv", "cpu"): "is not installed", ("spconv", "cuda"): "is not installed"}
+    reasons |= {("torchsparse", "cpu"): "is not installed", ("torchsparse", "cuda"): "is not installed"}
+    monkeypatch.setattr(backends, "_missing", lambda name, device: reasons[name, device])
+    return reasons
 
 
-def test_auto_picks_what_is_installed_and_fits(installed):
+def test_auto_picks_what_is_installed_and_fits(build):
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     assert pick_backend("auto", cpu) == pick_backend("auto", cuda) == "reference"
-    installed |= {"spconv", "torchsparse"}
+    build |= {("spconv", "cpu"): "", ("spconv", "cuda"): "", ("torchsparse", "cuda"): ""}
     assert pick_backend("auto", cpu) == "reference"
     assert pick_backend("auto", cuda) == "spconv"
     assert available_backends("cpu") == ["reference", "spconv"]
     assert available_backends("cuda") == ["reference", "spconv", "torchsparse"]
-    installed -= {"spconv"}
+    build["spconv", "cuda"] = "is installed without CUDA"
     assert pick_backend("auto", cuda) == "reference", "an experimental backend is never picked by itself"
 
 
 @pytest.mark.parametrize(
-    ("name", "has", "message"),
+    ("dtype", "expected"),
     [
-        ("spconv", set(), "spconv is not installed; available here: reference"),
-        ("torchsparse", {"torchsparse"}, "torchsparse does not run on cpu"),
-        ("spcomv", set(), "unknown backend 'spcomv'.*closest: spconv"),
+        (torch.float32, "spconv"),
+        (torch.float16, "spconv"),
+        (torch.bfloat16, "reference"),
+        (torch.float64, "reference"),
     ],
 )
-def test_unavailable_backends(installed, name, has, message):
-    installed |= has
+def test_auto_on_cuda_leaves_to_the_reference_what_spconv_has_no_kernels_for(build, dtype, expected):
+    build["spconv", "cuda"] = ""
+    assert pick_backend("auto", torch.device("cuda"), dtype) == expected
+
+
+@pytest.mark.parametrize("name", ["spconv", "torchsparse"])
+def test_bfloat16_is_refused_where_a_library_is_asked_for(build, name):
+    build[name, "cuda"] = ""
+    with pytest.raises(InputError, match=f"{name} on cuda computes in float32 or float16, not bfloat16; use the refer"):
+        pick_backend(name, torch.device("cuda"), torch.bfloat16)
+
+
+def fake_spconv(monkeypatch, tmp_path, text: str) -> None:
+    """A package `spconv` whose file of build constants has the given text."""
+    (tmp_path / "spconv").mkdir()
+    (tmp_path / "spconv" / "__init__.py").write_text("")
+    (tmp_path / "spconv" / "cppconstants.py").write_text(text)
+    for name in [name for name in sys.modules if name.split(".")[0] == "spconv"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(backends, "_missing", backends._missing.__wrapped__)
+
+
+@pytest.mark.parametrize(
+    ("text", "on_cuda", "on_cpu"),
+    [
+        ("CPU_ONLY_BUILD = False", "", ""),
+        ("CPU_ONLY_BUILD = True", "is installed without CUDA", ""),
+        ("raise ImportError('libcudart.so.12: no such file')", "cannot be imported .libcudart", "cannot be imported"),
+    ],
+)
+def test_what_the_installed_spconv_runs_on(monkeypatch, tmp_path, text, on_cuda, on_cpu):
+    """`spconv.cppconstants.CPU_ONLY_BUILD` as the wheels spconv and spconv-cu126 2.3.8 have it."""
+    fake_spconv(monkeypatch, tmp_path, text)
+    for device, reason in (("cuda", on_cuda), ("cpu", on_cpu)):
+        if not reason:
+            assert pick_backend("spconv", torch.device(device)) == "spconv"
+            continue
+        assert pick_backend("auto", torch.device(device)) == "reference"
+        with pytest.raises(InputError, match=reason):
+            pick_backend("spconv", torch.device(device))
+
+
+@needs_spconv
+def test_the_cpu_wheel_is_told_apart():
+    """The real constants of the installed build."""
+    from spconv.cppconstants import CPU_ONLY_BUILD
+
+    assert ("spconv" in available_backends("cuda")) is not CPU_ONLY_BUILD
+    assert "spconv" in available_backends("cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("spconv", "spconv is not installed; available here: reference"),
+        ("torchsparse", "torchsparse does not run on cpu"),
+        ("spcomv", "unknown backend 'spcomv'.*closest: spconv"),
+        (None, "unknown backend None"),
+    ],
+)
+def test_unavailable_backends(build, name, message):
+    build["torchsparse", "cpu"] = "does not run on cpu"
     with pytest.raises(InputError, match=message):
         SparseConv3d(3, 2, backend=name)(cloud(3))
     with pytest.raises(InputError, match=message):
@@ -236,90 +352,158 @@ def test_unavailable_backends(installed, name, has, message):
 # --- torchsparse ------------------------------------------------------------------------------------------------------
 
 
-def test_torchsparse_cell_order():
-    """x fastest for an odd number of cells, z fastest for an even one; by hand for 3x3x3 and 2x2x2."""
-    order = torchsparse_cell_order((3, 3, 3))
-    # Its second cell is (0, -1, -1): x moved by one, so ours 9 further on. Its fourth is (-1, 0, -1): ours 3.
-    assert order[:4] == [0, 9, 18, 3]
-    assert order[13] == 13
-    assert sorted(order) == list(range(27))
-    assert torchsparse_cell_order((2, 2, 2)) == list(range(8))
-    # 1x3x3 has 9 cells: y fastest, since x has one cell only.
-    assert torchsparse_cell_order((1, 3, 3)) == [0, 3, 6, 1, 4, 7, 2, 5, 8]
-
-
-class StandInTensor:
-    """As much of torchsparse's tensor as the adapter uses."""
-
-    def __init__(self, feats, coords, stride=1):
-        assert coords.dtype == torch.int32
-        assert coords.min() >= 0
-        self.feats, self.coords, self._caches = feats, coords, {}
-        self.stride = (stride,) * 3 if isinstance(stride, int) else stride
-
-
-def stand_in_conv3d(input, weight, kernel_size, bias=None, stride=1, transposed=False, training=False):
-    """What torchsparse documents, by brute force, with its own order of kernel cells and of output rows."""
-    ranges = [range(-((k - 1) // 2), k // 2 + 1) for k in kernel_size]
-    odd = kernel_size[0] * kernel_size[1] * kernel_size[2] % 2 == 1
-    if odd:
-        offsets = [(x, y, z) for z, y, x in itertools.product(*reversed(ranges))]
-    else:
-        offsets = list(itertools.product(*ranges))
-    if transposed:
-        fine, coarse = input._caches["fine"], input.coords
-    else:
-        fine = input.coords
-        cells = {(b, *(v // s for v, s in zip(c, stride))) for b, *c in fine.tolist()}
-        # Rows in an order of its own, as a hash map would give.
-        coarse = fine if stride == (1, 1, 1) else torch.tensor(sorted(cells, key=lambda c: (c[3] * 7 + c[1] * 5) % 11))
-    row = {tuple(c): i for i, c in enumerate(fine.tolist())}
-    out = weight.new_zeros(len(fine) if transposed else len(coarse), weight.shape[2])
-    for o, (b, *c) in enumerate(coarse.tolist()):
-        for matrix, offset in zip(weight, offsets):
-            i = row.get((b, *(v * s + d for v, s, d in zip(c, stride, offset))))
-            if i is not None and transposed:
-                out[i] += input.feats[o] @ matrix
-            elif i is not None:
-                out[o] += input.feats[i] @ matrix
-    result = StandInTensor(out, (fine if transposed else coarse).int(), stride)
-    result._caches = {"fine": fine}
-    return result
+def torchsparse_folder() -> Path | None:
+    """The parent of the package: from TORCHSPARSE_PYTHON, else where it is installed."""
+    if given := os.environ.get("TORCHSPARSE_PYTHON"):
+        return Path(given)
+    spec = importlib.util.find_spec("torchsparse")
+    return Path(spec.origin).parents[1] if spec is not None and spec.origin else None
 
 
 @pytest.fixture
-def stand_in(monkeypatch):
-    functional = types.SimpleNamespace(conv3d=stand_in_conv3d)
-    library = types.SimpleNamespace(SparseTensor=StandInTensor, nn=types.SimpleNamespace(functional=functional))
-    monkeypatch.setattr(backends, "_torchsparse_module", lambda: library)
-    monkeypatch.setattr(backends, "_installed", lambda name: True)
-    monkeypatch.setitem(backends._DEVICES, "torchsparse", ("cpu",))
+def torchsparse(monkeypatch):
+    """The library's own Python with its CUDA kernels emulated, and our adapter on it, both on the CPU."""
+    folder = torchsparse_folder()
+    if folder is None:
+        pytest.skip("no torchsparse: name a checkout of its version 2.1 in TORCHSPARSE_PYTHON")
+    try:
+        library, kernels = import_torchsparse(folder, monkeypatch)
+    except ImportError as error:
+        pytest.skip(f"torchsparse in {folder} cannot be imported: {error}")
+    if not library.__version__.startswith("2.1"):
+        pytest.skip(f"torchsparse {library.__version__}, not 2.1")
+    monkeypatch.setattr(backends, "_missing", lambda name, device: "")
+    monkeypatch.setitem(backends._PRECISIONS, ("torchsparse", "cpu"), (torch.float32, torch.float16))
+    backends._torchsparse_function.cache_clear()
+    yield types.SimpleNamespace(library=library, kernels=kernels)
+    backends._torchsparse_function.cache_clear()
 
 
-@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (5, 1), (2, 2), (3, 3), ((1, 3, 3), 1)])
-def test_torchsparse_adapter(stand_in, kernel, stride):
-    """Weights, coordinates and rows reach the library and come back in our order; not the library itself."""
-    x = cloud(3, points=90)
-    down = SparseConv3d(3, 4, kernel, stride=stride, bias=False)
-    up = SparseConv3d(4, 2, kernel, stride=stride, bias=False, transposed=stride != 1)
+def library_layer(torchsparse, layer: SparseConv3d, transposed: bool = False):
+    """torchsparse's own layer with the weights of ours, in the order of its own table of offsets."""
+    made = torchsparse.library.nn.Conv3d(
+        layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, transposed=transposed
+    )
+    offsets = torchsparse.library.nn.utils.get_kernel_offsets(layer.kernel_size).tolist()
+    ours = [list(offset) for offset in kernel_offsets(layer.kernel_size, (1, 1, 1))]
     with torch.no_grad():
-        expected = down(x), up(down(x))
-        set_backend(down, "torchsparse")
-        set_backend(up, "torchsparse")
-        coarse = down(x)
-        assert_close(coarse.features, expected[0].features)
-        assert_close(up(coarse).features, expected[1].features)
-        # A transposed layer whose twin has not run: the map is made for it.
-        fresh = cloud(3, points=90)
-        set_backend(down, "reference")
-        assert_close(up(down(fresh)).features, expected[1].features)
+        made.kernel.copy_(layer.weight[[ours.index(offset) for offset in offsets]])
+    return made, [ours.index(offset) for offset in offsets]
 
 
-@pytest.mark.parametrize(("kernel", "stride", "dilation"), [(3, 1, 2), (3, 2, 1), (4, 2, 1)])
-def test_torchsparse_adapter_refuses_what_the_library_reads_otherwise(stand_in, kernel, stride, dilation):
-    layer = SparseConv3d(3, 4, kernel, stride=stride, dilation=dilation, backend="torchsparse")
-    with pytest.raises(InputError, match="torchsparse has no kernel"):
-        layer(cloud(3))
+def library_tensor(torchsparse, x, features):
+    """Its cells start at 0. An odd highest cell, since it drops the last coarse cell otherwise."""
+    coords = torch.cat([x.batch_index[:, None], x.coordinates + 8], 1).int()
+    assert (coords[:, 1:].amax(0) % 2 == 1).all()
+    return torchsparse.library.SparseTensor(features, coords, stride=1)
+
+
+def rows_of(theirs, ours) -> list[int]:
+    row = {tuple(cell): i for i, cell in enumerate(theirs.coords.tolist())}
+    cells = torch.cat([ours.batch_index[:, None], ours.coordinates + 8 // ours.stride[0]], 1)
+    return [row[tuple(cell)] for cell in cells.tolist()]
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (2, 2)])
+def test_torchsparse_backend_equals_the_librarys_own_layers(torchsparse, kernel, stride):
+    """What MinkUNet uses, forward and backward: the library builds its own maps, we hand ours in."""
+    x = cloud(3, points=90)
+    features = x.features.requires_grad_()
+    layer = SparseConv3d(3, 4, kernel, stride=stride, bias=False, backend="torchsparse")
+    ours = layer(x.with_features(features))
+    theirs_layer, order = library_layer(torchsparse, layer)
+    given = features.detach().clone().requires_grad_()
+    theirs = theirs_layer.train()(library_tensor(torchsparse, x, given))
+    rows = rows_of(theirs, ours)
+    assert len(rows) == len(theirs.coords)
+    assert_close(ours.features, theirs.feats[rows])
+    mine = gradients(ours.features, features, layer.weight)
+    reference = gradients(theirs.feats[rows], given, theirs_layer.kernel)
+    assert_close(mine[0], reference[0])
+    assert_close(mine[1][order], reference[1])
+
+
+def test_torchsparse_backend_equals_the_librarys_transposed_layer(torchsparse):
+    x = cloud(3, points=90)
+    down = SparseConv3d(3, 4, 2, stride=2, bias=False, backend="torchsparse")
+    up = SparseConv3d(4, 5, 2, stride=2, bias=False, transposed=True, backend="torchsparse")
+    ours = up(down(x))
+    theirs_down, _ = library_layer(torchsparse, down)
+    theirs_up, order = library_layer(torchsparse, up, transposed=True)
+    source = library_tensor(torchsparse, x, x.features)
+    coarse = theirs_down.train()(source)
+    with pytest.raises(KeyError, match=r"\(1, 1, 1\)"):
+        theirs_up(coarse)  # the library never records the cells that it started from
+    source._caches.cmaps[1, 1, 1] = (source.coords, None)
+    theirs = theirs_up.train()(coarse)
+    rows = rows_of(theirs, ours)
+    assert_close(ours.features, theirs.feats[rows])
+    assert_close(gradients(ours.features, up.weight)[0][order], gradients(theirs.feats[rows], theirs_up.kernel)[0])
+
+
+@pytest.mark.parametrize(("kernel", "channels", "stride", "dilation"), LAYERS)
+@pytest.mark.parametrize("transposed", [False, True])
+def test_torchsparse_backend_equals_reference(torchsparse, kernel, channels, stride, dilation, transposed):
+    """Kernels, strides and dilations that the library's own layers lack or read otherwise, since the maps are ours."""
+    if transposed and stride == 1:
+        pytest.skip("a transposed layer has a stride")
+    if kernel in (4, 5):
+        with pytest.raises(InputError, match="kernels of up to 31 cells"):
+            assert_equals_reference("torchsparse", kernel, channels, stride, dilation, transposed)
+        return
+    assert_equals_reference("torchsparse", kernel, channels, stride, dilation, transposed)
+
+
+def test_torchsparse_backend_runs_minkunet(torchsparse):
+    """Evaluation and a training step; cells on both sides of 0, even highest cells."""
+    arguments = {"layers": (1,) * 8, "width": 4, "voxel_size": 0.5}
+    torch.manual_seed(0)
+    reference = MinkUNet(**arguments)
+    other = MinkUNet(**arguments)
+    other.load_state_dict(reference.state_dict())
+    for layer in other.modules():
+        if isinstance(layer, SparseConv3d):
+            layer.backend = "torchsparse"
+    generator = torch.Generator().manual_seed(3)
+    points = torch.cat([torch.randn(150, 3, generator=generator) * 2, torch.rand(150, 1, generator=generator)], 1)
+    batch_index = torch.randint(0, 2, (150,), generator=generator)
+    with torch.no_grad():
+        expected = reference.eval()(points, batch_index)
+        assert (other.eval()(points, batch_index) - expected).abs().max() <= 1e-4 * expected.abs().max()
+    results = []
+    for model in (reference, other):
+        model.train()(points, batch_index).square().mean().backward()
+        results.append(model.encoder[1].step.conv.weight.grad)
+    assert (results[1] - results[0]).abs().max() <= 1e-3 * results[0].abs().max()
+
+
+def test_torchsparse_backend_takes_an_empty_cloud(torchsparse):
+    x, _ = sparse_tensor(torch.zeros(0, 3), torch.zeros(0, 3, dtype=torch.int64))
+    layer = SparseConv3d(3, 2, backend="torchsparse")
+    layer(x).features.sum().backward()
+    assert layer.weight.grad.eq(0).all()
+
+
+def test_torchsparse_backend_follows_torchs_setting_for_tf32(torchsparse):
+    x, layer = cloud(3, points=60), SparseConv3d(3, 2, backend="torchsparse")
+    layer(x).features.sum().backward()
+    assert torchsparse.kernels.precisions == [False] * 3  # forward, and both gradients
+    before = torch.get_float32_matmul_precision()
+    torchsparse.kernels.precisions.clear()
+    try:
+        torch.set_float32_matmul_precision("high")
+        layer(x)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert torchsparse.kernels.precisions == [True]
+    assert torchsparse.library.backends.allow_tf32 is True  # its own layers keep their setting
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_torchsparse_backend_refuses_precisions_that_the_library_lacks(torchsparse, dtype):
+    x = cloud(3, points=60)
+    with pytest.raises(InputError, match="torchsparse on cpu computes in float32 or float16"):
+        SparseConv3d(3, 2, backend="torchsparse").to(dtype)(x.with_features(x.features.to(dtype)))
 
 
 @pytest.mark.gpu

@@ -13,6 +13,7 @@ import torch
 from zoo.errors import InputError
 from zoo.geometry.voxels import (
     cartesian_cells,
+    cells_from_lowest,
     cells_of,
     cylindrical_cells,
     lower_corners,
@@ -38,6 +39,29 @@ def test_cartesian_cells_by_hand():
     assert cartesian_cells(points, (0.5, 10.0, 0.25)).tolist() == [[0, 0, 0], [-1, -1, -1], [2, 9, 1]]
 
 
+def test_nearest_cells_by_hand():
+    points = np.array([[0.0, 0.14, 0.16], [-0.14, -0.16, 9.96], [0.5, 1.5, -2.5]])
+    assert cartesian_cells(points[:2], 0.1, "nearest").tolist() == [[0, 1, 2], [-1, -2, 100]]
+    # Halves go to the even cell.
+    assert cartesian_cells(points[2:], 1.0, "nearest").tolist() == [[0, 2, -2]]
+    # rho 5.4, phi -90 degrees, z 0.6.
+    point = np.array([[0.0, -5.4, 0.6]])
+    assert cells_of(point, (1.0, 20.0, 1.0), "cylindrical", "nearest").tolist() == [[5, -4, 1]]  # -4.5 to even
+
+
+def test_cells_from_the_lowest_by_hand():
+    cells = np.array([[5, -3, 0], [7, -4, 2], [1, 1, 1], [5, 0, -1]])
+    batch_index = np.array([0, 0, 2, 0])
+    # Sample 0 has its lowest x in the first row, y in the second, z in the last; sample 1 is empty.
+    expected = [[0, 1, 1], [2, 0, 3], [0, 0, 0], [0, 4, 0]]
+    assert cells_from_lowest(cells, batch_index).tolist() == expected
+    assert cells_from_lowest(torch.from_numpy(cells), torch.from_numpy(batch_index)).tolist() == expected
+    assert cells_from_lowest(cells[:0], batch_index[:0]).shape == (0, 3)
+    points = np.concatenate([cells * 0.5, np.ones((4, 1))], 1)
+    voxels = voxelise(points, 0.5, batch_index=batch_index, rounding="nearest", from_lowest=True)
+    assert voxels.cells[voxels.point_to_voxel].tolist() == expected
+
+
 def test_sizes_may_be_numpy_numbers():
     points = np.array([[1.3, -0.2, 0.6]])
     assert cartesian_cells(points, np.float32(0.5)).tolist() == [[2, -1, 1]]
@@ -53,9 +77,11 @@ def test_cylindrical_cells_by_hand():
 @pytest.mark.parametrize(
     ("grid", "size"), [("cartesian", 0.1), ("cartesian", (0.2, 0.1, 0.3)), ("cylindrical", (0.1, 1.0, 0.1))]
 )
-def test_torch_and_numpy_cells_are_equal(grid, size):
+@pytest.mark.parametrize("rounding", ["floor", "nearest"])
+def test_torch_and_numpy_cells_are_equal(grid, size, rounding):
     points = sweep()
-    assert np.array_equal(cells_of(torch.from_numpy(points), size, grid).numpy(), cells_of(points, size, grid))
+    ours = cells_of(torch.from_numpy(points), size, grid, rounding).numpy()
+    assert np.array_equal(ours, cells_of(points, size, grid, rounding))
 
 
 @pytest.mark.parametrize(("grid", "size"), [("cartesian", 0.4), ("cylindrical", (0.4, 3.0, 0.4))])
@@ -173,6 +199,12 @@ def test_quantisation_error_of_real_sweeps():
         (lambda: quantisation_error(np.zeros(5), 0.1), r"not \(N, 3 or more\)"),
         (lambda: cells_of(np.zeros((3, 3)), 0.1, "cylindrical"), "three sizes"),
         (lambda: cells_of(np.zeros((3, 3)), 0.1, "cartesien"), "closest: cartesian"),
+        (lambda: cells_of(np.zeros((3, 3)), 0.1, None), "unknown grid None"),
+        (lambda: cells_of(np.zeros((3, 3)), 0.1, rounding="up"), "unknown rounding 'up'; known: floor, nearest"),
+        (lambda: cartesian_cells(np.zeros((3, 3)), True), "voxel size True"),
+        (lambda: cells_from_lowest(np.zeros((3, 3), int), np.zeros(2, int)), "does not match 3 coordinates"),
+        (lambda: cells_from_lowest(np.zeros((1, 3), int), np.array([-1])), "batch index -1 is outside"),
+        (lambda: cells_from_lowest(np.zeros((1, 3), int), np.array([1 << 40])), "is outside 0 to 32767"),
         (lambda: voxelise(np.zeros((3, 3)), 0.1, reduce="median"), "unknown reduction"),
         (lambda: voxelise(np.zeros((3, 3)), 0.1, batch_index=np.zeros(2, int)), "does not match 3 coordinates"),
         (lambda: quantisation_error(np.zeros((0, 3)), 0.1), "no points"),

@@ -1,11 +1,14 @@
 """Voxels: from points to cells and back. NumPy for preprocessing; the two cell functions take torch tensors as well.
 
-A cell index is `floor(coordinate / size)` per axis, negative on the negative side. Cartesian cells are metres along x,
+A cell index is `floor(coordinate / size)` per axis, negative on the negative side; `rounding="nearest"` rounds instead,
+halves to the even cell, as mmdetection3d's MinkUNet does. Cartesian cells are metres along x,
 y and z of the lidar frame. Cylindrical cells are rho (metres from the z axis), phi (degrees from x towards y, -180 to
 180) and z. phi is cut at the -x axis: the cells on its two sides are no neighbours, as in SLidR.
 
 Sources: Cartesian voxels as in Jo et al., "The Devil is in the Details: Simple Remedies for Image-to-LiDAR
-Representation Learning" (ACCV 2024); cylindrical ones as in Sautier et al., SLidR (2022): 0.1 m, 1 degree, 0.1 m.
+Representation Learning" (ACCV 2024); cylindrical ones as in Sautier et al., SLidR (2022): 0.1 m, 1 degree, 0.1 m;
+rounding and the lowest cell as the origin as in mmdetection3d's `Det3DDataPreprocessor` (Apache-2.0) for
+`voxel_type="minkunet"`.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import numpy as np
 
 from zoo.errors import InputError, closest
+from zoo.sparse.keys import MAX_BATCH
 from zoo.sparse.maps_numpy import pack_keys, unpack_keys
 
 if TYPE_CHECKING:
@@ -30,6 +34,7 @@ __all__ = [
     "QuantisationError",
     "Voxels",
     "cartesian_cells",
+    "cells_from_lowest",
     "cells_of",
     "cylindrical_cells",
     "lower_corners",
@@ -40,6 +45,8 @@ __all__ = [
 Array = TypeVar("Array")
 Grid = Literal["cartesian", "cylindrical"]
 GRIDS = ("cartesian", "cylindrical")
+Rounding = Literal["floor", "nearest"]
+ROUNDINGS = ("floor", "nearest")
 CYLINDRICAL_SIZE = (0.1, 1.0, 0.1)
 """rho in metres, phi in degrees, z in metres."""
 
@@ -55,7 +62,8 @@ def _namespace(points: Any) -> Any:
 
 def _size(size: float | tuple[float, float, float]) -> tuple[float, float, float]:
     parts = (size,) * 3 if isinstance(size, Real) else tuple(size) if isinstance(size, Iterable) else ()
-    if len(parts) != 3 or not all(isinstance(part, Real) and math.isfinite(part) and part > 0 for part in parts):
+    numbers = all(isinstance(part, Real) and not isinstance(part, bool) for part in parts)
+    if len(parts) != 3 or not numbers or not all(math.isfinite(part) and part > 0 for part in parts):
         raise InputError(f"voxel size {size!r} is not one positive number or three")
     return float(parts[0]), float(parts[1]), float(parts[2])
 
@@ -65,9 +73,14 @@ def _check_points(points: Any) -> None:
         raise InputError(f"points of shape {tuple(points.shape)} are not (N, 3 or more), xyz first")
 
 
-def _floor(values: Array, size: tuple[float, float, float]) -> Array:
+def _round(values: Array, size: tuple[float, float, float], rounding: Rounding) -> Array:
     package = _namespace(values)
-    scaled = [package.floor(values[:, axis] / size[axis]) for axis in range(3)]  # type: ignore[index]
+    if rounding not in ROUNDINGS:
+        raise InputError(
+            f"unknown rounding {rounding!r}; known: {', '.join(ROUNDINGS)}{closest(str(rounding), ROUNDINGS)}"
+        )
+    whole = package.floor if rounding == "floor" else package.round
+    scaled = [whole(values[:, axis] / size[axis]) for axis in range(3)]  # type: ignore[index]
     cells = package.stack(scaled, 1)
     # A comparison with NaN is false, so this catches NaN and infinity as well as what no integer can hold.
     bad = ~(abs(cells) < 2.0**31).all(1)
@@ -77,12 +90,13 @@ def _floor(values: Array, size: tuple[float, float, float]) -> Array:
     return cells.astype(np.int64) if package is np else cells.long()
 
 
-def cartesian_cells(points: Array, size: float | tuple[float, float, float]) -> Array:
+def cartesian_cells(points: Array, size: float | tuple[float, float, float], rounding: Rounding = "floor") -> Array:
     """`(N, 3)` int64 cells along x, y, z; a NumPy array or torch tensor like the points.
 
     Args:
         points: `(N, 3 + C)` xyz in metres first.
         size: Metres, one number or three.
+        rounding: `floor` or `nearest`.
 
     Raises:
         InputError: For points that are not finite, or a size that is not positive.
@@ -90,21 +104,24 @@ def cartesian_cells(points: Array, size: float | tuple[float, float, float]) -> 
     _check_points(points)
     xyz = points[:, :3]  # type: ignore[index]
     # In double precision: a float32 quotient can land on the other side of a cell's border.
-    return _floor(xyz.astype(np.float64) if _namespace(points) is np else xyz.double(), _size(size))
+    return _round(xyz.astype(np.float64) if _namespace(points) is np else xyz.double(), _size(size), rounding)
 
 
-def cylindrical_cells(points: Array, size: tuple[float, float, float] = CYLINDRICAL_SIZE) -> Array:
+def cylindrical_cells(
+    points: Array, size: tuple[float, float, float] = CYLINDRICAL_SIZE, rounding: Rounding = "floor"
+) -> Array:
     """`(N, 3)` int64 cells along rho, phi, z; a NumPy array or torch tensor like the points.
 
     Args:
         points: `(N, 3 + C)` xyz in metres first.
         size: rho in metres, phi in degrees, z in metres.
+        rounding: `floor` or `nearest`.
 
     Raises:
         InputError: For points that are not finite, or a size that is not positive.
     """
     _check_points(points)
-    return _floor(_cylindrical(points), _size(size))
+    return _round(_cylindrical(points), _size(size), rounding)
 
 
 def _cylindrical(points: Array) -> Array:
@@ -115,19 +132,51 @@ def _cylindrical(points: Array) -> Array:
     return package.stack([package.hypot(xyz[:, 0], xyz[:, 1]), phi, xyz[:, 2]], 1)
 
 
-def cells_of(points: Array, size: float | tuple[float, float, float], grid: Grid = "cartesian") -> Array:
+def cells_of(
+    points: Array,
+    size: float | tuple[float, float, float],
+    grid: Grid = "cartesian",
+    rounding: Rounding = "floor",
+) -> Array:
     """Cells of either grid; see `cartesian_cells` and `cylindrical_cells`.
 
     Raises:
-        InputError: For an unknown grid, points that are not finite, or a size that does not fit the grid.
+        InputError: For an unknown grid or rounding, points that are not finite, or a size that does not fit the grid.
     """
     if grid == "cartesian":
-        return cartesian_cells(points, size)
+        return cartesian_cells(points, size, rounding)
     if grid != "cylindrical":
-        raise InputError(f"unknown grid {grid!r}; known: {', '.join(GRIDS)}{closest(grid, GRIDS)}")
+        raise InputError(f"unknown grid {grid!r}; known: {', '.join(GRIDS)}{closest(str(grid), GRIDS)}")
     if isinstance(size, Real):
         raise InputError(f"cylindrical cells need three sizes (rho in metres, phi in degrees, z in metres), not {size}")
-    return cylindrical_cells(points, _size(size))
+    return cylindrical_cells(points, _size(size), rounding)
+
+
+def cells_from_lowest(cells: Any, batch_index: Any) -> Any:
+    """Cells counted from the lowest one of each sample along each axis.
+
+    Args:
+        cells: `(N, 3)` int64, a NumPy array or torch tensor; the result is of the same kind.
+        batch_index: `(N,)` integers, the sample of each cell; of the same kind.
+
+    Raises:
+        InputError: For lengths that do not match, or a batch index that does not fit the packed key.
+    """
+    if batch_index.shape != (len(cells),):
+        raise InputError(f"batch_index of shape {tuple(batch_index.shape)} does not match {len(cells)} coordinates")
+    if not len(cells):
+        return cells
+    first, last = int(batch_index.min()), int(batch_index.max())
+    if first < 0 or last > MAX_BATCH:
+        raise InputError(f"batch index {first if first < 0 else last} is outside 0 to {MAX_BATCH}")
+    if isinstance(cells, np.ndarray):
+        lowest = np.full((last + 1, 3), np.iinfo(np.int64).max)
+        np.minimum.at(lowest, batch_index, cells)
+        return cells - lowest[batch_index]
+    sample = batch_index.long()
+    lowest = cells.new_zeros(last + 1, 3)
+    lowest = lowest.scatter_reduce(0, sample[:, None].expand(-1, 3), cells, "amin", include_self=False)
+    return cells - lowest[sample]
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,6 +206,8 @@ def voxelise(
     *,
     batch_index: Integer[np.ndarray, " N"] | None = None,
     grid: Grid = "cartesian",
+    rounding: Rounding = "floor",
+    from_lowest: bool = False,
     reduce: Literal["first", "mean", "max"] = "mean",
 ) -> Voxels:
     """The occupied cells of a cloud, or of several, with the points' values reduced per cell.
@@ -166,13 +217,17 @@ def voxelise(
         size: Metres, one number or three; for a cylindrical grid rho, phi in degrees, z.
         batch_index: The sample of each point; one sample if absent.
         grid: `cartesian` or `cylindrical`.
+        rounding: `floor` or `nearest`.
+        from_lowest: Count cells from the lowest one of each sample (`cells_from_lowest`).
         reduce: What a cell gets from its points: the first one's values, the mean (taken in float64), or the maximum.
 
     Raises:
-        InputError: For points that are not finite, cells that do not fit the packed key, or an unknown grid or
-            reduction.
+        InputError: For points that are not finite, cells that do not fit the packed key, or an unknown grid, rounding
+            or reduction.
     """
-    cells = cells_of(points, size, grid)
+    cells = cells_of(points, size, grid, rounding)
+    if from_lowest:
+        cells = cells_from_lowest(cells, np.zeros(len(cells), np.int64) if batch_index is None else batch_index)
     keys, first, inverse, counts = np.unique(
         pack_keys(cells, batch_index), return_index=True, return_inverse=True, return_counts=True
     )

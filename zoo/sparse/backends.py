@@ -1,77 +1,90 @@
 """One interface for several convolution kernels: `reference`, `spconv`, `torchsparse`, and `auto`.
 
-A backend turns features and a weight into output features along one of our kernel maps, in the order of our rows, so
-a model gives the same numbers whichever one it runs on and its weights never change layout on disk.
+A backend turns features and a weight into output features along one of our kernel maps. The libraries get our pairs of
+rows, never coordinates, so a model gives the same numbers whichever one it runs on, and its weights keep one layout on
+disk.
 
-| backend | runs on | state |
-| --- | --- | --- |
-| reference | everything | tested against dense convolution, here and in CI |
-| spconv | CPU with one thread, CUDA | tested on the CPU; never run on a GPU yet |
-| torchsparse | CUDA | experimental: written from the library's public interface, never run with the library itself |
+| backend | runs on | precisions | state |
+| --- | --- | --- | --- |
+| reference | everything | all of torch's | tested against dense convolution, here and in CI |
+| spconv | CPU with one thread | float32, float64 | tested against its own layers and ours |
+| spconv | CUDA | float32, float16 | never run on a GPU yet; tested with its kernels emulated |
+| torchsparse | CUDA | float32, float16 | experimental: never run on a GPU yet; tested with its kernels emulated |
 
-`auto` is `spconv` on CUDA where it is installed, else `reference`. It never picks an experimental backend.
+`auto` is `spconv` on CUDA where a build with CUDA is installed and has kernels for the features' precision, else
+`reference`. It never picks an experimental backend. A backend asked for by name either runs or is refused.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
-from types import ModuleType
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from zoo.errors import InputError, closest
-from zoo.sparse.keys import Triple, kernel_offsets
-from zoo.sparse.maps import KernelMap, MapContext, pack, unpack
+from zoo.sparse.maps import KernelMap
 from zoo.sparse.reference import convolve_reference
-from zoo.sparse.tensor import SparseTensor
+from zoo.sparse.tensor import SparseTensor, check_sparse
 
-__all__ = ["BACKENDS", "BackendName", "available_backends", "convolve", "pick_backend", "torchsparse_cell_order"]
+__all__ = ["BACKENDS", "BackendName", "available_backends", "convolve", "pick_backend"]
 
 BackendName = Literal["auto", "reference", "spconv", "torchsparse"]
 
 
 class _Backend(Protocol):
-    def __call__(self, features: Tensor, weight: Tensor, kernel_map: KernelMap, context: MapContext) -> Tensor: ...
+    def __call__(self, features: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor: ...
 
 
-def _reference(features: Tensor, weight: Tensor, kernel_map: KernelMap, context: MapContext) -> Tensor:
-    return convolve_reference(features, weight, kernel_map)
+def _table(kernel_map: KernelMap) -> Tensor:
+    """`(num_out, K)` int32: the input row that each kernel cell pairs with each output row, -1 where there is none."""
+    if "table" not in kernel_map.cache:
+        cells = len(kernel_map.counts)
+        counts = torch.tensor(kernel_map.counts, device=kernel_map.in_index.device)
+        table = torch.full((kernel_map.num_out, cells), -1, dtype=torch.int32, device=counts.device)
+        cell = torch.repeat_interleave(torch.arange(cells, device=counts.device), counts)
+        table[kernel_map.out_index, cell] = kernel_map.in_index.int()
+        kernel_map.cache["table"] = table
+    return kernel_map.cache["table"]
+
+
+def _records(*values: Tensor) -> bool:
+    """Whether autograd records what is computed from the values."""
+    return torch.is_grad_enabled() and any(value.requires_grad for value in values)
 
 
 # --- spconv -----------------------------------------------------------------------------------------------------------
 
+IMPLICIT_GEMM_CELLS = 32
+"""Largest kernel for which spconv's own layers choose the implicit GEMM on CUDA; beyond it they gather and scatter."""
 
-class _SpconvConvolution(torch.autograd.Function):
-    """spconv's gather-GEMM-scatter kernels on our pairs."""
 
-    @staticmethod
-    def forward(ctx: Any, features: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
-        ops = _spconv_ops()
-        pairs, counts = _spconv_pairs(kernel_map)
-        # Its layout is (output channels, kernel cells, input channels).
-        filters = weight.permute(2, 0, 1).contiguous()
-        ctx.save_for_backward(features, filters)
-        ctx.kernel_map = kernel_map
-        return ops.indice_conv(features.contiguous(), filters, pairs, counts, kernel_map.num_out)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        features, filters = ctx.saved_tensors
-        pairs, counts = _spconv_pairs(ctx.kernel_map)
-        # Its two gradients come together, and its pairs are (input, output) here as in the forward pass.
-        grad_features, grad_filters = _spconv_ops().indice_conv_backward(
-            features.contiguous(), filters, grad.contiguous(), pairs, counts
+def _spconv(features: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
+    if features.device.type == "cpu" and torch.get_num_threads() > 1:
+        raise InputError(
+            "spconv gives wrong sums on a CPU with more than one thread; call torch.set_num_threads(1), or use"
+            " the reference backend"
         )
-        return grad_features, grad_filters.permute(1, 2, 0), None
+    # Its layout is (output channels, kernel cells, input channels).
+    filters = weight.permute(2, 0, 1).contiguous()
+    if _takes_implicit_gemm(features.device, len(weight)):
+        return _SpconvImplicitGemm.apply(features.contiguous(), filters, kernel_map, _records(features, weight))
+    return _SpconvNative.apply(features.contiguous(), filters, kernel_map)
+
+
+def _takes_implicit_gemm(device: torch.device, cells: int) -> bool:
+    return device.type == "cuda" and cells <= IMPLICIT_GEMM_CELLS
 
 
 @cache
-def _spconv_ops() -> ModuleType:
+def _spconv_ops() -> Any:
     from spconv.pytorch import ops
 
     if not torch.cuda.is_available():
@@ -80,131 +93,203 @@ def _spconv_ops() -> ModuleType:
     return ops
 
 
+class _SpconvNative(torch.autograd.Function):
+    """spconv's gather-GEMM-scatter kernels (`ConvAlgo.Native`)."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, filters: Tensor, kernel_map: KernelMap) -> Tensor:
+        ctx.save_for_backward(features, filters)
+        ctx.kernel_map = kernel_map
+        return _spconv_ops().indice_conv(features, filters, *_spconv_pairs(kernel_map), kernel_map.num_out)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        # Its two gradients come together, and its pairs are (input, output) here as in the forward pass.
+        pairs = _spconv_pairs(ctx.kernel_map)
+        return *_spconv_ops().indice_conv_backward(*ctx.saved_tensors, grad.contiguous(), *pairs), None
+
+
 def _spconv_pairs(kernel_map: KernelMap) -> tuple[Tensor, Tensor]:
-    """Our pairs as spconv has them: `(2, K, largest count)` int32, filled up with -1, and the counts."""
-    if "spconv" not in kernel_map.cache:
+    """Our pairs as `Native` takes them: `(2, K, largest count)` int32, filled up with -1, and the counts."""
+    if "spconv_pairs" not in kernel_map.cache:
         counts = torch.tensor(kernel_map.counts, dtype=torch.int32, device=kernel_map.in_index.device)
         shape = (2, len(kernel_map.counts), max(1, *kernel_map.counts))
         pairs = torch.full(shape, -1, dtype=torch.int32, device=counts.device)
         filled = torch.arange(shape[2], device=counts.device) < counts[:, None]
         pairs[0][filled] = kernel_map.in_index.int()
         pairs[1][filled] = kernel_map.out_index.int()
-        kernel_map.cache["spconv"] = pairs, counts
-    return kernel_map.cache["spconv"]
+        kernel_map.cache["spconv_pairs"] = pairs, counts
+    return kernel_map.cache["spconv_pairs"]
 
 
-def _spconv(features: Tensor, weight: Tensor, kernel_map: KernelMap, context: MapContext) -> Tensor:
-    if features.device.type == "cpu":
-        if torch.get_num_threads() > 1:
-            raise InputError(
-                "spconv gives wrong sums on a CPU with more than one thread; call torch.set_num_threads(1), or use"
-                " the reference backend"
-            )
-        if features.dtype not in (torch.float32, torch.float64):
-            raise InputError(
-                f"spconv on a CPU takes float32 or float64, not {features.dtype}; use the reference backend"
-            )
-    if not len(kernel_map.in_index):
-        # It refuses a map without pairs; the sum keeps the gradients defined.
-        return (features.sum() + weight.sum()) * 0 + features.new_zeros(kernel_map.num_out, weight.shape[2])
-    return _SpconvConvolution.apply(features, weight, kernel_map)
+class _SpconvImplicitGemm(torch.autograd.Function):
+    """spconv's implicit GEMM (`ConvAlgo.MaskImplicitGemm`), which its own layers use on CUDA."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, filters: Tensor, kernel_map: KernelMap, training: bool) -> Tensor:
+        pairs, mask, order = _spconv_masks(kernel_map)
+        out, mask_out, mask_width = _spconv_ops().implicit_gemm(
+            features, filters, pairs, [mask], [order], kernel_map.num_out, [_ALL_CELLS], training, False
+        )
+        ctx.save_for_backward(features, filters)
+        ctx.kernel_map, ctx.mask_out, ctx.mask_width = kernel_map, mask_out, mask_width
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        pairs, mask, order = _spconv_masks(ctx.kernel_map)
+        back_pairs, back_mask, back_order = _spconv_masks(ctx.kernel_map.transposed())
+        gradients = _spconv_ops().implicit_gemm_backward(
+            *ctx.saved_tensors,
+            grad.contiguous(),
+            pairs,
+            back_pairs,
+            [mask],
+            [back_mask],
+            [order],
+            [back_order],
+            mask_output_fwd=ctx.mask_out,
+            masks=[_ALL_CELLS],
+            mask_width=ctx.mask_width,
+            is_subm=False,
+        )
+        return *gradients, None, None
+
+
+_ALL_CELLS = np.array([0xFFFFFFFF], np.uint32)
+"""spconv can run a kernel in several parts, each with a mask of its cells; here one part has them all."""
+
+
+def _spconv_masks(kernel_map: KernelMap) -> tuple[Tensor, Tensor, Tensor]:
+    """Our pairs as the implicit GEMM takes them.
+
+    Returns:
+        pairs: `(K, num_out)` int32, the input row of each output row, -1 where there is none.
+        mask: `(num_out, 1)` int32, in rising order: bit k says that kernel cell k has a pair. Rows with the same cells
+            lie side by side, so that a tile of rows skips the cells that none of them has.
+        order: `(num_out,)` int32, the output row of each mask.
+    """
+    if "spconv_masks" not in kernel_map.cache:
+        table = _table(kernel_map)
+        bits = 1 << torch.arange(table.shape[1], device=table.device)
+        mask, order = torch.sort(((table >= 0) * bits).sum(1), stable=True)
+        # 32 bits: the highest one is int32's sign.
+        mask = torch.where(mask >= 1 << 31, mask - (1 << 32), mask)
+        kernel_map.cache["spconv_masks"] = table.t().contiguous(), mask.int()[:, None], order.int()
+    return kernel_map.cache["spconv_masks"]
 
 
 # --- torchsparse ------------------------------------------------------------------------------------------------------
 
+TORCHSPARSE_CELLS = 31
+"""Largest kernel that torchsparse's sorted kernels take: its masks are 32-bit integers with a sign."""
 
-def torchsparse_cell_order(kernel_size: Triple) -> list[int]:
-    """For each kernel cell of torchsparse, the index of the same cell here.
 
-    Its weights are laid out like MinkowskiEngine's: x fastest if the number of cells is odd, z fastest if it is even.
-    Ours always have z fastest.
+def _torchsparse(features: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
+    """torchsparse's implicit GEMM on our pairs.
+
+    The library makes the tables for a backward pass only inside its map builder, which would want coordinates, and in
+    `transpose_kernel_map`. So every layer here is the transposed layer of its exchanged map.
     """
-    ours = {offset: k for k, offset in enumerate(kernel_offsets(kernel_size, (1, 1, 1)))}
-    if (kernel_size[0] * kernel_size[1] * kernel_size[2]) % 2 == 0:
-        return list(ours.values())
-    return [ours[offset] for offset in sorted(ours, key=lambda offset: offset[::-1])]
-
-
-def _torchsparse(features: Tensor, weight: Tensor, kernel_map: KernelMap, context: MapContext) -> Tensor:
-    """torchsparse's `conv3d`, one of its tensors per kernel map so that its rows never mix with ours."""
-    exchanged = any(a > b for a, b in zip(kernel_map.in_stride, kernel_map.out_stride))
-    fine_stride = kernel_map.out_stride if exchanged else kernel_map.in_stride
-    coarse_stride = kernel_map.in_stride if exchanged else kernel_map.out_stride
-    step = (
-        coarse_stride[0] // fine_stride[0],
-        coarse_stride[1] // fine_stride[1],
-        coarse_stride[2] // fine_stride[2],
-    )
-    odd = all(size % 2 for size in kernel_map.kernel_size)
-    if kernel_map.dilation != (1, 1, 1) or not (step == kernel_map.kernel_size or (step == (1, 1, 1) and odd)):
+    if len(weight) > TORCHSPARSE_CELLS:
         raise InputError(
-            f"torchsparse has no kernel {kernel_map.kernel_size} with stride {step} and dilation {kernel_map.dilation}"
-            " that reads the same cells; use the reference backend"
+            f"torchsparse takes kernels of up to {TORCHSPARSE_CELLS} cells here, not {len(weight)}; use the reference"
+            " backend"
         )
-    library = _torchsparse_module()
-    order = torch.tensor(torchsparse_cell_order(kernel_map.kernel_size), device=weight.device)
-    options = {"kernel_size": kernel_map.kernel_size, "stride": step, "training": torch.is_grad_enabled()}
-    conv3d, filters = library.nn.functional.conv3d, weight.index_select(0, order)
-
-    if not exchanged:
-        cells, shift = _torchsparse_cells(context.keys(fine_stride), step)
-        source = library.SparseTensor(feats=features, coords=cells, stride=1)
-        target = conv3d(source, filters, **options)
-        rows = _torchsparse_rows(target.coords, shift, step, context.keys(coarse_stride))
-        kernel_map.cache["torchsparse"] = (target, rows)
-        return torch.empty_like(target.feats).index_copy(0, rows, target.feats)
-    twin = kernel_map.transposed()
-    if "torchsparse" not in twin.cache:
-        cells, shift = _torchsparse_cells(context.keys(fine_stride), step)
-        probe = library.SparseTensor(feats=features.new_zeros(len(cells), weight.shape[2]), coords=cells, stride=1)
-        target = conv3d(probe, filters.transpose(1, 2).contiguous(), **options)
-        twin.cache["torchsparse"] = (target, _torchsparse_rows(target.coords, shift, step, context.keys(coarse_stride)))
-    coarse, rows = twin.cache["torchsparse"]
-    source = library.SparseTensor(feats=features.index_select(0, rows), coords=coarse.coords, stride=coarse.stride)
-    source._caches = coarse._caches
-    return conv3d(source, filters, transposed=True, **options).feats
+    function, functional = _torchsparse_function()
+    training = _records(features, weight)
+    name = "torchsparse_training" if training else "torchsparse"
+    if name not in kernel_map.cache:
+        tables = {
+            "out_in_map": _padded(_table(kernel_map.transposed())),
+            "sizes": (kernel_map.num_out, kernel_map.num_in),
+        }
+        # Three parts of the kernel for the backward pass, as the library's own layers have.
+        kernel_map.cache[name] = functional.transpose_kernel_map(
+            tables, ifsort=False, training=training, split_mask_num=1, split_mask_num_bwd=3
+        )
+    return function.apply(features, weight, kernel_map.cache[name], {"ifsort": False}, True)
 
 
-def _torchsparse_cells(keys: Int[Tensor, " N"], step: Triple) -> tuple[Int[Tensor, "N 4"], Int[Tensor, "3"]]:
-    """Cells as `(batch, x, y, z)` int32, moved by whole coarse cells to where none is negative, and the move."""
-    cells, batch_index = unpack(keys)
-    size = torch.tensor(step, device=keys.device)
-    low = cells.amin(0) if len(cells) else size * 0
-    shift = torch.div(low, size, rounding_mode="floor")
-    return torch.cat([batch_index[:, None], cells - shift * size], 1).int(), shift
-
-
-def _torchsparse_rows(
-    coords: Int[Tensor, "M 4"], shift: Int[Tensor, "3"], step: Triple, keys: Int[Tensor, " M"]
-) -> Int[Tensor, " M"]:
-    """Our row of each of torchsparse's output rows."""
-    theirs = pack(coords[:, 1:].long() + shift, coords[:, 0].long())
-    return torch.searchsorted(keys, theirs)
+def _padded(table: Tensor) -> Tensor:
+    """The table with rows of -1 up to a multiple of 128, the rows of a tile of torchsparse's kernels."""
+    rows = -len(table) % 128
+    return torch.cat([table, table.new_full((rows, table.shape[1]), -1)])
 
 
 @cache
-def _torchsparse_module() -> Any:
-    import torchsparse
-    import torchsparse.nn.functional
+def _torchsparse_function() -> tuple[Any, Any]:
+    """The library's autograd function with torch's own choice of precision, and its functional module."""
+    try:
+        import torchsparse.backends
+        from torchsparse.nn import functional
+        from torchsparse.nn.functional.conv.func import ImplicitGEMMConvolutionFuntion as Base
+    except ImportError as error:
+        raise InputError(f"the torchsparse backend needs torchsparse 2.1: {error}") from error
 
-    return torchsparse
+    class Convolution(Base):  # type: ignore[misc, valid-type]
+        @staticmethod
+        def forward(ctx: Any, *arguments: Any) -> Tensor:
+            with _torch_precision(torchsparse.backends):
+                return Base.forward(ctx, *arguments)
+
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor) -> Any:
+            with _torch_precision(torchsparse.backends):
+                return Base.backward(ctx, grad)
+
+    return Convolution, functional
+
+
+@contextmanager
+def _torch_precision(settings: Any) -> Iterator[None]:
+    """TF32 only where torch's own matrix products may use it; torchsparse would use it always."""
+    before = settings.allow_tf32
+    settings.allow_tf32 = before and torch.get_float32_matmul_precision() != "highest"
+    try:
+        yield
+    finally:
+        settings.allow_tf32 = before
 
 
 # --- choice -----------------------------------------------------------------------------------------------------------
 
-BACKENDS: dict[str, _Backend] = {"reference": _reference, "spconv": _spconv, "torchsparse": _torchsparse}
-_DEVICES = {"reference": ("cpu", "cuda"), "spconv": ("cpu", "cuda"), "torchsparse": ("cuda",)}
+BACKENDS: dict[str, _Backend] = {"spconv": _spconv, "torchsparse": _torchsparse}
+NAMES = ("reference", *BACKENDS)
+_PRECISIONS = {
+    ("spconv", "cpu"): (torch.float32, torch.float64),
+    ("spconv", "cuda"): (torch.float32, torch.float16),
+    ("torchsparse", "cuda"): (torch.float32, torch.float16),
+}
+"""What each library computes in, by device; devices that are absent do not run it."""
 
 
 @cache
-def _installed(name: str) -> bool:
-    return name == "reference" or importlib.util.find_spec(name) is not None
+def _missing(name: str, device: str) -> str:
+    """Why the library does not run on the kind of device; empty if it does."""
+    if importlib.util.find_spec(name) is None:
+        return "is not installed"
+    if (name, device) not in _PRECISIONS:
+        return f"does not run on {device}"
+    if name != "spconv":
+        return ""
+    try:
+        cpu_only = importlib.import_module("spconv.cppconstants").CPU_ONLY_BUILD
+    except (ImportError, OSError) as error:
+        return f"is installed but cannot be imported ({' '.join(str(error).split())})"
+    if device == "cuda" and cpu_only:
+        return (
+            "is installed without CUDA (the package `spconv`; a build with CUDA is named after it, as `spconv-cu126`)"
+        )
+    return ""
 
 
 def available_backends(device: torch.device | str) -> list[str]:
     """Backends that are installed and run on the device, `reference` first."""
     kind = torch.device(device).type
-    return [name for name in BACKENDS if (name == "reference" or kind in _DEVICES[name]) and _installed(name)]
+    return ["reference", *(name for name in BACKENDS if not _missing(name, kind))]
 
 
 def check_backend_name(name: str) -> None:
@@ -213,22 +298,28 @@ def check_backend_name(name: str) -> None:
     Raises:
         InputError: For an unknown backend.
     """
-    if name != "auto" and name not in BACKENDS:
-        raise InputError(f"unknown backend {name!r}; known: auto, {', '.join(BACKENDS)}{closest(name, BACKENDS)}")
+    if name not in ("auto", *NAMES):
+        raise InputError(f"unknown backend {name!r}; known: auto, {', '.join(NAMES)}{closest(str(name), NAMES)}")
 
 
-def pick_backend(name: BackendName, device: torch.device) -> str:
-    """The backend that `name` stands for on `device`.
+def pick_backend(name: BackendName, device: torch.device, dtype: torch.dtype = torch.float32) -> str:
+    """The backend that `name` stands for on `device`, for features of `dtype`.
 
     Raises:
-        InputError: For an unknown backend, or one that is not installed or does not run there.
+        InputError: For an unknown backend, or one that is not installed, does not run there or lacks the precision.
     """
     check_backend_name(name)
     if name == "auto":
-        return "spconv" if device.type == "cuda" and "spconv" in available_backends(device) else "reference"
-    if name not in available_backends(device):
-        reason = "is not installed" if not _installed(name) else f"does not run on {device.type}"
+        fits = device.type == "cuda" and dtype in _PRECISIONS["spconv", "cuda"] and not _missing("spconv", "cuda")
+        return "spconv" if fits else "reference"
+    if name == "reference":
+        return name
+    if reason := _missing(name, device.type):
         raise InputError(f"backend {name} {reason}; available here: {', '.join(available_backends(device))}")
+    if dtype not in (known := _PRECISIONS[name, device.type]):
+        kinds = " or ".join(str(kind).removeprefix("torch.") for kind in known)
+        given = str(dtype).removeprefix("torch.")
+        raise InputError(f"{name} on {device.type} computes in {kinds}, not {given}; use the reference backend")
     return name
 
 
@@ -246,12 +337,21 @@ def convolve(
     Raises:
         InputError: If features, weight and map do not fit each other, or the backend is not available.
     """
+    check_sparse("convolve", x)
     check_fit(x, weight, kernel_map)
     features, device = x.features, x.features.device
     if torch.is_autocast_enabled(device.type):
         features = features.to(torch.get_autocast_dtype(device.type))
-    run = BACKENDS[pick_backend(backend, device)]
-    out = run(features, weight.to(features.dtype), kernel_map, x.context)
+    weight = weight.to(features.dtype)
+    name = pick_backend(backend, device, features.dtype)
+    if name == "reference":
+        out = convolve_reference(features, weight, kernel_map)
+    elif len(kernel_map.in_index):
+        with torch.autocast(device.type, enabled=False):
+            out = BACKENDS[name](features, weight, kernel_map)
+    else:
+        # The libraries refuse a map without pairs; the sum keeps the gradients defined.
+        out = (features.sum() + weight.sum()) * 0 + features.new_zeros(kernel_map.num_out, weight.shape[2])
     return SparseTensor(out, x.context, kernel_map.out_stride)
 
 

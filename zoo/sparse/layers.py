@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import Literal
 
 import torch
@@ -16,7 +17,7 @@ from zoo.sparse.backends import BackendName, check_backend_name, check_channels,
 from zoo.sparse.keys import Triple, as_triple, check_kernel
 from zoo.sparse.maps import ONE, KernelMap
 from zoo.sparse.reference import Finish, convolve_reference, work_dtype
-from zoo.sparse.tensor import SparseTensor, reduce_rows
+from zoo.sparse.tensor import SparseTensor, check_sparse, reduce_rows
 
 __all__ = ["ConvBlock", "SparseBatchNorm", "SparseConv3d", "SparsePool3d", "SparseReLU", "global_pool", "set_backend"]
 
@@ -60,9 +61,9 @@ class SparseConv3d(nn.Module):
         backend: BackendName = "auto",
     ) -> None:
         super().__init__()
-        for name, count in (("in_channels", in_channels), ("out_channels", out_channels)):
-            if not isinstance(count, int) or count < 1:
-                raise InputError(f"{name} {count!r} is no positive integer")
+        _check_count("in_channels", in_channels)
+        _check_count("out_channels", out_channels)
+        _check_flags(bias=bias, transposed=transposed)
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size: Triple = as_triple(kernel_size, "kernel size")
         self.stride: Triple = as_triple(stride, "stride")
@@ -97,8 +98,10 @@ class SparseConv3d(nn.Module):
         """Output on the cells that the class describes.
 
         Raises:
-            InputError: If the channels do not match, or a transposed layer has no strided twin.
+            InputError: If `x` is not a sparse tensor, the channels do not match, or a transposed layer has no strided
+                twin.
         """
+        check_sparse(self, x)
         if self.is_pointwise:
             check_channels(x, self.weight)
             features = F.linear(x.features, self.weight[0].t().to(x.features.dtype), _cast(self.bias, x.features))
@@ -116,23 +119,76 @@ def _cast(value: Tensor | None, like: Tensor) -> Tensor | None:
     return None if value is None else value.to(like.dtype)
 
 
-class SparseBatchNorm(nn.BatchNorm1d):
-    """Batch norm over all cells of the batch; fewer than two rows are normalised by the running statistics."""
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
-    def forward(self, x: SparseTensor) -> SparseTensor:  # type: ignore[override]
-        """Normalised features on the same cells."""
-        if len(x) > 1 or not self.training:
-            return x.with_features(super().forward(x.features))
+
+def _is_distributed() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def _check_count(name: str, count: object) -> None:
+    if isinstance(count, bool) or not isinstance(count, Integral) or count < 1:
+        raise InputError(f"{name} {count!r} is not a positive integer")
+
+
+def _check_flags(**flags: object) -> None:
+    for name, flag in flags.items():
+        if not isinstance(flag, bool):
+            raise InputError(f"{name} {flag!r} is neither True nor False")
+
+
+class SparseBatchNorm(nn.Module):
+    """Batch norm over all cells of the batch; fewer than two rows are normalised by the running statistics.
+
+    The norm itself is a child that takes plain tensors, so that `nn.SyncBatchNorm.convert_sync_batchnorm` can replace
+    it.
+
+    Args:
+        channels: Channels of the features.
+        momentum: Of the running statistics, 0 to 1.
+        eps: Added to the variance.
+
+    Attributes:
+        bn: The batch norm of the rows.
+
+    Raises:
+        InputError: For no channels, or a momentum or eps out of range.
+    """
+
+    def __init__(self, channels: int, *, momentum: float = 0.1, eps: float = 1e-5) -> None:
+        super().__init__()
+        _check_count("channels", channels)
+        if not _is_number(momentum) or not 0 <= momentum <= 1:
+            raise InputError(f"momentum {momentum!r} is not a number from 0 to 1")
+        if not _is_number(eps) or not 0 < eps < 1:
+            raise InputError(f"eps {eps!r} is not a number between 0 and 1")
+        self.bn: nn.BatchNorm1d | nn.SyncBatchNorm = nn.BatchNorm1d(channels, momentum=momentum, eps=eps)
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        """Normalised features on the same cells.
+
+        Raises:
+            InputError: If the channels do not match.
+        """
+        check_sparse(self, x)
+        if x.features.shape[1] != self.bn.num_features:
+            width = x.features.shape[1]
+            raise InputError(f"the norm takes {self.bn.num_features} channels, but the features have {width}")
+        # A synchronised norm counts the rows of every process, and each process must take part.
+        if len(x) > 1 or not self.bn.training or (isinstance(self.bn, nn.SyncBatchNorm) and _is_distributed()):
+            return x.with_features(self.bn(x.features))
         # One row has no variance, and none no mean: an almost empty sweep must not stop a training run.
-        mean, variance = self.running_mean, self.running_var
-        return x.with_features(F.batch_norm(x.features, mean, variance, self.weight, self.bias, False, 0.0, self.eps))
+        bn = self.bn
+        rows = F.batch_norm(x.features, bn.running_mean, bn.running_var, bn.weight, bn.bias, False, 0.0, bn.eps)
+        return x.with_features(rows)
 
     def scale_and_shift(self) -> tuple[Float[Tensor, " C"], Float[Tensor, " C"]]:
         """The factor and term per channel that evaluation mode applies."""
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        scale = self.weight * torch.rsqrt(self.running_var + self.eps)
-        return scale, self.bias - self.running_mean * scale
+        assert self.bn.running_mean is not None
+        assert self.bn.running_var is not None
+        scale = self.bn.weight * torch.rsqrt(self.bn.running_var + self.bn.eps)
+        return scale, self.bn.bias - self.bn.running_mean * scale
 
 
 class SparseReLU(nn.Module):
@@ -140,6 +196,7 @@ class SparseReLU(nn.Module):
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         """Clamped features on the same cells."""
+        check_sparse(self, x)
         return x.with_features(F.relu(x.features))
 
 
@@ -147,16 +204,23 @@ class ConvBlock(nn.Module):
     """Convolution, batch norm, an optional sum with other features, ReLU.
 
     In evaluation mode without gradients, the reference backend applies everything after the convolution block by block,
-    while the sums are still in the cache.
+    while the sums are still in the cache. Where the convolution or the norm has forward hooks, each layer runs by
+    itself, so that the hooks see what they expect.
 
     Args:
         conv: The convolution, without bias.
         relu: Whether a ReLU ends the block.
-        momentum: Of the batch norm's running statistics.
+        momentum: Of the batch norm's running statistics, 0 to 1.
+
+    Raises:
+        InputError: For a convolution with bias, or a momentum out of range.
     """
 
     def __init__(self, conv: SparseConv3d, *, relu: bool = True, momentum: float = 0.1) -> None:
         super().__init__()
+        _check_flags(relu=relu)
+        if not isinstance(conv, SparseConv3d):
+            raise InputError(f"conv is a {type(conv).__name__}, not a SparseConv3d")
         if conv.bias is not None:
             raise InputError("a convolution before a batch norm needs no bias; make it with bias=False")
         self.conv = conv
@@ -173,16 +237,26 @@ class ConvBlock(nn.Module):
         Raises:
             InputError: If the channels do not match, or the residual has other cells or channels than the output.
         """
-        # The norm has a mode of its own: whoever freezes it, or lets it learn alone, sets it there.
-        plain = self.training or self.norm.training or torch.is_grad_enabled()
-        if not plain and not torch.is_autocast_enabled(x.features.device.type):
-            backend = "reference" if self.conv.is_pointwise else pick_backend(self.conv.backend, x.features.device)
-            if backend == "reference":
-                return self._evaluate(x, residual)
+        check_sparse(self, x)
+        if residual is not None:
+            check_sparse(self, residual)
+        if self._can_fuse(x):
+            return self._evaluate(x, residual)
         out = self.norm(self.conv(x))
         if residual is not None:
             out = out + residual
         return out.with_features(F.relu(out.features)) if self.relu else out
+
+    def _can_fuse(self, x: SparseTensor) -> bool:
+        # The norm has a mode of its own: whoever freezes it, or lets it learn alone, sets it there.
+        learns = self.training or self.norm.training or self.norm.bn.training or torch.is_grad_enabled()
+        if learns or torch.is_autocast_enabled(x.features.device.type):
+            return False
+        if _has_forward_hooks(self.conv, self.norm, self.norm.bn):
+            return False
+        if self.conv.is_pointwise:
+            return True
+        return pick_backend(self.conv.backend, x.features.device, x.features.dtype) == "reference"
 
     def _evaluate(self, x: SparseTensor, residual: SparseTensor | None) -> SparseTensor:
         scale, shift = (value.detach() for value in self.norm.scale_and_shift())
@@ -221,6 +295,13 @@ class ConvBlock(nn.Module):
             )
 
 
+def _has_forward_hooks(*modules: nn.Module) -> bool:
+    """Whether a call of one of the modules would run more than its `forward`."""
+    if torch.nn.modules.module._global_forward_hooks or torch.nn.modules.module._global_forward_pre_hooks:
+        return True
+    return any(module._forward_hooks or module._forward_pre_hooks for module in modules)
+
+
 class SparsePool3d(nn.Module):
     """Maximum or mean over the occupied cells that the kernel reads.
 
@@ -249,6 +330,7 @@ class SparsePool3d(nn.Module):
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         """Pooled features; a cell whose kernel reads nothing is 0."""
+        check_sparse(self, x)
         kernel_map = x.context.kernel_map(x.stride, self.kernel_size, self.stride)
         rows = x.features.index_select(0, kernel_map.in_index)
         features = reduce_rows(rows, kernel_map.out_index, kernel_map.num_out, self.mode)
@@ -259,8 +341,9 @@ def global_pool(x: SparseTensor, mode: Literal["max", "mean", "sum"] = "mean") -
     """One vector per sample, from all its cells; an empty sample is 0.
 
     Raises:
-        InputError: For an unknown mode.
+        InputError: For an unknown mode, or if `x` is not a sparse tensor.
     """
+    check_sparse("global_pool", x)
     if mode not in ("max", "mean", "sum"):
         raise InputError(f"unknown pooling {mode!r}; known: max, mean, sum")
     return reduce_rows(x.features, x.batch_index, x.batch_size, mode)

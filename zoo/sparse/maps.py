@@ -27,9 +27,21 @@ from zoo.sparse.keys import (
     key_delta,
 )
 
-__all__ = ["KernelMap", "MapContext", "coarsen", "pack", "unpack"]
+__all__ = ["KernelMap", "MapContext", "check_tensors", "coarsen", "pack", "unpack"]
 
 ONE: Triple = (1, 1, 1)
+
+
+def check_tensors(**values: object) -> None:
+    """Refuses anything that is not a torch tensor, by the name of the argument.
+
+    Raises:
+        InputError: For a NumPy array, a list or anything else.
+    """
+    for name, value in values.items():
+        if not isinstance(value, Tensor):
+            kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+            raise InputError(f"{name} is a {kind}, not a torch tensor; use torch.as_tensor({name})")
 
 
 def pack(coordinates: Int[Tensor, "N 3"], batch_index: Int[Tensor, " N"]) -> Int[Tensor, " N"]:
@@ -40,8 +52,10 @@ def pack(coordinates: Int[Tensor, "N 3"], batch_index: Int[Tensor, " N"]) -> Int
         batch_index: The sample of each cell.
 
     Raises:
-        InputError: For shapes that do not match, values that are not integers, or cells that overflow the key.
+        InputError: For anything but torch tensors, shapes that do not match, values that are not integers, or cells
+            that overflow the key.
     """
+    check_tensors(coordinates=coordinates, batch_index=batch_index)
     for name, values in (("coordinates", coordinates), ("batch_index", batch_index)):
         if values.is_floating_point() or values.is_complex() or values.dtype == torch.bool:
             raise InputError(f"{name} are {values.dtype}, not integers; floor points to cells first")
@@ -150,6 +164,7 @@ class MapContext:
     """
 
     def __init__(self, keys: Int[Tensor, " N"], batch_size: int) -> None:
+        check_tensors(keys=keys)
         if keys.dtype != torch.int64 or keys.ndim != 1 or not bool((keys[1:] > keys[:-1]).all()):
             raise InputError(
                 f"keys of shape {tuple(keys.shape)} and {keys.dtype} are not int64 in rising order, each once;"

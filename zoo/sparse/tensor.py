@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Literal
 
 import torch
@@ -12,9 +13,17 @@ from torch import Tensor
 
 from zoo.errors import InputError, closest
 from zoo.sparse.keys import Triple
-from zoo.sparse.maps import ONE, MapContext, pack, unpack
+from zoo.sparse.maps import ONE, MapContext, check_tensors, pack, unpack
 
-__all__ = ["REDUCTIONS", "Reduction", "SparseTensor", "cat", "reduce_rows", "sparse_tensor"]
+__all__ = [
+    "REDUCTIONS",
+    "Reduction",
+    "SparseTensor",
+    "cat",
+    "check_sparse",
+    "reduce_rows",
+    "sparse_tensor",
+]
 
 Reduction = Literal["first", "mean", "sum", "max"]
 REDUCTIONS: tuple[str, ...] = ("first", "mean", "sum", "max")
@@ -35,6 +44,7 @@ class SparseTensor:
     stride: Triple = ONE
 
     def __post_init__(self) -> None:
+        check_tensors(features=self.features)
         rows = len(self.context.keys(self.stride))
         if self.features.ndim != 2 or len(self.features) != rows:
             raise InputError(
@@ -82,6 +92,7 @@ class SparseTensor:
             raise InputError(f"{purpose}: cells at stride {self.stride} and {other.stride} do not match")
 
     def __add__(self, other: SparseTensor) -> SparseTensor:
+        check_sparse("sum", other)
         self.check_same_cells(other, "sum")
         if other.features.shape != self.features.shape:
             raise InputError(f"sum: {self.features.shape[1]} and {other.features.shape[1]} channels do not match")
@@ -97,6 +108,23 @@ class SparseTensor:
         if (step[0] * stride[0], step[1] * stride[1], step[2] * stride[2]) != self.stride:
             raise InputError(f"stride {self.stride} is no multiple of {stride}")
         return self.context.parents(stride, step)
+
+
+def check_sparse(taker: object, x: object) -> None:
+    """Refuses anything that is not a sparse tensor.
+
+    Args:
+        taker: The layer or the name of the function that was called.
+        x: What it was given.
+
+    Raises:
+        InputError: For a dense tensor, an array or anything else.
+    """
+    if isinstance(x, SparseTensor):
+        return
+    name = taker if isinstance(taker, str) else type(taker).__name__
+    given = f"a dense tensor of shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
+    raise InputError(f"{name} takes a SparseTensor, not {given}; make one with zoo.sparse.sparse_tensor")
 
 
 def sparse_tensor(
@@ -117,9 +145,14 @@ def sparse_tensor(
         reduce: How the rows of one cell become one: the first given, their mean, sum or maximum.
 
     Raises:
-        InputError: For lengths that do not match, NaN or infinite features, coordinates that are not integers or do
-            not fit the packed key, a batch size that is too small, or an unknown reduction.
+        InputError: For anything but torch tensors, lengths that do not match, NaN or infinite features, coordinates
+            that are not integers or do not fit the packed key, a batch size that is too small, or an unknown reduction.
     """
+    check_tensors(features=features, coordinates=coordinates)
+    if batch_index is not None:
+        check_tensors(batch_index=batch_index)
+    if batch_size is not None and (isinstance(batch_size, bool) or not isinstance(batch_size, Integral)):
+        raise InputError(f"batch size {batch_size!r} is not an integer")
     if features.ndim != 2 or not features.is_floating_point():
         raise InputError(f"features of shape {tuple(features.shape)} and {features.dtype} are not (N, C) floats")
     if len(features) != len(coordinates):
@@ -151,7 +184,8 @@ def reduce_rows(
         InputError: For an unknown reduction.
     """
     if reduce not in REDUCTIONS:
-        raise InputError(f"unknown reduction {reduce!r}; known: {', '.join(REDUCTIONS)}{closest(reduce, REDUCTIONS)}")
+        known = ", ".join(REDUCTIONS)
+        raise InputError(f"unknown reduction {reduce!r}; known: {known}{closest(str(reduce), REDUCTIONS)}")
     if reduce == "first":
         places = torch.arange(len(target), device=target.device)
         first = torch.full((count,), len(target), device=target.device)
@@ -180,6 +214,8 @@ def cat(tensors: Sequence[SparseTensor]) -> SparseTensor:
     """
     if not tensors:
         raise InputError("cat: no tensors were given; at least one is needed")
+    for x in tensors:
+        check_sparse("cat", x)
     for other in tensors[1:]:
         tensors[0].check_same_cells(other, "cat")
     return tensors[0].with_features(torch.cat([t.features for t in tensors], dim=1))
