@@ -57,7 +57,7 @@ def test_variants(name):
     arguments = VARIANTS[name]
     model = MinkUNet(**arguments)
     count = sum(p.numel() for p in model.parameters())
-    inputs, stem = len(arguments.get("in_columns", (0, 1, 2, 3))), arguments.get("stem_convolutions", 2)
+    inputs, stem = len(arguments.get("channels", "xyzi")), arguments.get("stem_convolutions", 2)
     width = arguments["width"]
     planes = arguments.get("planes", [p * width // 32 for p in (32, 64, 128, 256, 256, 128, 96, 96)])
     assert count == parameters_by_hand(arguments["layers"], width, planes, inputs, stem)
@@ -109,7 +109,7 @@ def test_permuted_points_give_permuted_features(reduce):
 def test_moving_by_the_coarsest_cell_changes_nothing():
     """16 voxels is the coarsest stride, so a cloud moved by 16 voxels meets the same cells at every level."""
     torch.manual_seed(0)
-    model = MinkUNet(**{**SMALL, "in_columns": (3,), "stem_convolutions": 1}).double().eval()
+    model = MinkUNet(**{**SMALL, "channels": ("intensity",), "stem_convolutions": 1}).double().eval()
     points, batch_index = sweep()
     points = points.double()
     moved = points + torch.tensor([8.0, -16.0, 24.0, 0.0])
@@ -149,6 +149,31 @@ def test_cylindrical_form_reads_intensity_alone():
     rho = torch.hypot(points[:, 0], points[:, 1])
     assert voxels.coordinates[:, 0].max() == int(rho.max() / 0.1)
     assert voxels.coordinates[:, 1].abs().max() <= 180
+
+
+def test_channels_are_chosen_by_name():
+    """Columns in another order, and one more of them, give the same voxels."""
+    points, batch_index = sweep()
+    wide = torch.cat([points[:, :3], torch.full((len(points), 1), 9.0), points[:, 3:]], 1)
+    plain = MinkUNet(**SMALL, channels=("intensity", "z"), intensity_offset=1.0)
+    other = MinkUNet(
+        **SMALL, channels=("intensity", "z"), point_channels=("x", "y", "z", "ring", "intensity"), intensity_offset=1.0
+    )
+    ours, theirs = plain.voxelise(points, batch_index)[0], other.voxelise(wide, batch_index)[0]
+    assert torch.equal(ours.keys, theirs.keys)
+    assert torch.equal(ours.features, theirs.features)
+    first = plain.voxelise(points[:1], batch_index[:1])[0].features
+    assert torch.allclose(first, torch.stack([points[0, 3] + 1, points[0, 2]])[None])
+
+
+def test_a_head_can_be_built_from_what_the_encoder_declares():
+    for decoder in (True, False):
+        encoder = MinkUNet(**SMALL, decoder=decoder).eval()
+        given = dict(zip(("points", "batch_index"), sweep()))
+        levels = encoder.forward_features(*(given[name] for name in encoder.inputs))
+        assert len(levels) == len(encoder.out_channels) == len(encoder.strides)
+        head = torch.nn.Linear(encoder.out_channels[0], 5)
+        assert head(levels[0]).shape == (500, 5)
 
 
 @pytest.mark.parametrize("points", [0, 1])
@@ -319,14 +344,20 @@ def test_checkpoints_that_are_refused(rename, state, message):
         (lambda: MinkUNet(**SMALL)(np.ones((5, 4)), torch.zeros(5).long()), "points is a numpy.ndarray, not a torch"),
         (lambda: MinkUNet(**SMALL)(torch.ones(5, 4), np.zeros(5, int)), "batch_index is a numpy.ndarray, not a torch"),
         (lambda: MinkUNet(**SMALL).forward_voxels(torch.ones(5, 4)), "takes a SparseTensor, not a dense tensor"),
-        (lambda: MinkUNet(in_columns=()), "give at least one"),
-        (lambda: MinkUNet(in_columns=(-1,)), "counted from 0"),
+        (lambda: MinkUNet(channels=()), r"channels \(\) are not names of columns"),
+        (lambda: MinkUNet(channels="intensity"), "channels 'intensity' are not names of columns"),
+        (lambda: MinkUNet(channels=(3,)), r"channels \(3,\) are not names of columns"),
+        (lambda: MinkUNet(channels=("x", "x")), "each once"),
+        (lambda: MinkUNet(channels=("intensty",)), "no channel 'intensty'; they have x, y, z, .*closest: intensity"),
+        (lambda: MinkUNet(channels=("ring",)), "no channel 'ring'"),
+        (lambda: MinkUNet(point_channels=("intensity", "x", "y", "z")), "do not start with x, y, z"),
         (lambda: MinkUNet(reduce="median"), "unknown reduction 'median'"),
         (lambda: MinkUNet(stem_convolutions=3), "neither 1 nor 2"),
         (lambda: MinkUNet(grid="cylindrical"), "three sizes"),
         (lambda: MinkUNet(voxel_size=-0.1), "voxel size"),
         (lambda: MinkUNet(backend="spcomv"), "closest: spconv"),
-        (lambda: MinkUNet(**SMALL)(torch.ones(5, 3), torch.zeros(5).long()), "reads the first 4"),
+        (lambda: MinkUNet(**SMALL)(torch.ones(5, 3), torch.zeros(5).long()), "do not have the columns x, y, z, int"),
+        (lambda: MinkUNet(**SMALL)(torch.ones(5, 5), torch.zeros(5).long()), "name others with point_channels"),
         (
             lambda: MinkUNet(**SMALL)(torch.full((5, 4), torch.nan), torch.zeros(5).long()),
             "point 0 at .* is not finite",

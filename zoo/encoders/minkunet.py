@@ -16,13 +16,13 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from zoo.errors import InputError
+from zoo.errors import InputError, closest
 from zoo.geometry.voxels import Grid, Rounding, cells_from_lowest, cells_of
 from zoo.sparse.backends import BackendName, check_backend_name
 from zoo.sparse.layers import ConvBlock, SparseConv3d, set_backend
@@ -38,7 +38,7 @@ _SLIDR = {
     "layers": _LAYERS_34,
     "width": 32,
     "stem_convolutions": 1,
-    "in_columns": (3,),
+    "channels": ("intensity",),
     "grid": "cylindrical",
     "voxel_size": (0.1, 1.0, 0.1),
     "momentum": 0.05,
@@ -60,8 +60,8 @@ VARIANTS: dict[str, dict] = {
 }
 """Constructor arguments by name; anything a row omits is the constructor's default."""
 
-INTENSITY = 3
-"""Column of the points."""
+POINT_CHANNELS = ("x", "y", "z", "intensity")
+"""Columns of the points unless others are named; those of a `Sweep` unless its sensor gives more."""
 
 PLANES = (32, 64, 128, 256, 256, 128, 96, 96)
 """Channels of the eight stages at width 32."""
@@ -75,8 +75,20 @@ def _is_finite(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _is_column(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+def _check_channels(channels: Sequence[str], point_channels: Sequence[str]) -> None:
+    for name, names in (("channels", channels), ("point_channels", point_channels)):
+        # A lone string would pass for a sequence of names.
+        good = isinstance(names, Sequence) and not isinstance(names, str) and len(names) > 0
+        if not good or not all(isinstance(part, str) for part in names) or len(set(names)) != len(names):
+            raise InputError(f"{name} {names!r} are not names of columns, each once; for example {POINT_CHANNELS}")
+    if tuple(point_channels[:3]) != ("x", "y", "z"):
+        raise InputError(f"point_channels {point_channels!r} do not start with x, y, z")
+    for channel in channels:
+        if channel not in point_channels:
+            known = ", ".join(point_channels)
+            raise InputError(
+                f"the points have no channel {channel!r}; they have {known}{closest(channel, point_channels)}"
+            )
 
 
 class ResidualBlock(nn.Module):
@@ -131,8 +143,8 @@ class MinkUNet(nn.Module):
         layers: Residual blocks of the four stages down and the four up.
         width: Channels of the stem; the stages keep their ratio to it.
         planes: Channels of the eight stages, where they do not.
-        in_columns: Columns of the points that a voxel gets, reduced over its points: xyz and intensity, or intensity
-            alone.
+        channels: What a voxel gets of its points, by name: xyz and intensity, or intensity alone.
+        point_channels: Columns of the points, as in `Sweep.channels`; x, y and z come first.
         stem_convolutions: 3x3x3 convolutions before the first stage: 2 (mmdetection3d's form) or 1 (SLidR's).
         voxel_size: Metres, one number or three; for a cylindrical grid rho, phi in degrees, z.
         grid: `cartesian` or `cylindrical` (`zoo.geometry.voxels`).
@@ -147,6 +159,7 @@ class MinkUNet(nn.Module):
         backend: Which sparse convolution to use (`zoo.sparse.backends`).
 
     Attributes:
+        inputs: Names of what `forward_features` takes.
         out_channels: One entry, the channels of a point's feature.
         strides: One entry: 1 voxel per feature, or 16 without decoder.
 
@@ -154,13 +167,16 @@ class MinkUNet(nn.Module):
         InputError: For settings that do not fit together.
     """
 
+    inputs: ClassVar[tuple[str, ...]] = ("points", "batch_index")
+
     def __init__(
         self,
         *,
         layers: tuple[int, ...] = (2, 3, 4, 6, 2, 2, 2, 2),
         width: int = 32,
         planes: tuple[int, ...] | None = None,
-        in_columns: tuple[int, ...] = (0, 1, 2, 3),
+        channels: tuple[str, ...] = POINT_CHANNELS,
+        point_channels: tuple[str, ...] = POINT_CHANNELS,
         stem_convolutions: int = 2,
         voxel_size: float | tuple[float, float, float] = 0.05,
         grid: Grid = "cartesian",
@@ -181,10 +197,7 @@ class MinkUNet(nn.Module):
         planes = tuple(width * plane // 32 for plane in PLANES) if planes is None else planes
         if not isinstance(planes, Sequence) or len(planes) != 8 or not all(_is_count(plane) for plane in planes):
             raise InputError(f"planes {planes!r} are not eight channel counts: four stages down, four up")
-        if not isinstance(in_columns, Sequence) or not in_columns or not all(_is_column(c) for c in in_columns):
-            raise InputError(
-                f"in_columns {in_columns!r} are not columns of the points, counted from 0; give at least one"
-            )
+        _check_channels(channels, point_channels)
         if reduce not in ("first", "mean"):
             raise InputError(f"unknown reduction {reduce!r}; known: first, mean")
         if not _is_count(stem_convolutions) or stem_convolutions > 2:
@@ -197,7 +210,7 @@ class MinkUNet(nn.Module):
         check_backend_name(backend)
         # Refuses a size that does not fit the grid now, before the first sweep does.
         cells_of(np.zeros((0, 3)), voxel_size, grid, rounding)
-        self.in_columns, self.voxel_size = tuple(in_columns), voxel_size
+        self.channels, self.point_channels, self.voxel_size = tuple(channels), tuple(point_channels), voxel_size
         self.grid: Grid = grid
         self.rounding: Rounding = rounding
         self.from_lowest = from_lowest
@@ -205,7 +218,7 @@ class MinkUNet(nn.Module):
         self.reduce: Reduction = reduce
         momenta = {"momentum": momentum, "block_momentum": momentum if block_momentum is None else block_momentum}
 
-        widths = [len(self.in_columns)] + [width] * stem_convolutions
+        widths = [len(self.channels)] + [width] * stem_convolutions
         self.stem = nn.Sequential(
             *(ConvBlock(SparseConv3d(a, width, 3, bias=False), momentum=momentum) for a in widths[:-1])
         )
@@ -228,24 +241,27 @@ class MinkUNet(nn.Module):
         """The voxels of the points, and the voxel of each point.
 
         Raises:
-            InputError: For points without the columns that the model reads, not finite ones, or ones too far away.
+            InputError: For points with other columns than `point_channels`, not finite ones, or ones too far away.
         """
         check_tensors(points=points, batch_index=batch_index)
-        if points.ndim != 2 or points.shape[1] <= max(*self.in_columns, 2):
-            columns = max(*self.in_columns, 2) + 1
-            raise InputError(f"points of shape {tuple(points.shape)} lack columns; the model reads the first {columns}")
+        if points.ndim != 2 or points.shape[1] != len(self.point_channels):
+            raise InputError(
+                f"points of shape {tuple(points.shape)} do not have the columns {', '.join(self.point_channels)};"
+                " name others with point_channels"
+            )
         cells = cells_of(points, self.voxel_size, self.grid, self.rounding)
         if self.from_lowest:
             cells = cells_from_lowest(cells, batch_index)
-        offset = points.new_tensor([self.intensity_offset * (column == INTENSITY) for column in self.in_columns])
-        values = (points[:, list(self.in_columns)] + offset).to(next(self.parameters()).dtype)
+        offset = points.new_tensor([self.intensity_offset * (channel == "intensity") for channel in self.channels])
+        columns = [self.point_channels.index(channel) for channel in self.channels]
+        values = (points[:, columns] + offset).to(next(self.parameters()).dtype)
         return sparse_tensor(values, cells, batch_index, batch_size=batch_size, reduce=self.reduce)
 
     def forward_voxels(self, x: SparseTensor) -> SparseTensor:
         """Features of the voxels, or of those at stride 16 without decoder.
 
         Args:
-            x: `(M, len(in_columns))` features on voxels.
+            x: `(M, len(channels))` features on voxels.
         """
         x = self.stem(x)
         skips = []
@@ -256,16 +272,22 @@ class MinkUNet(nn.Module):
             x = stage(x, skips.pop())
         return x
 
-    def forward(
+    def forward_features(
         self, points: Float[Tensor, "N C"], batch_index: Int[Tensor, " N"], batch_size: int | None = None
-    ) -> Float[Tensor, "N D"]:
-        """Features of the points, in their order.
+    ) -> list[Float[Tensor, "N D"]]:
+        """The levels named by `out_channels` and `strides`: one, with a row per point in their order.
 
         Args:
-            points: xyz in metres in the lidar frame, then intensity and whatever else `in_columns` names.
+            points: The columns `point_channels`; xyz in metres in the lidar frame.
             batch_index: The sample of each point.
             batch_size: Samples in the batch; the largest index plus one if absent.
         """
+        return [self(points, batch_index, batch_size)]
+
+    def forward(
+        self, points: Float[Tensor, "N C"], batch_index: Int[Tensor, " N"], batch_size: int | None = None
+    ) -> Float[Tensor, "N D"]:
+        """Features of the points, in their order; arguments as for `forward_features`."""
         voxels, point_to_voxel = self.voxelise(points, batch_index, batch_size)
         features = self.forward_voxels(voxels)
         if features.stride != ONE:

@@ -45,14 +45,11 @@ class _Backend(Protocol):
 
 def _table(kernel_map: KernelMap) -> Tensor:
     """`(num_out, K)` int32: the input row that each kernel cell pairs with each output row, -1 where there is none."""
-    if "table" not in kernel_map.cache:
-        cells = len(kernel_map.counts)
-        counts = torch.tensor(kernel_map.counts, device=kernel_map.in_index.device)
-        table = torch.full((kernel_map.num_out, cells), -1, dtype=torch.int32, device=counts.device)
-        cell = torch.repeat_interleave(torch.arange(cells, device=counts.device), counts)
-        table[kernel_map.out_index, cell] = kernel_map.in_index.int()
-        kernel_map.cache["table"] = table
-    return kernel_map.cache["table"]
+    counts = torch.tensor(kernel_map.counts, device=kernel_map.in_index.device)
+    table = torch.full((kernel_map.num_out, len(counts)), -1, dtype=torch.int32, device=counts.device)
+    cell = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+    table[kernel_map.out_index, cell] = kernel_map.in_index.int()
+    return table
 
 
 def _records(*values: Tensor) -> bool:
@@ -229,7 +226,7 @@ def _torchsparse_function() -> tuple[Any, Any]:
     except ImportError as error:
         raise InputError(f"the torchsparse backend needs torchsparse 2.1: {error}") from error
 
-    class Convolution(Base):  # type: ignore[misc, valid-type]
+    class Convolution(Base):
         @staticmethod
         def forward(ctx: Any, *arguments: Any) -> Tensor:
             with _torch_precision(torchsparse.backends):
