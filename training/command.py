@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections.abc import Sequence
 from typing import Any
@@ -41,7 +42,9 @@ def parse_recipe(name: str, words: Sequence[str]) -> Any:
             preset = given
             del words[i : i + (1 if "=" in word else 2)]
             break
-    required = {"model": tyro.MISSING, "data": tyro.MISSING, "out": tyro.MISSING}
+    missing = (dataclasses.MISSING, dataclasses.MISSING)
+    fields = dataclasses.fields(module.Settings)
+    required = {field.name: tyro.MISSING for field in fields if (field.default, field.default_factory) == missing}
     default = module.Settings(**{**required, **module.PRESETS[preset]})
     return tyro.cli(
         module.Settings,
