@@ -52,17 +52,17 @@ def sample_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
 
 def resize_crop_flip(
     image: np.ndarray,
-    labels: np.ndarray,
+    labels: np.ndarray | None,
     crop: tuple[int, int],
     settings: Augmentation,
     generator: np.random.Generator,
     ignore_index: int,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray | None]:
     """A random part of a randomly resized image with its labels.
 
     Args:
         image: `(H, W, C)`, uint8.
-        labels: `(H, W)` uint8.
+        labels: `(H, W)` uint8, if there are any.
         crop: (height, width) of what comes out; where the image is smaller it is padded with about its mean colour
             and `ignore_index`.
         settings: Scale range and flip probability.
@@ -70,9 +70,9 @@ def resize_crop_flip(
         ignore_index: Label of the padding.
 
     Returns:
-        `(*crop, C)` uint8 and `(*crop,)` uint8.
+        `(*crop, C)` uint8 and, given labels, `(*crop,)` uint8.
     """
-    height, width = labels.shape
+    height, width = image.shape[:2]
     scale = float(np.exp(generator.uniform(*np.log(settings.scale))))
     stretch = float(np.exp(generator.uniform(-0.08, 0.08)))
     view = [crop[0] / scale * stretch, crop[1] / scale / stretch]  # part of the image that is shown, in its pixels
@@ -89,12 +89,14 @@ def resize_crop_flip(
     box = (x0, y0, x1, y1)
     out_image = np.empty((*crop, image.shape[2]), np.uint8)
     out_image[:] = image[::8, ::8].mean(axis=(0, 1)).astype(np.uint8)
-    out_labels = np.full(crop, ignore_index, np.uint8)
+    out_labels = None if labels is None else np.full(crop, ignore_index, np.uint8)
     place = (slice(rows[0], rows[0] + target[1]), slice(columns[0], columns[0] + target[0]))
     out_image[place] = np.asarray(Image.fromarray(image).resize(target, Image.Resampling.BILINEAR, box=box))
-    out_labels[place] = np.asarray(Image.fromarray(labels).resize(target, Image.Resampling.NEAREST, box=box))
+    if labels is not None and out_labels is not None:
+        out_labels[place] = np.asarray(Image.fromarray(labels).resize(target, Image.Resampling.NEAREST, box=box))
     if generator.random() < settings.flip:
-        out_image, out_labels = out_image[:, ::-1], out_labels[:, ::-1]
+        out_image = out_image[:, ::-1]
+        out_labels = None if out_labels is None else out_labels[:, ::-1]
     return out_image, out_labels
 
 

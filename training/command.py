@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections.abc import Sequence
 from typing import Any
@@ -35,7 +36,9 @@ def parse_recipe(name: str, words: Sequence[str]) -> Any:
 
     module = importlib.import_module(RECIPES[name])
     preset, words = _preset(words, tuple(module.PRESETS), f"zoo train {name}")
-    required = {"model": tyro.MISSING, "data": tyro.MISSING, "out": tyro.MISSING}
+    missing = (dataclasses.MISSING, dataclasses.MISSING)
+    fields = dataclasses.fields(module.Settings)
+    required = {field.name: tyro.MISSING for field in fields if (field.default, field.default_factory) == missing}
     default = module.Settings(**{**required, **module.PRESETS[preset]})
     return parse_arguments(
         module.Settings,

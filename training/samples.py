@@ -6,6 +6,7 @@ processes or the step at which a run was resumed.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -27,12 +28,13 @@ class Source:
 
     Attributes:
         frames: To train on.
-        label_map: `(256,)` uint8: the data set's labels to the model's, the rest to the model's ignore index.
+        label_map: `(256,)` uint8: the data set's labels to the model's, the rest to the model's ignore index; `None`
+            for a recipe that needs no labels.
         weight: Share of the samples, relative to the other sources.
     """
 
     frames: Sequence[Frame]
-    label_map: np.ndarray
+    label_map: np.ndarray | None = None
     weight: float = 1.0
 
 
@@ -90,23 +92,30 @@ class SampleStream(Dataset):
         self.preprocessing = preprocessing
         self.ignore_index = ignore_index
         self.seed = seed
-        self._cache: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] | None = {} if cache else None
+        self._cache: dict[tuple[int, int], tuple[np.ndarray, np.ndarray | None]] | None = {} if cache else None
 
     def __len__(self) -> int:
         return len(self.order)
 
-    def decoded(self, source: int, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Image at the size that inference would use, and labels in the model's classes."""
+    def decoded(self, source: int, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """The image, and its labels in the model's classes; `None` if the source has no label map.
+
+        Raises:
+            InputError: If labels are needed and the frame has none, or they differ from the image in size.
+        """
         key = (source, index)
         if self._cache is not None and key in self._cache:
             return self._cache[key]
         frame = self.sources[source].frames[index]
-        image, labels = frame.camera.image, frame.camera.labels
-        if labels is None:
-            raise InputError(f"frame {frame.id} has no labels to train on")
-        if image.shape[:2] != labels.shape:
-            raise InputError(f"frame {frame.id}: image {image.shape[:2]} and labels {labels.shape} differ in size")
-        labels = self.sources[source].label_map[labels]
+        label_map = self.sources[source].label_map
+        image, labels = frame.camera.image, None
+        if label_map is not None:
+            labels = frame.camera.labels
+            if labels is None:
+                raise InputError(f"frame {frame.id} has no labels to train on")
+            if image.shape[:2] != labels.shape:
+                raise InputError(f"frame {frame.id}: image {image.shape[:2]} and labels {labels.shape} differ in size")
+            labels = label_map[labels]
         if self._cache is not None:
             self._cache[key] = (image, labels)
         return image, labels
@@ -117,22 +126,20 @@ class SampleStream(Dataset):
             for index in range(len(entry.frames)):
                 self.decoded(source, index)
 
-    def __getitem__(self, position: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """`(3, h, w)` float32 image and `(h, w)` int64 labels."""
+    def __getitem__(self, position: int) -> tuple[torch.Tensor, torch.Tensor] | torch.Tensor:
+        """`(3, h, w)` float32 image and `(h, w)` int64 labels; the image alone from a source without a label map."""
         source, _, index = (int(value) for value in self.order[position])
         image, labels = self.decoded(source, index)
-        height, _ = self.preprocessing.resized_size(*labels.shape)
+        height, _ = self.preprocessing.resized_size(*image.shape[:2])
         # Scales are relative to the size at which the model will see such an image.
-        factor = height / labels.shape[0]
-        augmentation = Augmentation(
-            **{
-                **self.augmentation.__dict__,
-                "scale": tuple(factor * bound for bound in self.augmentation.scale),
-            }
-        )
+        factor = height / image.shape[0]
+        low, high = self.augmentation.scale
+        augmentation = dataclasses.replace(self.augmentation, scale=(factor * low, factor * high))
         generator = sample_generator(self.seed, 0, position)
         image, labels = resize_crop_flip(image, labels, self.crop, augmentation, generator, self.ignore_index)
         array = self.preprocessing.normalise(distort(image, augmentation, generator))
+        if labels is None:
+            return torch.from_numpy(array)
         return torch.from_numpy(array), torch.from_numpy(labels.astype(np.int64))
 
 

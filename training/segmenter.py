@@ -12,41 +12,25 @@ Commands, hardware, hours and scores of the bundled models stand in `training/RE
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import shlex
-import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from zoo.architecture import SegmentationModel
-from zoo.errors import InputError, require
-from zoo.files import write_json
-from zoo.frame import Frame
-from zoo.inference import InferenceMode, labels_and_scores, predict_logits
+from zoo.evaluate.metrics import mean_iou
 from zoo.preprocessing import Preprocessing
 from zoo.training.augment import Augmentation
-from zoo.training.loop import (
-    Log,
-    WeightAverage,
-    keep_freed_memory,
-    load_checkpoint,
-    poly_factor,
-    save_checkpoint,
-)
-from zoo.training.publish import Used
-from zoo.training.samples import SampleStream, Source, loader
-from zoo.training.settings import AtLeastOne, Name, Range, RunSettings, check, plain
+from zoo.training.loop import Recipe, run
+from zoo.training.publish import describe, publish
+from zoo.training.samples import SampleStream, loader
+from zoo.training.segmenter_parts import class_weights, count_frames, initial_model, read_training_data
+from zoo.training.settings import AtLeastOne, MayChange, Name, Range, RunSettings
 
-__all__ = ["PRESETS", "Settings", "dice_loss", "train"]
+__all__ = ["PRESETS", "Segmenter", "Settings", "dice_loss", "train"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +40,7 @@ class Settings(RunSettings):
     model: str
     """The architecture, as the name of a catalogue entry; gives preprocessing and inference too. Classes, licence and
     training data follow from this run."""
-    name: Annotated[str, Name()] = ""
+    name: Annotated[str, Name(), MayChange()] = ""
     """Name of the finished model; by default made up of start, architecture and data. A name of the catalogue is
     refused unless architecture, classes and training data are that entry's."""
     data: Annotated[tuple[str, ...], AtLeastOne()]
@@ -78,7 +62,7 @@ class Settings(RunSettings):
     holdout: Annotated[float, Range(at_least=0, below=1)] = 0.0
     """Share of the first data set held back to decide which step is kept (the last scenes; of CamVid the end of each
     sequence, `val` and its neighbours included, and never nothing); 0: none."""
-    cache: bool = False
+    cache: Annotated[bool, MayChange()] = False
     """Keep decoded training frames in memory."""
 
     def conflicts(self) -> Iterator[str]:
@@ -123,198 +107,91 @@ def train(settings: Settings) -> Path:
     Raises:
         InputError: If a setting, the data or the initial weights cannot be used, or `out` holds another run.
     """
-    try:
-        from lightning_fabric import Fabric
-    except ImportError as error:
-        raise require("lightning-fabric", "train", "training") from error
-    from zoo.training.publish import describe, publish
-    from zoo.training.segmenter_parts import initial_model
-
-    keep_freed_memory()
-    check(settings)
-    _refuse_other_run(settings)
-    fabric = Fabric(accelerator=settings.device, devices=settings.devices, precision=settings.precision)
-    fabric.launch()
-    recipe = _Data.read(settings)
-    torch.manual_seed(settings.seed)
-    model, entry, start = initial_model(settings, recipe.classes)
-    facts = describe(settings, entry, start, recipe.used, recipe.classes)
-    preprocessing = Preprocessing.from_json(entry.preprocessing)
-    if settings.frozen_encoder:
-        model.encoder.requires_grad_(False)
-    optimiser = _optimiser(model, settings)
-    weights = _class_weights(recipe, settings)
-    stream = SampleStream(
-        recipe.sources,
-        total=settings.steps * settings.batch,
-        crop=settings.crop,
-        augmentation=settings.augmentation,
-        preprocessing=preprocessing,
-        ignore_index=recipe.classes.ignore_index,
-        seed=settings.seed,
-        cache=settings.cache,
-    )
-    average = WeightAverage(model, settings.average_decay) if settings.average_decay else None
-    state = _State(settings, model, optimiser, average)
-    if settings.resume:
-        state.restore()
-    if settings.cache:
-        stream.fill_cache()
-    if fabric.is_global_zero:  # not before everything that was asked for has been found
-        write_json(settings.out / "settings.json", plain(settings))
-    log = Log(settings.out / "log.jsonl")
-    if fabric.device.type == "cpu":
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    wrapped, optimiser = fabric.setup(model, optimiser)
-    if average:
-        average.values = {name: value.to(fabric.device) for name, value in average.values.items()}
-    batches = loader(
-        stream,
-        batch=settings.batch,
-        first_step=state.step,
-        workers=settings.workers,
-        rank=fabric.global_rank,
-        world_size=fabric.world_size,
-    )
-    started = time.monotonic()
-    progress = _Progress(settings, state, enabled=fabric.is_global_zero)
-    with progress:
-        for image, labels in batches:
-            factor = poly_factor(
-                state.step,
-                settings.steps,
-                power=settings.power,
-                warmup=settings.warmup,
-                minimum=settings.minimum_learning_rate / settings.learning_rate,
-            )
-            for group in optimiser.param_groups:
-                group["lr"] = settings.learning_rate * factor
-            # Dropout and the like draw from the step's own seed, so a resumed run draws the same.
-            torch.manual_seed(hash((settings.seed, state.step, fabric.global_rank)) % 2**31)
-            wrapped.train()
-            if settings.frozen_encoder:
-                model.encoder.eval()
-            image = image.to(fabric.device, memory_format=torch.channels_last)
-            logits = wrapped(image)
-            loss = _loss(logits, labels.to(fabric.device), recipe.classes.ignore_index, weights, settings.dice)
-            if not torch.isfinite(loss):
-                raise InputError(f"the loss became {loss.item()} at step {state.step}; lower the learning rate")
-            fabric.backward(loss)
-            if settings.clip_norm:
-                fabric.clip_gradients(wrapped, optimiser, max_norm=settings.clip_norm)
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-            if average:
-                average.update(model, state.step)
-            state.step += 1
-            state.seconds += time.monotonic() - started
-            started = time.monotonic()
-            state.note_loss(float(loss.detach()))
-            progress.advance(state.mean_loss)
-            last = state.step == settings.steps
-            if recipe.holdout and (state.step % settings.evaluate_every == 0 or last):
-                score = _holdout_score(model, average, recipe, preprocessing, fabric)
-                state.note_score(score)
-                progress.note_score(score)
-                if fabric.is_global_zero:
-                    log.write(step=state.step, loss=state.mean_loss, holdout_miou=score, seconds=state.seconds)
-            out_of_time = settings.max_minutes and progress.minutes >= settings.max_minutes
-            if fabric.is_global_zero and (state.step % settings.checkpoint_every == 0 or last or out_of_time):
-                state.save()
-                log.write(step=state.step, loss=state.mean_loss, learning_rate=settings.learning_rate * factor)
-            if out_of_time:
-                break
-    if state.step < settings.steps:
-        raise InputError(f"stopped at step {state.step} of {settings.steps}; go on with --resume")
-    folder = settings.out / "model"
-    if fabric.is_global_zero:
-        model.load_state_dict(state.final_weights())
-        publish(folder, model, facts, state.record(recipe))
-    fabric.barrier()
-    return folder
+    return run(Segmenter(settings))
 
 
-def _refuse_other_run(settings: Settings) -> None:
-    """Raises an `InputError` if the folder holds a run that these settings do not continue.
+class Segmenter(Recipe):
+    """Labelled images in, a segmentation model out."""
 
-    Settings without a checkpoint are what is left of a run that failed before it had computed anything worth keeping;
-    they do not stand in the way.
-    """
-    path, checkpoint = settings.out / "settings.json", settings.out / "last.pt"
-    if settings.out.exists() and not settings.out.is_dir():
-        raise InputError(f"--out {settings.out} is a file; expected a folder or a new name")
-    if not checkpoint.exists():
-        if settings.resume:
-            print(f"nothing to resume in {settings.out}: it holds no checkpoint; starting anew", file=sys.stderr)
-        return
-    if not path.exists():
-        raise InputError(f"{settings.out} holds a checkpoint, but no settings.json; choose another folder")
-    if not settings.resume:
-        raise InputError(f"{settings.out} holds a run already; go on with --resume or choose another folder")
-    values, former = plain(settings), json.loads(path.read_text())
-    free = {"resume", "max_minutes", "workers", "cache", "checkpoint_every", "out"}
-    defaults = {field.name: field.default for field in dataclasses.fields(Settings)}  # of settings newer than the run
-    former["augmentation"] = {**plain(Augmentation()), **former.get("augmentation", {})}
-    changed = [key for key in values if key not in free and values[key] != former.get(key, defaults[key])]
-    if changed:
-        raise InputError(f"{settings.out} holds a run with another {', '.join(changed)}; give the same settings")
+    name = "segmenter"
+    score_name = "miou"
+    settings: Settings
 
+    def build(self, device: torch.device) -> nn.Module:
+        """The model; reads data, class weights and initial weights."""
+        settings = self.settings
+        self.classes, self.sources, self.holdout, self.used = read_training_data(settings)
+        model, entry, start = initial_model(settings, self.classes)
+        self.facts = describe(settings, entry, start, self.used, self.classes)
+        self.preprocessing = Preprocessing.from_json(entry.preprocessing)
+        self.stream = SampleStream(
+            self.sources,
+            total=settings.steps * settings.batch,
+            crop=settings.crop,
+            augmentation=settings.augmentation,
+            preprocessing=self.preprocessing,
+            ignore_index=self.classes.ignore_index,
+            seed=settings.seed,
+            cache=settings.cache,
+        )
+        weighted = settings.class_weights != "none"
+        self.class_weights = class_weights(self.sources, len(self.classes)) if weighted else None
+        if settings.cache:
+            self.stream.fill_cache()
+        if settings.frozen_encoder:
+            model.encoder.requires_grad_(False)
+        # Convolutions on a CPU are faster with the channels last.
+        return model.to(memory_format=torch.channels_last) if device.type == "cpu" else model  # type: ignore[call-overload]
 
-@dataclass(frozen=True)
-class _Data:
-    classes: Any
-    sources: list[Source]
-    holdout: list[tuple[Frame, np.ndarray]]
-    used: list[Used]
+    def batches(self, first_step: int, rank: int, world_size: int) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
+        """`(b, 3, h, w)` float32 images and `(b, h, w)` int64 labels."""
+        settings = self.settings
+        return loader(
+            self.stream,
+            batch=settings.batch,
+            first_step=first_step,
+            workers=settings.workers,
+            rank=rank,
+            world_size=world_size,
+        )
 
-    @classmethod
-    def read(cls, settings: Settings) -> _Data:
-        from zoo.training.segmenter_parts import read_training_data
+    def train_mode(self, model: nn.Module) -> None:
+        """Training mode; a frozen encoder stays in evaluation mode."""
+        model.train()
+        if self.settings.frozen_encoder:
+            model.get_submodule("encoder").eval()
 
-        return cls(*read_training_data(settings))
+    def loss(self, model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor], device: torch.device) -> torch.Tensor:
+        """Pixel cross entropy at the labels' size, mean over the pixels that count, plus the Dice loss."""
+        image, labels = batch[0].to(device, memory_format=torch.channels_last), batch[1].to(device)
+        logits = model(image).float()
+        logits = F.interpolate(logits, size=labels.shape[-2:], mode="bilinear", align_corners=False)
+        weights = None if self.class_weights is None else self.class_weights.to(device)
+        ignore_index = self.classes.ignore_index
+        loss = F.cross_entropy(logits, labels, weight=weights, ignore_index=ignore_index)
+        dice = self.settings.dice
+        return loss + dice * dice_loss(logits, labels, ignore_index) if dice else loss
 
+    def score(self, model: nn.Module, fabric: Any) -> float | None:
+        """mIoU on the held-back frames, as whole images."""
+        if not self.holdout:
+            return None
+        own = self.holdout[fabric.global_rank :: fabric.world_size]
+        counts = count_frames(model, own, self.classes, self.preprocessing, fabric.device)
+        summed = fabric.all_reduce(torch.from_numpy(counts), reduce_op="sum").cpu().numpy()
+        return float(mean_iou(summed, "skip"))
 
-def _optimiser(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": settings.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    if settings.optimiser == "sgd":
-        return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=0.9)
-    return torch.optim.AdamW(groups, lr=settings.learning_rate)
+    def publish(self, folder: Path, model: nn.Module, record: dict[str, Any]) -> None:
+        """Writes the model folder."""
+        publish(folder, model, self.facts, record)
 
-
-def _class_weights(data: _Data, settings: Settings) -> torch.Tensor | None:
-    """`(num_classes,)` weights with a mean of 1 over the pixels, from at most 200 frames of each source."""
-    if settings.class_weights == "none":
-        return None
-    counts = np.zeros(256)
-    for source in data.sources:
-        chosen = source.frames[:: max(1, len(source.frames) // 200)]
-        of_source = np.zeros(256)
-        for frame in chosen:
-            labels = frame.camera.labels
-            if labels is not None:
-                of_source += np.bincount(source.label_map[labels].ravel(), minlength=256)
-        counts += of_source / max(1.0, of_source.sum()) * source.weight
-    counts = counts[: len(data.classes)]
-    present = counts > 0
-    weights = np.zeros(len(counts))
-    weights[present] = np.sqrt(np.median(counts[present]) / counts[present])
-    weights[present] = np.minimum(weights[present], 4.0)
-    weights *= counts.sum() / (weights * counts).sum()
-    return torch.tensor(weights, dtype=torch.float32)
-
-
-def _loss(
-    logits: torch.Tensor, labels: torch.Tensor, ignore_index: int, weights: torch.Tensor | None, dice: float = 0.0
-) -> torch.Tensor:
-    """Pixel cross entropy at the labels' size, mean over the pixels that count, plus `dice` times the Dice loss."""
-    logits = F.interpolate(logits.float(), size=labels.shape[-2:], mode="bilinear", align_corners=False)
-    weights = None if weights is None else weights.to(logits.device)
-    loss = F.cross_entropy(logits, labels, weight=weights, ignore_index=ignore_index)
-    return loss + dice * dice_loss(logits, labels, ignore_index) if dice else loss
+    def record(self) -> dict[str, Any]:
+        """The data sets and the number of frames."""
+        return {
+            "data": [used.summary for used in self.used],
+            "training_frames": [len(source.frames) for source in self.sources],
+            "holdout_frames": len(self.holdout),
+        }
 
 
 def dice_loss(logits: torch.Tensor, labels: torch.Tensor, ignore_index: int) -> torch.Tensor:
@@ -337,153 +214,3 @@ def dice_loss(logits: torch.Tensor, labels: torch.Tensor, ignore_index: int) -> 
     size, true_size = probabilities.sum((0, 2, 3)), truth.sum((0, 2, 3))
     present = true_size > 0
     return (1 - 2 * overlap[present] / (size + true_size)[present]).mean() if present.any() else logits.sum() * 0
-
-
-def _holdout_score(
-    model: SegmentationModel, average: WeightAverage | None, data: _Data, preprocessing: Preprocessing, fabric: Any
-) -> float:
-    """mIoU on the held-back frames (whole images), with the averaged weights if there are any."""
-    from zoo.evaluate.metrics import count_pairs, mean_iou
-
-    own = {name: value.detach().clone() for name, value in model.state_dict().items()} if average else None
-    if average:
-        model.load_state_dict(average.values)
-    model.eval()
-
-    @torch.inference_mode()
-    def run(image: np.ndarray) -> np.ndarray:
-        return model(torch.from_numpy(image).to(fabric.device)).float().cpu().numpy()
-
-    total = np.zeros((len(data.classes), len(data.classes) + 1), np.float64)
-    mode = InferenceMode()
-    for frame, label_map in data.holdout[fabric.global_rank :: fabric.world_size]:
-        prepared = preprocessing(frame.camera.image)
-        logits = predict_logits(prepared.array, run, model.stride, mode)
-        labels, _ = labels_and_scores(logits, model.stride, prepared)
-        truth = frame.camera.labels
-        assert truth is not None
-        total += count_pairs(label_map[truth], labels, len(data.classes), data.classes.ignore_index)
-    summed = fabric.all_reduce(torch.from_numpy(total), reduce_op="sum").cpu().numpy()
-    if own:
-        model.load_state_dict(own)
-    return float(mean_iou(summed, "skip"))
-
-
-class _State:
-    """All that a resumed run needs."""
-
-    def __init__(
-        self, settings: Settings, model: nn.Module, optimiser: torch.optim.Optimizer, average: WeightAverage | None
-    ) -> None:
-        self.path = settings.out / "last.pt"
-        self.settings = settings
-        self.model = model
-        self.optimiser = optimiser
-        self.average = average
-        self.step = 0
-        self.seconds = 0.0
-        self.best_score = -1.0
-        self.best_step = 0
-        self.best: dict[str, torch.Tensor] | None = None
-        self.scores: list[list[float]] = []
-        self.mean_loss: float | None = None
-        """Running mean of the loss; part of the state, so that it goes on where it was after a resume."""
-
-    def note_loss(self, loss: float) -> None:
-        self.mean_loss = loss if self.mean_loss is None else 0.98 * self.mean_loss + 0.02 * loss
-
-    def current_weights(self) -> dict[str, torch.Tensor]:
-        return self.average.values if self.average else self.model.state_dict()
-
-    def note_score(self, score: float) -> None:
-        self.scores.append([self.step, score])
-        if score > self.best_score:
-            self.best_score, self.best_step = score, self.step
-            self.best = {name: value.detach().cpu().clone() for name, value in self.current_weights().items()}
-
-    def final_weights(self) -> dict[str, torch.Tensor]:
-        return self.best or self.current_weights()
-
-    def save(self) -> None:
-        save_checkpoint(
-            self.path,
-            {
-                "step": self.step,
-                "seconds": self.seconds,
-                "model": self.model.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
-                "average": self.average.values if self.average else None,
-                "best": self.best,
-                "best_score": self.best_score,
-                "best_step": self.best_step,
-                "scores": self.scores,
-                "mean_loss": self.mean_loss,
-            },
-        )
-
-    def restore(self) -> None:
-        if not self.path.exists():
-            return
-        stored = load_checkpoint(self.path)
-        self.model.load_state_dict(stored["model"])
-        self.optimiser.load_state_dict(stored["optimiser"])
-        if self.average:
-            self.average.values = stored["average"]
-        self.step, self.seconds = stored["step"], stored["seconds"]
-        self.best, self.best_score, self.best_step = stored["best"], stored["best_score"], stored["best_step"]
-        self.scores = stored["scores"]
-        self.mean_loss = stored.get("mean_loss")  # checkpoints of earlier versions have none
-
-    def record(self, data: _Data) -> dict[str, Any]:
-        """What the model folder tells about its training."""
-        import platform
-
-        return {
-            "recipe": "zoo train segmenter",
-            "command": shlex.join(["zoo", *sys.argv[1:]]),
-            "settings": plain(self.settings),
-            "data": [used.summary for used in data.used],
-            "training_frames": [len(source.frames) for source in data.sources],
-            "holdout_frames": len(data.holdout),
-            "seconds": round(self.seconds, 1),
-            "kept_step": self.best_step if self.best else self.step,
-            "holdout_miou": self.scores,
-            "torch": torch.__version__,
-            "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
-        }
-
-
-class _Progress:
-    """A progress bar with the smoothed loss and the last score; silent on processes other than the first."""
-
-    def __init__(self, settings: Settings, state: _State, *, enabled: bool) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._score = ""
-        self._started = time.monotonic()
-        self._bar = Progress(
-            TextColumn("training"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-            disable=not enabled,
-        )
-        self._task = self._bar.add_task("training", total=settings.steps, completed=state.step, note="")
-
-    @property
-    def minutes(self) -> float:
-        return (time.monotonic() - self._started) / 60
-
-    def __enter__(self) -> _Progress:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def advance(self, loss: float) -> None:
-        self._bar.update(self._task, advance=1, note=f"loss {loss:.3f} {self._score}")
-
-    def note_score(self, score: float) -> None:
-        self._score = f"held-back mIoU {100 * score:.1f}"

@@ -1,7 +1,8 @@
-"""What the segmenter recipe reads: training data and initial weights."""
+"""Parts of the segmenter recipe: training data, initial weights, class weights, counts on held-back frames."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,16 @@ from zoo.classes import ClassTable
 from zoo.data import open_dataset
 from zoo.data.dataset import Dataset
 from zoo.errors import InputError
+from zoo.evaluate.metrics import count_pairs
 from zoo.frame import Frame
+from zoo.inference import InferenceMode, labels_and_scores, predict_logits
 from zoo.model_folder import ModelFolder
+from zoo.preprocessing import Preprocessing
 from zoo.training.publish import Start, Used
 from zoo.training.samples import Source
 from zoo.weights import assign, parse
 
-__all__ = ["initial_model", "read_training_data", "split_training"]
+__all__ = ["class_weights", "count_frames", "initial_model", "read_training_data", "split_training"]
 
 
 def read_training_data(settings: Any) -> tuple[ClassTable, list[Source], list[tuple[Frame, np.ndarray]], list[Used]]:
@@ -122,3 +126,58 @@ def _map_rows(value: torch.Tensor, own: torch.Tensor, source: ClassTable, target
     table = class_map(source, target)[: len(source)]
     rows = [value[torch.from_numpy(table == label)] for label in range(len(target))]
     return torch.stack([row.mean(0) if len(row) else own[i] for i, row in enumerate(rows)])
+
+
+def class_weights(sources: Sequence[Source], num_classes: int) -> torch.Tensor:
+    """`(num_classes,)` weights of the cross entropy: the square root of median frequency over frequency, at most 4.
+
+    Frequencies are counted in at most 200 frames of each source; the mean weight over the pixels is 1.
+    """
+    counts = np.zeros(256)
+    for source in sources:
+        chosen = source.frames[:: max(1, len(source.frames) // 200)]
+        of_source = np.zeros(256)
+        for frame in chosen:
+            labels = frame.camera.labels
+            if labels is not None:
+                of_source += np.bincount(source.label_map[labels].ravel(), minlength=256)
+        counts += of_source / max(1.0, of_source.sum()) * source.weight
+    counts = counts[:num_classes]
+    present = counts > 0
+    weights = np.zeros(len(counts))
+    weights[present] = np.sqrt(np.median(counts[present]) / counts[present])
+    weights[present] = np.minimum(weights[present], 4.0)
+    weights *= counts.sum() / (weights * counts).sum()
+    return torch.tensor(weights, dtype=torch.float32)
+
+
+def count_frames(
+    model: Any,
+    frames: Sequence[tuple[Frame, np.ndarray]],
+    classes: ClassTable,
+    preprocessing: Preprocessing,
+    device: torch.device,
+) -> np.ndarray:
+    """`(K, K + 1)` float64: pixels by true and by predicted class, summed over the frames as whole images.
+
+    Args:
+        model: In evaluation mode.
+        frames: Each with its `(256,)` map from the data set's labels to the model's.
+        classes: The model's K classes.
+        preprocessing: Of the model.
+        device: Where the model is.
+    """
+
+    @torch.inference_mode()
+    def run(image: np.ndarray) -> np.ndarray:
+        return model(torch.from_numpy(image).to(device)).float().cpu().numpy()
+
+    total = np.zeros((len(classes), len(classes) + 1), np.float64)
+    for frame, label_map in frames:
+        prepared = preprocessing(frame.camera.image)
+        logits = predict_logits(prepared.array, run, model.stride, InferenceMode())
+        labels, _ = labels_and_scores(logits, model.stride, prepared)
+        truth = frame.camera.labels
+        assert truth is not None
+        total += count_pairs(label_map[truth], labels, len(classes), classes.ignore_index)
+    return total

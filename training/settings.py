@@ -23,7 +23,19 @@ from typing import Annotated, Any, Literal
 
 from zoo.errors import InputError, closest
 
-__all__ = ["AtLeastOne", "Count", "Fraction", "Name", "OneOf", "Range", "RunSettings", "check", "plain"]
+__all__ = [
+    "AtLeastOne",
+    "Count",
+    "Fraction",
+    "MayChange",
+    "Name",
+    "OneOf",
+    "Range",
+    "RunSettings",
+    "changed_settings",
+    "check",
+    "plain",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +94,11 @@ class Name:
         return None if good else "expected up to 100 letters, digits, dots, dashes and underscores"
 
 
+@dataclass(frozen=True)
+class MayChange:
+    """Marks a setting that a resumed run may give another value: it does not influence the weights."""
+
+
 Fraction = Annotated[float, Range(at_least=0, at_most=1)]
 """A share or a probability."""
 Count = Annotated[int, Range(at_least=1, at_most=10_000_000)]
@@ -92,7 +109,7 @@ Count = Annotated[int, Range(at_least=1, at_most=10_000_000)]
 class RunSettings:
     """The settings that every recipe has; the loop in `zoo.training.loop` reads nothing else."""
 
-    out: Path
+    out: Annotated[Path, MayChange()]
     """Folder for checkpoints, log and the finished model folder."""
     steps: Count = 80_000
     """Optimiser steps."""
@@ -116,11 +133,13 @@ class RunSettings:
     """Decay of the moving average of the weights that is evaluated and saved; 0 for none."""
     evaluate_every: Count = 2000
     """Steps between evaluations on the held-back frames."""
-    checkpoint_every: Count = 1000
+    checkpoint_every: Annotated[int, Range(at_least=1, at_most=10_000_000), MayChange()] = 1000
     """Steps between checkpoints."""
+    log_every: Annotated[int, Range(at_least=1, at_most=10_000_000), MayChange()] = 50
+    """Steps between rows of log.csv; evaluations and the last step have a row besides."""
     seed: Annotated[int, Range(at_least=0, below=2**32)] = 0
     """Decides order, augmentation, initial weights and dropout."""
-    workers: Annotated[int, Range(at_least=0, at_most=1024)] = 2
+    workers: Annotated[int, Range(at_least=0, at_most=1024), MayChange()] = 2
     """Processes that prepare samples; 0: the training process itself."""
     device: Annotated[str, OneOf(("auto", "cpu", "cuda"))] = "auto"
     """auto, cpu or cuda."""
@@ -128,9 +147,9 @@ class RunSettings:
     """Number of processes or GPUs."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     """Arithmetic of forward and backward."""
-    resume: bool = False
+    resume: Annotated[bool, MayChange()] = False
     """Go on from the last checkpoint in the output folder."""
-    max_minutes: Annotated[float, Range(at_least=0, at_most=1e6)] = 0.0
+    max_minutes: Annotated[float, Range(at_least=0, at_most=1e6), MayChange()] = 0.0
     """Stop after so many minutes with a checkpoint (go on with --resume); 0 for no limit."""
 
     def conflicts(self) -> Iterator[str]:
@@ -180,6 +199,35 @@ def check(settings: Any) -> None:
 def plain(settings: Any) -> dict[str, Any]:
     """The settings as JSON values."""
     return json.loads(json.dumps(dataclasses.asdict(settings), default=str))
+
+
+def changed_settings(settings: Any, former: dict[str, Any]) -> list[str]:
+    """Names of the settings that differ from those that a run began with, less those that may (`MayChange`).
+
+    Args:
+        settings: Of this run.
+        former: `plain` settings of the former one; fields that are newer than it count as their defaults.
+    """
+    hints = typing.get_type_hints(type(settings), include_extras=True)
+    rules = {name: getattr(hint, "__metadata__", ()) for name, hint in hints.items()}
+    fixed = [name for name in hints if not any(isinstance(rule, MayChange) for rule in rules[name])]
+    values, before = plain(settings), {**_defaults(type(settings)), **former}
+    for name, value in _defaults(type(settings)).items():
+        if isinstance(value, dict) and isinstance(before[name], dict):
+            before[name] = {**value, **before[name]}
+    return [name for name in fixed if values[name] != before.get(name)]
+
+
+def _defaults(kind: type) -> dict[str, Any]:
+    """The fields that have defaults, as JSON values."""
+    found = {}
+    for field in dataclasses.fields(kind):
+        if field.default is not dataclasses.MISSING:
+            found[field.name] = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            found[field.name] = field.default_factory()
+    values = {name: dataclasses.asdict(v) if dataclasses.is_dataclass(v) else v for name, v in found.items()}
+    return json.loads(json.dumps(values, default=str))
 
 
 def _problems(settings: Any, prefix: str) -> Iterator[str]:
