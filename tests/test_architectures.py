@@ -196,7 +196,7 @@ def test_wrong_architectures_are_refused() -> None:
         build(architecture("zoo.encoders.vit:Vit"), None)
     with pytest.raises(InputError, match=r"options has the unknown key 'depht'; closest: depth"):
         build(architecture("zoo.encoders.vit:ViT", options={"depht": 3}), None)
-    with pytest.raises(InputError, match="no plain vision transformer"):
+    with pytest.raises(InputError, match="not a plain vision transformer"):
         build(architecture("zoo.encoders.vit:ViT", model="resnet18"), None)
     with pytest.raises(InputError, match="embed_dim 12 is not a multiple of num_heads 5"):
         MaskTransformer(in_channels=(12,), strides=(16,), num_classes=5, num_heads=5)

@@ -54,7 +54,7 @@ def test_class_tables() -> None:
     assert len({*CITYSCAPES.colors}) == 19
     with pytest.raises(InputError, match="closest: camvid"):
         taxonomy("camvit")
-    with pytest.raises(InputError, match="1 names, but 2 colours"):
+    with pytest.raises(InputError, match="1 names but 2 colours"):
         ClassTable("x", ("a",), ((0, 0, 0), (1, 1, 1)))
     with pytest.raises(InputError, match="is one of the classes"):
         ClassTable("x", ("a",), ((0, 0, 0),), ignore_index=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -172,6 +173,9 @@ def _write(out: Path, path: Path, prediction: Segmentation2D, predictor: Predict
             for i, (name, color) in enumerate(zip(prediction.class_names, prediction.colors, strict=True))
         ],
     }
+    # Encoded in memory: given a file, Pillow's JPEG encoder takes a short write on a full disk for success.
+    encoded = io.BytesIO()
+    prediction.overlay(alpha, legend=True).save(encoded, "JPEG", quality=92)
     # All three are written in full before the first is renamed, so a full disk leaves none of them behind.
     with (
         atomic_file(out / f"{path.stem}.png") as ids,
@@ -179,7 +183,7 @@ def _write(out: Path, path: Path, prediction: Segmentation2D, predictor: Predict
         atomic_file(out / f"{path.stem}.json") as text,
     ):
         Image.fromarray(prediction.labels).save(ids, "PNG")
-        prediction.overlay(alpha, legend=True).save(overlay, "JPEG", quality=92)
+        overlay.write(encoded.getbuffer())
         text.write((json.dumps(summary, indent=2, ensure_ascii=False) + "\n").encode())
         for handle in (ids, overlay, text):
             handle.flush()
