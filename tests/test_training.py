@@ -183,7 +183,7 @@ def test_a_run_is_resumed_exactly_and_makes_a_loadable_folder(camvid: Path, tmp_
     (recorded,) = provenance["trained_on"]
     assert (recorded["name"], recorded["frames"], recorded["held_back"]) == ("CamVid", 10, 2)
     assert recorded["scenes"] == {"0016E5": [[0.0, 0.3]]}  # frames 0 to 9 at 30 per second
-    with pytest.raises(InputError, match="holds a run already"):
+    with pytest.raises(InputError, match="holds a finished run"):
         train(parse(words(camvid, tmp_path / "whole")[1:])[1])
 
 
