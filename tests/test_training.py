@@ -328,6 +328,8 @@ def test_synthetic_frames_are_not_called_cityscapes(tmp_path: Path) -> None:
     # What CamVid left in the initial weights stays, whatever comes after.
     data = ("synthetic street world", "CamVid (day sequences of train)")
     assert labels_and_licence(rendered, init=CAMVID_MODEL) == (data, "research-only")
+    (rendered / "synthetic.json").write_text('{"layout": "cityscapes", "frames": "many"}')
+    assert labels_and_licence(rendered, init="random")[0] == ("Cityscapes (train)",)
     # No marker, recordings among the frames, more frames than were rendered: the stricter terms hold.
     for root in (
         cityscapes_frames(tmp_path / "unmarked", "synthetic"),
