@@ -187,7 +187,7 @@ def test_a_run_is_resumed_exactly_and_makes_a_loadable_folder(camvid: Path, tmp_
     (recorded,) = provenance["trained_on"]
     assert (recorded["name"], recorded["frames"], recorded["held_back"]) == ("CamVid", 10, 2)
     assert recorded["scenes"] == {"0016E5": [[0.0, 0.3]]}  # frames 0 to 9 at 30 per second
-    with pytest.raises(InputError, match="holds a run already"):
+    with pytest.raises(InputError, match="holds a finished run"):
         train(parse(words(camvid, tmp_path / "whole")[1:])[1])
 
 
@@ -334,6 +334,8 @@ def test_synthetic_frames_are_not_called_cityscapes(tmp_path: Path) -> None:
     # What CamVid left in the initial weights stays, whatever comes after.
     data = ("synthetic street world", "CamVid (day sequences of train)")
     assert labels_and_licence(rendered, init=CAMVID_MODEL) == (data, "research-only")
+    (rendered / "synthetic.json").write_text('{"layout": "cityscapes", "frames": "many"}')
+    assert labels_and_licence(rendered, init="random")[0] == ("Cityscapes (train)",)
     # No marker, recordings among the frames, more frames than were rendered: the stricter terms hold.
     for root in (
         cityscapes_frames(tmp_path / "unmarked", "synthetic"),

@@ -164,6 +164,7 @@ def test_the_loop_checks_and_refuses_for_every_recipe(tmp_path: Path, capsys: py
     del former["slope"], former["log_every"]  # a run from before these settings existed
     (tmp_path / "run" / "settings.json").write_text(json.dumps(former))
     assert train(tmp_path / "run", "--resume", "--workers", 7) == 0
+    assert "holds a finished run" in error("run", "--resume")
 
 
 @pytest.mark.usefixtures("line")

@@ -133,7 +133,7 @@ def run(recipe: Recipe) -> Path:
     _train(recipe, fabric, model, wrapped, optimiser, state)
     if state.step < settings.steps:
         raise InputError(f"stopped at step {state.step} of {settings.steps}; go on with --resume")
-    folder = settings.out / "model"
+    folder = settings.out / _MODEL
     if fabric.is_global_zero:
         model.load_state_dict(state.final_weights())
         recipe.publish(folder, model, {**state.record(recipe), **recipe.record()})
@@ -365,6 +365,7 @@ class _State:
 
 
 _CHECKPOINT = "last.pt"
+_MODEL = "model"
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -394,6 +395,8 @@ def _refuse_other_run(settings: RunSettings) -> None:
     out, path = settings.out, settings.out / "settings.json"
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; expected a folder or a new name")
+    if (out / _MODEL).exists():
+        raise InputError(f"{out} holds a finished run, its model in {out / _MODEL}; choose another folder")
     if not (out / _CHECKPOINT).exists():
         if settings.resume:
             print(f"nothing to resume in {out}: it holds no checkpoint; starting anew", file=sys.stderr)

@@ -8,6 +8,7 @@ initial weights.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
@@ -129,10 +130,15 @@ class Used:
         """Entry of a list of training data."""
         return self.terms.name if self.terms is SYNTHETIC else f"{self.terms.name} ({self.dataset.split})"
 
+    @functools.cached_property
+    def record(self) -> dict[str, Any]:
+        """Entry of `provenance.trained_on`; reads every file once for the fingerprint."""
+        return trained_on(self.dataset, self.frames, self.held_back)
+
     @property
     def summary(self) -> str:
         """Reader, split and fingerprint."""
-        return f"{self.dataset.kind} {self.dataset.split}, fingerprint {self.dataset.fingerprint()}"
+        return f"{self.dataset.kind} {self.dataset.split}, fingerprint {self.record['fingerprint']}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +203,7 @@ def describe(
         classes=classes,
         licence=licence,
         training_data=data,
-        trained_on=(*(trained_on(u.dataset, u.frames, u.held_back) for u in used), *start.trained_on),
+        trained_on=(*(each.record for each in used), *start.trained_on),
     )
 
 

@@ -139,7 +139,7 @@ def class_weights(sources: Sequence[Source], num_classes: int) -> torch.Tensor:
         of_source = np.zeros(256)
         for frame in chosen:
             labels = frame.camera.labels
-            if labels is not None:
+            if labels is not None and source.label_map is not None:
                 of_source += np.bincount(source.label_map[labels].ravel(), minlength=256)
         counts += of_source / max(1.0, of_source.sum()) * source.weight
     counts = counts[:num_classes]

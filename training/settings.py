@@ -198,7 +198,7 @@ def check(settings: Any) -> None:
 
 def plain(settings: Any) -> dict[str, Any]:
     """The settings as JSON values."""
-    return json.loads(json.dumps(dataclasses.asdict(settings), default=str))
+    return json.loads(json.dumps(settings, default=_as_json))
 
 
 def changed_settings(settings: Any, former: dict[str, Any]) -> list[str]:
@@ -226,8 +226,12 @@ def _defaults(kind: type) -> dict[str, Any]:
             found[field.name] = field.default
         elif field.default_factory is not dataclasses.MISSING:
             found[field.name] = field.default_factory()
-    values = {name: dataclasses.asdict(v) if dataclasses.is_dataclass(v) else v for name, v in found.items()}
-    return json.loads(json.dumps(values, default=str))
+    return json.loads(json.dumps(found, default=_as_json))
+
+
+def _as_json(value: Any) -> Any:
+    """What JSON does not know: nested settings and paths."""
+    return str(value) if isinstance(value, Path) else dataclasses.asdict(value)
 
 
 def _problems(settings: Any, prefix: str) -> Iterator[str]:
@@ -248,9 +252,9 @@ def _problems(settings: Any, prefix: str) -> Iterator[str]:
 
 
 def _field_problem(hint: Any, value: Any) -> str | None:
-    rules: tuple[Any, ...] = ()
+    rules = getattr(hint, "__metadata__", ())
     if typing.get_origin(hint) is Annotated:
-        hint, *rules = typing.get_args(hint)
+        hint = typing.get_args(hint)[0]
     if (problem := _type_problem(hint, value)) is not None:
         return problem
     if value == () and any(isinstance(rule, AtLeastOne) for rule in rules):

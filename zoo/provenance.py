@@ -170,7 +170,7 @@ def row_caveats(
         if near and row.get("rpd") is not None:
             text = f"rPD is too low: its denominator, {':'.join(source)}, was measured next to training frames"
             own.append({"kind": "source_near_training", "text": text})
-        also = next((old["also"] for old in former if old.get("also") and _same(old, row)), [])
+        also: list[dict[str, Any]] = next((old["also"] for old in former if old.get("also") and _same(old, row)), [])
         result.append({**row, "caveats": own, **({"also": also} if also else {})})
     return result
 

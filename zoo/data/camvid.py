@@ -149,10 +149,10 @@ def training_split(dataset: Dataset, holdout: float = 0.15) -> tuple[tuple[Frame
 def _first_reported(root: Path | None) -> dict[str, int]:
     """The number of the first frame of each sequence that is reported on."""
     numbers: dict[str, list[int]] = {sequence: [first] for sequence, (first, _) in PUBLISHED_VAL.items()}
-    for folder in ("val", "test") if root is not None else ():
-        for path in (_base(root) / folder).glob("*"):
-            if path.suffix in _SUFFIXES:
-                numbers.setdefault(path.stem.split("_")[0], []).append(_number(path.stem))
+    paths = [] if root is None else [*(_base(root) / "val").glob("*"), *(_base(root) / "test").glob("*")]
+    for path in paths:
+        if path.suffix in _SUFFIXES:
+            numbers.setdefault(path.stem.split("_")[0], []).append(_number(path.stem))
     return {sequence: min(of_sequence) for sequence, of_sequence in numbers.items()}
 
 

@@ -136,7 +136,7 @@ def is_synthetic(dataset: Dataset) -> bool:
         return False
     marker = _marker(dataset.root)
     frames = sum(frame.group != "reference" for frame in dataset.frames)  # ACDC's references come on top
-    return marker.get("layout") == dataset.kind and frames <= int(marker.get("frames", 0))
+    return marker.get("layout") == dataset.kind and frames <= marker["frames"]
 
 
 def places_of(dataset: Dataset, frames: Sequence[Frame]) -> list[str | int]:
@@ -146,7 +146,7 @@ def places_of(dataset: Dataset, frames: Sequence[Frame]) -> list[str | int]:
     """
     if not is_synthetic(dataset):
         return [frame.scene for frame in frames]
-    first = int(_marker(dataset.root).get("seed", 0))
+    first = _marker(dataset.root).get("seed", 0)
     numbers = [re.search(r"(\d+)$", frame.scene) for frame in frames]
     return [first + int(n[1]) if n else frame.scene for n, frame in zip(numbers, frames, strict=True)]
 
@@ -165,8 +165,10 @@ def mark_synthetic(root: Path, layout: str, *, frames: int, seed: int, **setting
 
 
 def _marker(root: Path | None) -> dict[str, Any]:
+    """Content of the marker; empty if there is none that can be used."""
     try:
         found = json.loads((root / MARKER).read_text("utf-8")) if root is not None else {}
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    known = isinstance(found, dict) and all(type(found.get(key)) is int for key in ("frames", "seed"))
+    return found if known else {}
