@@ -1,4 +1,4 @@
-"""CamVid in the 11-class form of SegNet: `{train|val|test}/NAME.png|jpg` and `{train|val|test}annot/NAME.png`.
+"""CamVid in SegNet's 11 classes, read from any of the forms of `zoo/data/camvid_layouts.py`.
 
 The first part of a name is the sequence. `0001TP` was filmed at dusk, the others by day. The published split puts
 dusk frames into `train` and `test` only, so nothing would tell how a model does at dusk before the test. Here the
@@ -14,8 +14,8 @@ from pathlib import Path
 
 from zoo.classes import CAMVID
 from zoo.condition import Condition
+from zoo.data.camvid_layouts import CamVidFolder, find_layout
 from zoo.data.dataset import Dataset
-from zoo.data.labels import read_labels
 from zoo.errors import InputError
 from zoo.files import read_image
 from zoo.frame import CameraFrame, Frame
@@ -24,7 +24,6 @@ __all__ = ["DUSK_SEQUENCES", "read", "training_split"]
 
 DUSK_SEQUENCES = ("0001TP",)
 _FOLDERS = ("train", "val", "test")
-_SUFFIXES = (".png", ".jpg")  # of two files with the same stem the lossless one counts
 _SAME_DRIVE = (
     "CamVid val frames by day are of the same drive as most day training frames (0016E5), so figures of models trained "
     "on CamVid are same-drive figures."
@@ -39,24 +38,24 @@ def read(root: Path, split: str) -> Dataset:
     """The frames of one split, with groups `day` and `dusk`.
 
     Args:
-        root: Folder with `train/`, `trainannot/` and so on, or its parent.
-        split: `train` or `test`: all frames of that folder. `val`: the folder `val/` and the dusk frames of `train/`.
+        root: The folder of CamVid, or its parent.
+        split: `train` or `test`: all frames of that split. `val`: the published `val` and the dusk frames of `train`.
             `all`: everything.
 
     Raises:
         InputError: If the layout is another one, the split is empty or an image has no label map.
     """
-    base = root / "CamVid" if (root / "CamVid").is_dir() else root
+    found = find_layout(root)
     folders = {"val": ("val", "train"), "all": _FOLDERS}.get(split, (split,))
-    present = [folder for folder in folders if (base / folder).is_dir()]
+    present = [folder for folder in folders if found.has(folder)]
     required = present if split == "all" else [folders[0]]
-    if not required or required[0] not in present:
-        raise InputError(f"{root} is not CamVid in the SegNet form: no folder {base / folders[0]}")
-    frames = [frame for folder in present for frame in _frames_of(base, folder)]
+    if required[0] not in present:
+        raise InputError(f"camvid {split} is empty: no folder {found.images(folders[0])}")
+    frames = [frame for folder in present for frame in _frames_of(found, folder)]
     if split == "val":
         frames = [frame for frame in frames if frame.meta["folder"] == "val" or frame.group == "dusk"]
     if not any(frame.meta["folder"] == required[0] for frame in frames):
-        raise InputError(f"camvid {split} is empty: no .png or .jpg image in {base / required[0]}")
+        raise InputError(f"camvid {split} is empty: no .png or .jpg image of it in {found.images(required[0])}")
     groups = {frame.group for frame in frames}
     return Dataset(
         kind="camvid",
@@ -72,28 +71,28 @@ def read(root: Path, split: str) -> Dataset:
     )
 
 
-def _frames_of(base: Path, folder: str) -> list[Frame]:
-    images = {path.stem: path for suffix in reversed(_SUFFIXES) for path in sorted((base / folder).glob(f"*{suffix}"))}
+def _frames_of(found: CamVidFolder, folder: str) -> list[Frame]:
     frames = []
-    for stem, path in sorted(images.items()):
-        labels = base / f"{folder}annot" / f"{stem}.png"
-        if not labels.is_file():
-            raise InputError(f"camvid image {path} has no label map; looked for {labels}")
-        sequence = stem.split("_")[0]
+    for entry in found.entries(folder):
+        sequence = entry.name.split("_")[0]
         group = "dusk" if sequence in DUSK_SEQUENCES else "day"
         camera = CameraFrame(
-            image_source=partial(read_image, path),
-            labels_source=partial(read_labels, labels, len(CAMVID) + 1),
-            image_path=path,
+            image_source=partial(read_image, entry.image),
+            labels_source=entry.read_labels,
+            image_path=entry.image,
         )
         frames.append(
             Frame(
-                id=stem,
+                id=entry.name,
                 scene=sequence,
                 condition=Condition(time_of_day=group),
                 group=group,
                 cameras={"front": camera},
-                meta={"folder": folder, "files": {"image": path, "labels": labels}},
+                meta={
+                    "folder": folder,
+                    "files": {"image": entry.image, "labels": entry.labels},
+                    "label_coding": entry.coding,
+                },
             )
         )
     return frames
