@@ -54,7 +54,7 @@ class Arguments:
     record: bool = False
     """Add the figures to each model folder's metrics.json."""
     submission: Annotated[Path | None, tyro.conf.arg(metavar="FILE.zip")] = None
-    """Write predictions of ACDC's adverse frames as a zip for its test server (one model, one data set acdc)."""
+    """Write predictions as a zip for the test server of ACDC or Cityscapes (one model, one data set, --split test)."""
     fresh: bool = False
     """Forget what an earlier, interrupted run in --out has counted."""
     readers: int = 2
@@ -134,10 +134,13 @@ def _device(arguments: Arguments) -> str:
 
 
 def _check_submission(arguments: Arguments, datasets: list[Dataset]) -> None:
-    if len(arguments.models) != 1 or len(datasets) != 1 or datasets[0].kind != "acdc":
+    from zoo.evaluate.submission import SERVERS
+
+    if len(arguments.models) != 1 or len(datasets) != 1 or datasets[0].kind not in SERVERS:
         kinds = ", ".join(dataset.kind for dataset in datasets)
         raise InputError(
-            f"--submission takes one model and --data acdc=DIR; {len(arguments.models)} models and {kinds} came"
+            "--submission takes one model and one of --data acdc=DIR and --data cityscapes=DIR, not "
+            f"{len(arguments.models)} models and {kinds}"
         )
     if "WORLD_SIZE" in os.environ and int(os.environ["WORLD_SIZE"]) > 1:
         raise InputError("--submission runs in one process, not under torchrun")
@@ -147,15 +150,16 @@ def _submit(arguments: Arguments, predictors: Mapping[str, Any], dataset: Datase
     from rich.console import Console
     from rich.progress import Progress
 
-    from zoo.evaluate.submission import submitted_frames, write_submission
+    from zoo.evaluate.submission import SERVERS, submitted_frames, write_submission
 
     console = Console()
+    server = SERVERS[dataset.kind]
     ((label, predictor),) = predictors.items()
     path = arguments.submission
     assert path is not None
     with Progress(console=console) as progress:
-        task = progress.add_task(f"{label} for the ACDC server", total=len(submitted_frames(dataset)))
-        count = write_submission(
+        task = progress.add_task(f"{label} for the {server.title} server", total=len(submitted_frames(dataset)))
+        written = write_submission(
             path,
             dataset,
             predictor,
@@ -163,7 +167,13 @@ def _submit(arguments: Arguments, predictors: Mapping[str, Any], dataset: Datase
             readers=arguments.readers,
             advance=lambda done, total: progress.update(task, completed=done),
         )
-    console.print(f"{path}: {count} predictions as training ids, ready for the ACDC server", highlight=False)
+    lines = [f"{path}: {written.count} predictions as {server.meaning}"]
+    if written.shortcomings:
+        lines += [f"not ready for the {server.title} server: {line}" for line in written.shortcomings]
+    else:
+        lines += [f"ready for the {server.title} server"]
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _evaluate(arguments: Arguments, predictors: Mapping[str, Any], datasets: list[Dataset]) -> int:

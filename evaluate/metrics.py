@@ -1,7 +1,7 @@
 """Segmentation metrics: one small record per image, and every figure computed from sums of records.
 
 `tally` counts one image. Everything else works on arrays whose leading axes are whatever the caller likes (frames,
-bootstrap replicates), so a figure and its interval come from the same formula.
+the replicates of a jackknife), so a figure and its interval come from the same formula.
 
 Sources: intersection over union and the instance-weighted iIoU as in the Cityscapes evaluation script; CamVid's mean
 as in SegNet's test script; expected calibration error with 15 equal bins as in Guo et al., "On Calibration of Modern
@@ -32,6 +32,7 @@ __all__ = [
     "instance_iou",
     "mean_accuracy",
     "mean_iou",
+    "mean_of_known",
     "pixel_accuracy",
     "tally",
 ]
@@ -196,7 +197,7 @@ def class_iou(matrix: Float[np.ndarray, "... C C1"], absent: Absent) -> Float[np
 
 def mean_iou(matrix: Float[np.ndarray, "... C C1"], absent: Absent) -> Float[np.ndarray, "..."]:
     """Mean of `class_iou` over the classes that have one (`skip`), or over all classes (`zero`)."""
-    return _mean_of_numbers(class_iou(matrix, absent))
+    return mean_of_known(class_iou(matrix, absent))
 
 
 def pixel_accuracy(matrix: Float[np.ndarray, "... C C1"]) -> Float[np.ndarray, "..."]:
@@ -214,7 +215,7 @@ def accuracy_of(matrix: Float[np.ndarray, "... C C1"], absent: Absent) -> Float[
 
 def mean_accuracy(matrix: Float[np.ndarray, "... C C1"], absent: Absent) -> Float[np.ndarray, "..."]:
     """Mean of `accuracy_of`."""
-    return _mean_of_numbers(accuracy_of(matrix, absent))
+    return mean_of_known(accuracy_of(matrix, absent))
 
 
 def instance_iou(
@@ -244,6 +245,7 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
 
 
-def _mean_of_numbers(values: np.ndarray) -> np.ndarray:
+def mean_of_known(values: Float[np.ndarray, "... C"]) -> Float[np.ndarray, "..."]:
+    """Mean over the last axis of what is a number; NaN where nothing is."""
     known = ~np.isnan(values)
     return _ratio(np.where(known, values, 0.0).sum(-1), known.sum(-1))

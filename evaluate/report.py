@@ -13,7 +13,7 @@ from markupsafe import Markup
 from zoo.evaluate.summary import ALL, SHIFTED
 from zoo.files import write_bytes
 
-__all__ = ["TITLES", "percent", "shown_groups", "with_interval", "write_report"]
+__all__ = ["TITLES", "interval_notes", "percent", "shown_groups", "with_interval", "write_report"]
 
 _TEMPLATE = "report.html.j2"
 TITLES = {ALL: "all conditions", SHIFTED: "all but the source"}
@@ -46,6 +46,7 @@ def write_report(path: Path, metrics: Mapping[str, Any], pictures: Sequence[Mapp
                 "weighted": any("iiou" in figures for figures in _all_figures(models, kind)),
                 "masked": any("miou_valid_pixels" in figures for figures in _all_figures(models, kind)),
                 "findings": [_finding(model, kind, groups) for model in models],
+                "notes": [(model["name"], interval_notes(metrics, kind, model)) for model in models],
                 "conditions": conditions_plot(models, kind, groups, "mIoU per condition, 95 % intervals"),
                 "rpd": rpd_plot(models, kind, shifted, f"rPD, source {data['source']}") if shifted else None,
                 "reliability": [reliability_plot(model, kind, single, model["name"]) for model in models],
@@ -63,11 +64,18 @@ def write_report(path: Path, metrics: Mapping[str, Any], pictures: Sequence[Mapp
 
 
 def shown_groups(metrics: Mapping[str, Any], kind: str) -> list[str]:
-    """Groups of one data set that a table shows: all but pooled rows that would repeat a single group."""
+    """Groups of one data set that a table shows: all but pooled rows that hold a single group and would repeat it."""
     groups = metrics["models"][0]["results"][kind]["groups"]
-    counts = {group: figures["frames"] for group, figures in groups.items()}
-    single = [group for group in groups if group not in TITLES]
-    return [g for g in groups if g not in TITLES or all(counts[g] != counts[other] for other in single)]
+    return [group for group, figures in groups.items() if group not in TITLES or len(figures["pools"]) > 1]
+
+
+def interval_notes(metrics: Mapping[str, Any], kind: str, model: Mapping[str, Any]) -> list[str]:
+    """What the intervals of one model on one data set cover, or why there are none: one line per kind of answer."""
+    results = model["results"][kind]["groups"]
+    notes: dict[str, list[str]] = {}
+    for group in shown_groups(metrics, kind):
+        notes.setdefault(results[group]["sampling"]["words"], []).append(TITLES.get(group, group))
+    return [f"{', '.join(groups)}: {words}" for words, groups in notes.items()]
 
 
 def percent(value: float | None, digits: int = 1) -> str:

@@ -1,12 +1,14 @@
-"""A zip of predictions for the ACDC test server: its test split has no public labels."""
+"""Zips of predictions for the test servers of ACDC and Cityscapes, whose test splits have no public labels."""
 
 from __future__ import annotations
 
 import io
+import re
 import zipfile
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +17,86 @@ from PIL import Image
 from zoo.class_maps import NO_COUNTERPART, class_map
 from zoo.classes import CITYSCAPES, ClassTable
 from zoo.data import Dataset
+from zoo.data.labels import CITYSCAPES_IDS
 from zoo.errors import InputError
 from zoo.evaluate.core import Predict, map_prediction, read_ahead
 from zoo.files import atomic_file
 from zoo.frame import Frame
 
-__all__ = ["write_submission"]
+__all__ = ["SERVERS", "Server", "Submission", "submitted_frames", "write_submission"]
 
-_FOLDER = "labelTrainIds"
+
+@dataclass(frozen=True)
+class Server:
+    """What a test server takes: one 8-bit one-channel PNG per image, at the images' own size.
+
+    Attributes:
+        title: Name of the benchmark.
+        folder: Folder in the zip that holds the PNGs; empty for none.
+        ids: Value to write for each of the 19 training ids.
+        meaning: What those values are called.
+        size: Height and width of the test images.
+        counts: Test images of each part, a condition or a city.
+        part: Field of a frame that names its part.
+        name: Pattern of the names of the images.
+    """
+
+    title: str
+    folder: str
+    ids: tuple[int, ...]
+    meaning: str
+    size: tuple[int, int]
+    counts: Mapping[str, int]
+    part: Callable[[Frame], str]
+    name: str
+
+
+def _city(frame: Frame) -> str:
+    return str(frame.meta.get("city", ""))
+
+
+def _group(frame: Frame) -> str:
+    return frame.group
+
+
+# Counts: the data sets' own descriptions. Cityscapes' server looks for exactly one file CITY_SEQ_FRAME*.png per image
+# and for regular ids (its script `evalPixelLevelSemanticLabeling.py`); ACDC's wants training ids, in the layout that
+# code bases which submit to it write.
+SERVERS = {
+    "acdc": Server(
+        title="ACDC",
+        folder="labelTrainIds/",
+        ids=tuple(range(len(CITYSCAPES))),
+        meaning="training ids",
+        size=(1080, 1920),
+        counts={"fog": 500, "night": 500, "rain": 500, "snow": 500},
+        part=_group,
+        name=r"(GOPR\d{4}|GP\d{6})_frame_\d{6}_rgb_anon\.png",
+    ),
+    "cityscapes": Server(
+        title="Cityscapes",
+        folder="",
+        ids=CITYSCAPES_IDS,
+        meaning="regular label ids",
+        size=(1024, 2048),
+        counts={"berlin": 544, "bielefeld": 181, "bonn": 46, "leverkusen": 58, "mainz": 298, "munich": 398},
+        part=_city,
+        name=r"[a-z]+_\d{6}_\d{6}_leftImg8bit\.png",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What was written.
+
+    Attributes:
+        count: Number of PNGs.
+        shortcomings: Why the server would refuse the zip, or score it for less than it could; empty if it is complete.
+    """
+
+    count: int
+    shortcomings: tuple[str, ...]
 
 
 def write_submission(
@@ -33,33 +107,37 @@ def write_submission(
     *,
     readers: int = 2,
     advance: Callable[[int, int], None] = lambda done, total: None,
-) -> int:
-    """Segments the adverse frames of ACDC and writes what its server takes; gives the number of frames.
+) -> Submission:
+    """Segments the frames that a test server scores and writes them as it takes them.
 
-    The zip holds one flat folder `labelTrainIds/` of 8-bit one-channel PNGs of training ids (road = 0) at the images'
-    own size, each named as its image. (The Cityscapes server wants regular ids instead.) The file appears only when it
-    is complete.
+    Every PNG is named as its image. The file appears only when all of them are in it, and the same predictions give
+    the same bytes.
 
     Args:
         path: Zip file.
-        dataset: ACDC.
+        dataset: ACDC or Cityscapes.
         predict: The model.
         classes: Its classes; every one needs a counterpart among the 19 of Cityscapes.
         readers: Threads that decode.
         advance: Called with frames done and in all.
 
     Raises:
-        InputError: If the data set is not ACDC, a class has no counterpart, or the file cannot be written.
+        InputError: If the data set has no server here, a class has no counterpart, two images have one name, or the
+            file cannot be written.
     """
-    if dataset.kind != "acdc":
-        raise InputError(f"--submission writes predictions for ACDC, but the data set is {dataset.kind}")
+    if dataset.kind not in SERVERS:
+        raise InputError(f"--submission writes predictions for {' or '.join(SERVERS)}, not for {dataset.kind}")
+    server = SERVERS[dataset.kind]
     lookup = class_map(classes, CITYSCAPES)
     if lost := [name for name, label in zip(classes.names, lookup, strict=False) if label == NO_COUNTERPART]:
-        raise InputError(f"the model's classes {', '.join(lost)} have no training id of ACDC to submit")
+        raise InputError(f"the model's classes {', '.join(lost)} have no training id to submit")
+    never = [name for label, name in enumerate(CITYSCAPES.names) if label not in lookup[: len(classes)]]
     frames = submitted_frames(dataset)
-    names = [frame.camera.image_path.name for frame in frames if frame.camera.image_path]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    names = [_name(frame) for frame in frames]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise InputError(f"two images are called {twice[0]} in {dataset.root}; the server tells them apart by name")
+    sizes: Counter[tuple[int, int]] = Counter()
+    values = np.array(server.ids, np.uint8)
     with atomic_file(path) as handle, zipfile.ZipFile(handle, "w", zipfile.ZIP_STORED) as archive:
         pool = ThreadPoolExecutor(2, thread_name_prefix="encode")
         pending: deque[tuple[str, Future[bytes]]] = deque()
@@ -69,28 +147,61 @@ def write_submission(
             nonlocal done
             name, future = pending.popleft()
             # A fixed date: the same predictions give the same bytes.
-            archive.writestr(zipfile.ZipInfo(f"{_FOLDER}/{name}"), future.result())
+            archive.writestr(zipfile.ZipInfo(f"{server.folder}{name}"), future.result())
             done += 1
             advance(done, len(frames))
 
         try:
             for frame in read_ahead(frames, readers):
-                labels = map_prediction(predict(frame), CITYSCAPES)
-                image_path = frame.camera.image_path
-                assert image_path is not None
-                pending.append((image_path.name, pool.submit(_png, labels)))
+                labels = values[map_prediction(predict(frame), CITYSCAPES)]
+                sizes[labels.shape] += 1
+                pending.append((_name(frame), pool.submit(_png, labels)))
                 if len(pending) > 4:
                     write_oldest()
             while pending:
                 write_oldest()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-    return len(frames)
+    return Submission(len(frames), tuple(_shortcomings(server, dataset, frames, sizes, never)))
 
 
 def submitted_frames(dataset: Dataset) -> Sequence[Frame]:
-    """The adverse frames: the clear-weather references are not submitted."""
+    """The frames that the server scores: not ACDC's clear-weather references."""
     return [frame for frame in dataset.frames if frame.group not in dataset.outside_pool]
+
+
+def _shortcomings(
+    server: Server,
+    dataset: Dataset,
+    frames: Sequence[Frame],
+    sizes: Mapping[tuple[int, int], int],
+    never: Sequence[str],
+) -> list[str]:
+    found = []
+    if dataset.split != "test":
+        found.append(f"these are frames of the split {dataset.split}, the server scores test")
+    wanted, parts = sum(server.counts.values()), Counter(map(server.part, frames))
+    if len(frames) != wanted:
+        found.append(f"{len(frames)} frames, the test split has {wanted}")
+    elif not set(parts) - set(server.counts):  # flat folders of ACDC do not say the part
+        wrong = [f"{parts[name]} of {count} in {name}" for name, count in server.counts.items() if parts[name] != count]
+        if wrong:
+            found.append(f"frames are missing from a part of the test split: {', '.join(wrong)}")
+    if other := {size: count for size, count in sizes.items() if size != server.size}:
+        (height, width), count = next(iter(other.items()))
+        expected = f"{server.size[1]} x {server.size[0]}"
+        found.append(f"{sum(other.values())} frames are not {expected} pixels ({count} are {width} x {height})")
+    if odd := [name for name in map(_name, frames) if not re.fullmatch(server.name, name)]:
+        found.append(f"{len(odd)} images are not named as the server expects, such as {odd[0]}")
+    if never:
+        share = f"{len(never)} of the {len(CITYSCAPES)} classes"
+        found.append(f"the model cannot predict {share}, which score 0: {', '.join(never)}")
+    return found
+
+
+def _name(frame: Frame) -> str:
+    assert frame.camera.image_path is not None
+    return frame.camera.image_path.name
 
 
 def _png(labels: np.ndarray) -> bytes:

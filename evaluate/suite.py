@@ -5,10 +5,10 @@
 | key | holds |
 | --- | --- |
 | `format`, `created`, `command`, `environment` | version of this layout, UTC time, command line, machine and packages |
-| `protocol` | bootstrap replicates, block length, bins of the calibration error, `--source` |
+| `protocol` | method of the intervals, bins of the calibration error, `--source` |
 | `data` | per data set: folder, split, fingerprint, classes, frames per group, source of rPD, caveats |
 | `models` | per model: name, artefact (file, SHA-256, engine, precision), settings, and `results` by data set |
-| `models[].results[data]` | class map, protocol hash, per group the figures of `summary.measure`, with `rpd` |
+| `models[].results[data]` | class map, protocol hash, per group the figures of `summary.measure`, `rpd`, `pools` |
 | `comparison` | per data set, group and further model: difference from the first model, with paired intervals |
 """
 
@@ -31,10 +31,11 @@ from zoo.class_maps import class_map
 from zoo.classes import ClassTable
 from zoo.data import Dataset
 from zoo.errors import InputError
-from zoo.evaluate.bootstrap import BLOCK_FRAMES, REPLICATES
 from zoo.evaluate.core import evaluate
+from zoo.evaluate.intervals import MIN_UNITS
 from zoo.evaluate.metrics import ECE_BINS, Tally
 from zoo.evaluate.store import FrameStore, protocol_hash
+from zoo.evaluate.submission import SERVERS
 from zoo.evaluate.summary import ALL, Measured, difference, examples, groups_of, measure, rpd, source_of
 from zoo.frame import Frame
 from zoo.prediction import Segmentation2D
@@ -130,7 +131,7 @@ class Session:
         predictor = self.predictors[label]
         frames = tuple(frame for frame in dataset.frames if frame.camera.labels_source is not None)
         if not frames:
-            hint = "; --submission FILE.zip writes what its server takes" if dataset.kind == "acdc" else ""
+            hint = "; --submission FILE.zip writes what its server takes" if dataset.kind in SERVERS else ""
             raise InputError(f"{dataset.kind} {dataset.split} has no public labels to evaluate with{hint}")
         protocol = {
             "format": METRICS_FORMAT,
@@ -206,7 +207,8 @@ class Session:
             groups = {}
             for group, indices in groups_of(run.dataset, run.frames, self._own_source(run.dataset)).items():
                 frames, tallies = [run.frames[i] for i in indices], [of_run[i] for i in indices]
-                result = measure(run.dataset, frames, tallies, group)
+                result = measure(run.dataset, frames, tallies)
+                result.json["pools"] = list(dict.fromkeys(frame.group for frame in frames))
                 result.json["examples"] = examples(frames, tallies)
                 measured[run.label, run.dataset.kind, group] = result
                 groups[group] = result.json
@@ -225,7 +227,7 @@ class Session:
             "command": "",
             "environment": environment(),
             "protocol": {
-                "bootstrap": {"replicates": REPLICATES, "block_frames": BLOCK_FRAMES, "interval": "95 % percentile"},
+                "intervals": {"method": "95 %, jackknife over independent units, Student's t", "min_units": MIN_UNITS},
                 "ece_bins": ECE_BINS,
                 "source": self.source,
             },
@@ -321,9 +323,10 @@ def record_rows(metrics: Mapping[str, Any], model: str) -> list[dict[str, Any]]:
     """Rows for a model folder's `metrics.json`: one per data set and group, each complete in itself.
 
     Keys: `artefact_sha256`, `task`, `data`, `split`, `group`, `protocol` (hash), `frames`, `fingerprint`, `class_map`,
-    `source` (of rPD), `miou`, `pixel_accuracy`, `mean_class_accuracy`, `ece`, `rpd`, `iiou` (each with `_interval`,
-    `null` where undefined), `iou` by class, `settings`, `environment`, `command`, `created`. What the model was trained
-    on adds `caveats` when they are recorded (`zoo.provenance.row_caveats`).
+    `source` (of rPD), `intervals` (what they cover, or why there are none), `effective_units` (of the mIoU), `miou`,
+    `pixel_accuracy`, `mean_class_accuracy`, `ece`, `rpd`, `iiou` (each with `_interval`, `null` where there is none),
+    `iou` by class, `settings`, `environment`, `command`, `created`. What the model was trained on adds `caveats` when
+    they are recorded (`zoo.provenance.row_caveats`).
     """
     (block,) = [block for block in metrics["models"] if block["name"] == model]
     rows = []
@@ -340,6 +343,8 @@ def record_rows(metrics: Mapping[str, Any], model: str) -> list[dict[str, Any]]:
                 "fingerprint": metrics["data"][kind]["fingerprint"],
                 "class_map": result["class_map"],
                 "source": figures.get("rpd", {}).get("source"),
+                "intervals": figures["sampling"]["words"],
+                "effective_units": figures["sampling"]["units"],
             }
             for name in ("miou", "pixel_accuracy", "mean_class_accuracy", "ece", "rpd", "iiou"):
                 figure = figures.get(name, {"value": None, "interval": None})

@@ -7,7 +7,7 @@ Source: relative performance under domain shift, rPD = mIoU on the target domain
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from zoo.data import Dataset
 from zoo.errors import InputError
-from zoo.evaluate.bootstrap import Resampling, interval, resample
+from zoo.evaluate.intervals import Sampling, Scale, Spread, combine, interval
 from zoo.evaluate.metrics import (
     INSTANCE_CLASSES,
     Tally,
@@ -24,6 +24,7 @@ from zoo.evaluate.metrics import (
     instance_iou,
     mean_accuracy,
     mean_iou,
+    mean_of_known,
     pixel_accuracy,
 )
 from zoo.frame import Frame
@@ -38,17 +39,20 @@ Group = tuple[str, str]
 
 @dataclass
 class Measured:
-    """Figures of one model on the frames of one group, with the bootstrap replicates of those that are compared.
+    """Figures of one model on the frames of one group, with what comparisons need.
 
     Attributes:
-        json: What goes into `metrics.json`: every figure as `{"value": x, "interval": [low, high] or null}`.
+        json: What goes into `metrics.json`; every figure is `{"value": x, "interval": [low, high] or null, "units": n
+            or null}` with the effective units behind it.
         miou: Value.
-        miou_replicates: `(R,)`, or `None` where there is only one independent unit.
+        contributions: `(R,)` what every unit of the sampling contributes to the mIoU.
+        sampling: What of the frames is independent.
     """
 
     json: dict[str, Any]
     miou: float
-    miou_replicates: np.ndarray | None = field(repr=False)
+    contributions: np.ndarray = field(repr=False)
+    sampling: Sampling = field(repr=False)
 
 
 def groups_of(dataset: Dataset, frames: Sequence[Frame], source_group: str | None) -> dict[str, list[int]]:
@@ -69,89 +73,91 @@ def groups_of(dataset: Dataset, frames: Sequence[Frame], source_group: str | Non
     return indices
 
 
-def measure(dataset: Dataset, frames: Sequence[Frame], records: Sequence[Tally], group: str) -> Measured:
+def measure(dataset: Dataset, frames: Sequence[Frame], records: Sequence[Tally]) -> Measured:
     """All figures of one group.
 
     Args:
         dataset: Where the frames come from.
         frames: The frames of the group.
         records: Their records.
-        group: Name, which seeds the resampling: all models get the same draws.
+
+    Raises:
+        InputError: If no pixel of the group has a label that counts.
     """
     scenes = [frame.scene for frame in frames]
-    drawn = resample(scenes, dataset.video, f"{dataset.kind}:{group}", together=dataset.repeated_scenes)
-    matrices = np.stack([record.matrix for record in records])
-    matrix, matrix_replicates = matrices.sum(0), drawn.sums(matrices)
-    calibrations = np.stack([record.calibration for record in records])
-    calibration = calibrations.sum(0)
+    sampling = Sampling(scenes, video=dataset.video, together=dataset.repeated_scenes)
     absent = dataset.absent_classes
-    iou = class_iou(matrix, absent)
-    iou_replicates = None if matrix_replicates is None else class_iou(matrix_replicates, absent)
-    replicates = None if matrix_replicates is None else mean_iou(matrix_replicates, absent)
-    value = float(mean_iou(matrix, absent))
+    matrices = np.stack([record.matrix for record in records])
+    calibrations = np.stack([record.calibration for record in records])
+    matrix = matrices.sum(0)
+    if not matrix.any():
+        raise InputError(
+            f"{dataset.kind} {frames[0].group}: not one pixel of {len(frames)} frames counts, since every label is the "
+            f"one to ignore ({dataset.classes.ignore_index}); are these the label maps of this split?"
+        )
+
+    def of_matrix(figure: Callable[..., np.ndarray]) -> dict[str, Any]:
+        return _fraction(figure, sampling, matrices)
+
+    miou = float(mean_iou(matrix, absent))
+    contributions = sampling.contributions(miou, lambda m: mean_iou(m, absent), matrices)
+    headline = _figure(miou, sampling.spread(contributions), "fraction")
+    of_classes = class_iou(matrix, absent)
+    class_contributions = sampling.contributions(of_classes, lambda m: class_iou(m, absent), matrices)
     json = {
         "frames": len(frames),
-        "scenes": len(set(scenes)),
+        "scenes": sampling.scenes,
         "pixels": int(matrix.sum()),
-        "resampled": None if drawn.weights is None else {"unit": drawn.unit, "units": drawn.units},
-        "miou": _figure(value, replicates),
-        "pixel_accuracy": _figure(pixel_accuracy(matrix), _over(matrix_replicates, pixel_accuracy)),
-        "mean_class_accuracy": _figure(
-            mean_accuracy(matrix, absent), _over(matrix_replicates, lambda m: mean_accuracy(m, absent))
-        ),
-        "ece": _figure(calibration_error(calibration), _over(drawn.sums(calibrations), calibration_error)),
+        "sampling": {"unit": sampling.unit, "units": headline["units"], "words": sampling.words(headline["units"])},
+        "miou": headline,
+        "pixel_accuracy": of_matrix(pixel_accuracy),
+        "mean_class_accuracy": of_matrix(lambda m: mean_accuracy(m, absent)),
+        "ece": _fraction(calibration_error, sampling, calibrations),
         "iou": {
-            name: _figure(iou[i], None if iou_replicates is None else iou_replicates[:, i])
+            name: _figure(of_classes[i], sampling.spread(class_contributions[:, i]), "fraction")
             for i, name in enumerate(dataset.classes.names)
         },
         "truth_pixels": dict(zip(dataset.classes.names, matrix.sum(1).tolist(), strict=True)),
         "confusion": matrix.tolist(),
-        "reliability": calibration.tolist(),
+        "reliability": calibrations.sum(0).tolist(),
     }
     if all(record.instances is not None for record in records):
-        json["iiou"] = _instance_figures(dataset, records, matrices, drawn)
+        json["iiou"] = _instance_figures(dataset, records, matrices, sampling)
     if any(record.valid_matrix is not None for record in records):
         valid = np.stack([r.matrix if r.valid_matrix is None else r.valid_matrix for r in records])
-        json["miou_valid_pixels"] = _figure(
-            mean_iou(valid.sum(0), absent), _over(drawn.sums(valid), lambda m: mean_iou(m, absent))
-        )
-    return Measured(json, value, replicates)
+        json["miou_valid_pixels"] = _fraction(lambda m: mean_iou(m, absent), sampling, valid)
+    return Measured(json, miou, contributions, sampling)
 
 
 def _instance_figures(
-    dataset: Dataset, records: Sequence[Tally], matrices: np.ndarray, drawn: Resampling
+    dataset: Dataset, records: Sequence[Tally], matrices: np.ndarray, sampling: Sampling
 ) -> dict[str, Any]:
     weighted = np.stack([record.instances for record in records if record.instances is not None])
     values = instance_iou(matrices.sum(0), weighted.sum(0))
-    matrix_replicates, weighted_replicates = drawn.sums(matrices), drawn.sums(weighted)
-    means = None
-    if matrix_replicates is not None and weighted_replicates is not None:
-        of_classes = instance_iou(matrix_replicates, weighted_replicates)
-        means = np.array([_nanmean(row) for row in of_classes])
     return {
-        **_figure(_nanmean(values), means),
+        **_fraction(lambda m, w: mean_of_known(instance_iou(m, w)), sampling, matrices, weighted),
         "classes": {
             dataset.classes.names[label]: _number(value) for label, value in zip(INSTANCE_CLASSES, values, strict=True)
         },
     }
 
 
-def _nanmean(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else math.nan
-
-
-def _over(replicates: np.ndarray | None, figure: Any) -> np.ndarray | None:
-    return None if replicates is None else figure(replicates)
+def _fraction(figure: Callable[..., np.ndarray], sampling: Sampling, *records: np.ndarray) -> dict[str, Any]:
+    value = float(figure(*(record.sum(0) for record in records)))
+    return _figure(value, sampling.spread(sampling.contributions(value, figure, *records)), "fraction")
 
 
 def _number(value: Any) -> float | None:
     return None if math.isnan(float(value)) else float(value)
 
 
-def _figure(value: Any, replicates: np.ndarray | None) -> dict[str, Any]:
-    between = interval(replicates) if _number(value) is not None else None
-    return {"value": _number(value), "interval": None if between is None else list(between)}
+def _figure(value: Any, spread: Spread | None, scale: Scale) -> dict[str, Any]:
+    between = interval(float(value), spread, scale)
+    return {
+        "value": _number(value),
+        "interval": None if between is None else list(between),
+        "units": None if spread is None else round(spread.units, 1),
+    }
 
 
 def source_of(dataset: Dataset, datasets: Mapping[str, Dataset], named: str | None) -> Group | None:
@@ -186,17 +192,21 @@ def source_of(dataset: Dataset, datasets: Mapping[str, Dataset], named: str | No
 
 
 def rpd(target: Measured, source: Measured, source_group: Group) -> dict[str, Any]:
-    """rPD with its interval; the two domains are resampled independently of each other."""
+    """rPD with its interval; the frames of the two domains are taken as independent of each other."""
     value = target.miou / source.miou if source.miou > 0 else math.nan
-    return {"source": ":".join(source_group), **_figure(value, _ratio(target, source))}
+    return {"source": ":".join(source_group), **_figure(value, _ratio_spread([(target, source, 1.0)]), "ratio")}
 
 
-def _ratio(target: Measured, source: Measured) -> np.ndarray | None:
-    if target.miou_replicates is None or source.miou_replicates is None:
+def _ratio_spread(terms: Sequence[tuple[Measured, Measured, float]]) -> Spread | None:
+    """Spread of the sum of `factor * target / source` over `terms`, whose targets share their frames, as their sources
+    do: to first order, a ratio moves by its target's contribution over the source, less its source's times the ratio.
+    """
+    if any(source.miou <= 0 for _, source, _ in terms):
         return None
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = target.miou_replicates / source.miou_replicates
-    return np.where(np.isfinite(ratio), ratio, np.nan)
+    of_targets = sum(factor * target.contributions / source.miou for target, source, factor in terms)
+    of_sources = sum(factor * source.contributions * target.miou / source.miou**2 for target, source, factor in terms)
+    target, source, _ = terms[0]
+    return combine(target.sampling.spread(np.asarray(of_targets)), source.sampling.spread(np.asarray(of_sources)))
 
 
 def difference(
@@ -204,16 +214,16 @@ def difference(
 ) -> dict[str, dict[str, Any]]:
     """mIoU (and, given both source domains, rPD) of one model minus that of another on the same frames.
 
-    Both were resampled with the same draws, so the interval is paired: what makes a frame hard for both cancels.
+    Each unit's contributions to both are subtracted, so the interval is paired: what makes a frame hard for both
+    cancels.
     """
-    pairs = {"miou": (model.miou - baseline.miou, model.miou_replicates, baseline.miou_replicates)}
+    spread = model.sampling.spread(model.contributions - baseline.contributions)
+    figures = {"miou": _figure(model.miou - baseline.miou, spread, "difference")}
     if sources is not None and min(source.miou for source in sources) > 0:
         value = model.miou / sources[0].miou - baseline.miou / sources[1].miou
-        pairs["rpd"] = value, _ratio(model, sources[0]), _ratio(baseline, sources[1])
-    return {
-        name: _figure(value, None if one is None or other is None else one - other)
-        for name, (value, one, other) in pairs.items()
-    }
+        terms = [(model, sources[0], 1.0), (baseline, sources[1], -1.0)]
+        figures["rpd"] = _figure(value, _ratio_spread(terms), "difference")
+    return figures
 
 
 def examples(frames: Sequence[Frame], records: Sequence[Tally]) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from zoo.evaluate.report import TITLES, percent, shown_groups, with_interval
+from zoo.evaluate.report import TITLES, interval_notes, percent, shown_groups, with_interval
 
 __all__ = ["print_tables"]
 
@@ -21,9 +21,9 @@ def print_tables(metrics: Mapping[str, Any], console: Console) -> None:
         for model in metrics["models"]:
             _print_figures(metrics, kind, model, console)
             if mapped := model["results"][kind]["class_map"]:
-                console.print(f"[dim]classes mapped, {mapped}, after the argmax[/dim]", highlight=False)
+                console.print(f"[dim]classes mapped, {mapped}, after the argmax[/dim]", highlight=False, soft_wrap=True)
         for caveat in data["caveats"]:
-            console.print(f"[yellow]note:[/yellow] {caveat}", highlight=False)
+            console.print(f"[yellow]note:[/yellow] {caveat}", highlight=False, soft_wrap=True)
     for model in dict.fromkeys(row["model"] for row in metrics["comparison"]):
         _print_differences([row for row in metrics["comparison"] if row["model"] == model], metrics, console)
 
@@ -51,6 +51,8 @@ def _print_figures(metrics: Mapping[str, Any], kind: str, model: Mapping[str, An
             cells.append(with_interval(figures.get("iiou")))
         table.add_row(*cells, style="bold" if group in TITLES else None)
     _print_whole(table, console)
+    for note in interval_notes(metrics, kind, model):
+        console.print(f"[dim]{escape(note)}[/dim]", highlight=False, soft_wrap=True)
 
 
 def _print_differences(rows: Sequence[Mapping[str, Any]], metrics: Mapping[str, Any], console: Console) -> None:

@@ -73,6 +73,149 @@ def make_camvid(root: Path, names=("0001TP_006690", "0006R0_f00930", "0016E5_003
     return root
 
 
+# The 32 classes of CamVid in alphabetical order, their colours as `label_colors.txt` lists them, and the numbers of
+# SegNet's classes to which MathWorks' CamVid example assigns them: 0 sky, 1 building, 2 pole, 3 road, 4 pavement,
+# 5 tree, 6 sign, 7 fence, 8 car, 9 pedestrian, 10 bicyclist; 11 is ignored.
+LABEL_COLORS = """
+64 128 64 Animal 9
+192 0 128 Archway 1
+0 128 192 Bicyclist 10
+0 128 64 Bridge 1
+128 0 0 Building 1
+64 0 128 Car 8
+64 0 192 CartLuggagePram 9
+192 128 64 Child 9
+192 192 128 Column_Pole 2
+64 64 128 Fence 7
+128 0 192 LaneMkgsDriv 3
+192 0 64 LaneMkgsNonDriv 3
+128 128 64 Misc_Text 6
+192 0 192 MotorcycleScooter 10
+128 64 64 OtherMoving 8
+64 192 128 ParkingBlock 4
+64 64 0 Pedestrian 9
+128 64 128 Road 3
+128 128 192 RoadShoulder 4
+0 0 192 Sidewalk 4
+192 128 128 SignSymbol 6
+128 128 128 Sky 0
+64 128 192 SUVPickupTruck 8
+0 0 64 TrafficCone 2
+0 64 64 TrafficLight 6
+192 64 128 Train 8
+128 128 0 Tree 5
+192 128 192 Truck_Bus 8
+64 0 64 Tunnel 1
+192 192 0 VegetationMisc 5
+0 0 0 Void 11
+64 192 0 Wall 1
+"""
+ORIGINAL = [line.split() for line in LABEL_COLORS.split("\n") if line]
+COLOURS = np.array([[list(map(int, row[:3])) for row in ORIGINAL]], np.uint8)  # one row of 32 pixels
+GROUPED = [[int(row[4]) for row in ORIGINAL]]
+
+
+def make_coloured(root: Path, images: str, labels: str, names=("0016E5_07959",)) -> Path:
+    for name in names:
+        save(root / images / f"{name}.png", rgb(90, 1, 32))
+        save(root / labels / f"{name}_L.png", COLOURS)
+    return root
+
+
+def make_fastai(root: Path, names=("0016E5_07959",)) -> Path:
+    for name in names:
+        save(root / "images" / f"{name}.png", rgb(90, 1, 32))
+        save(root / "labels" / f"{name}_P.png", np.arange(32, dtype=np.uint8)[None])
+    (root / "codes.txt").write_text("\n".join(row[3] for row in ORIGINAL) + "\n")
+    (root / "valid.txt").write_text("0016E5_07959.png\n")
+    return root
+
+
+NAMES = ("0001TP_006690", "0001TP_008550", "0006R0_f00930", "0016E5_00390", "0016E5_07959", "Seq05VD_f00000")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda root: make_coloured(root, "val", "val_labels"),
+        lambda root: make_coloured(root / "CamVid", "val", "val_labels"),
+        lambda root: make_coloured(root, "701_StillsRaw_full", "LabeledApproved_full", NAMES),
+        make_fastai,
+        lambda root: make_fastai(root / "camvid", NAMES),
+    ],
+)
+def test_camvid_of_32_classes_becomes_the_11(tmp_path, make):
+    make(tmp_path)
+    dataset = open_dataset("camvid", tmp_path)
+    assert dataset.classes is CAMVID
+    for frame in dataset.frames:
+        assert frame.camera.labels.dtype == np.uint8
+        assert frame.camera.labels.tolist() == GROUPED
+        assert pickle.loads(pickle.dumps(frame)).camera.labels.tolist() == GROUPED
+    assert "0016E5_07959" in {frame.id for frame in dataset.frames}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda root: make_coloured(root, "701_StillsRaw_full", "LabeledApproved_full", NAMES),
+        lambda r: make_fastai(r, NAMES),
+    ],
+)
+def test_camvid_without_split_folders_is_split_by_name(tmp_path, make):
+    make(tmp_path)
+    ids = {split: {f.id for f in open_dataset("camvid", tmp_path, split).frames} for split in ("train", "val", "test")}
+    assert ids["train"] == {"0001TP_006690", "0006R0_f00930", "0016E5_00390"}
+    assert ids["val"] == {"0016E5_07959", "0001TP_006690"}  # with the dusk frames of train, as in every form
+    assert ids["test"] == {"0001TP_008550", "Seq05VD_f00000"}
+    assert len(open_dataset("camvid", tmp_path, "all")) == 6
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not CAMVID_REAL.is_dir(), reason="../shared/real/camvid is not there")
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_the_split_by_name_is_that_of_the_folders(tmp_path, split):
+    names = [path.stem for folder in ("train", "val") for path in (CAMVID_REAL / folder).glob("*.jpg")]
+    make_fastai(tmp_path, names)
+    found = {frame.id for frame in open_dataset("camvid", tmp_path, split).frames}
+    assert found == {frame.id for frame in open_dataset("camvid", CAMVID_REAL, split).frames}
+
+
+def test_camvid_takes_255_for_ignore(tmp_path):
+    make_camvid(tmp_path, ("0016E5_1",), "val")
+    save(tmp_path / "valannot/0016E5_1.png", np.array([[255, 0, 10]], np.uint8))
+    assert open_dataset("camvid", tmp_path).frames[0].camera.labels.tolist() == [[11, 0, 10]]
+
+
+def test_a_colour_that_is_no_class_is_named_with_its_place(tmp_path):
+    make_coloured(tmp_path, "val", "val_labels")
+    wrong = COLOURS.copy()
+    wrong[0, 20:22] = [[191, 128, 127], [193, 128, 128]]  # a JPEG's idea of SignSymbol
+    save(tmp_path / "val_labels/0016E5_07959_L.png", wrong)
+    message = r"_L\.png holds the colour \(191, 128, 127\) at x 20, y 0, .* \(2 such pixels\).*JPEG"
+    with pytest.raises(InputError, match=message):
+        _ = open_dataset("camvid", tmp_path).frames[0].camera.labels
+
+
+def test_codes_that_camvid_does_not_have_are_named(tmp_path):
+    make_fastai(tmp_path)
+    (tmp_path / "codes.txt").write_text("Animal\nDinosaur\n")
+    with pytest.raises(InputError, match=r"codes\.txt names 'Dinosaur', which is not one of CamVid's 32 classes"):
+        open_dataset("camvid", tmp_path)
+    (tmp_path / "codes.txt").write_text("Animal\nArchway\n")
+    with pytest.raises(InputError, match=r"outside the classes: 2, 3, .*; allowed are 0 to 1"):
+        _ = open_dataset("camvid", tmp_path).frames[0].camera.labels
+    (tmp_path / "codes.txt").unlink()
+    with pytest.raises(InputError, match=r"codes\.txt cannot be read; it names the classes"):
+        open_dataset("camvid", tmp_path)
+
+
+def test_a_frame_of_no_known_sequence_has_no_split(tmp_path):
+    make_fastai(tmp_path, ("holiday_1",))
+    with pytest.raises(InputError, match=r"holiday_1\.png is not named like CamVid's frames"):
+        open_dataset("camvid", tmp_path)
+
+
 def test_cityscapes_labels_and_instances(tmp_path):
     dataset = open_dataset("cityscapes", make_cityscapes(tmp_path))
     assert [frame.id for frame in dataset.frames] == ["frankfurt_000000_000294", "lindau_000001_000019"]
@@ -227,6 +370,19 @@ def test_fingerprint_follows_the_content_and_not_the_place(tmp_path):
     assert dataset.fingerprint() != first
 
 
+@pytest.mark.parametrize("kind", ["cityscapes", "acdc"])
+def test_fingerprint_covers_how_a_label_file_is_read(tmp_path, kind):
+    # the same bytes, once as regular and once as training ids, are other labels
+    make = {"cityscapes": make_cityscapes, "acdc": make_acdc}[kind]
+    make(tmp_path)
+    for path in tmp_path.rglob("*_labelTrainIds.png"):
+        path.unlink()
+    regular = open_dataset(kind, tmp_path).fingerprint()
+    for path in sorted(tmp_path.rglob("*_labelIds.png")):
+        path.rename(path.with_name(path.name.replace("labelIds", "labelTrainIds")))
+    assert open_dataset(kind, tmp_path).fingerprint() != regular
+
+
 def test_fingerprint_of_frames_without_files_is_of_their_arrays():
     def dataset(value):
         frames = (frame_from_image(rgb(value), labels=PIXEL),)
@@ -257,7 +413,12 @@ def test_every_reader_can_be_imported():
         ("cityscapes", "valid", None, r"no split 'valid'; closest: val.*train, val, test"),
         ("cityscapes", "val", None, r"is not Cityscapes: looked for leftImg8bit/ or .* in it, found nothing"),
         ("acdc", "val", None, "is not ACDC: looked for rgb_anon/"),
-        ("camvid", "val", None, "is not CamVid in the SegNet form: no folder"),
+        (
+            "camvid",
+            "val",
+            None,
+            r"is not CamVid in a known form: looked for .* valannot/ \(SegNet\), .*; found nothing",
+        ),
         ("cityscapes", "train", make_cityscapes, r"cityscapes train is empty: no file .*leftImg8bit/train/CITY/"),
         ("acdc", "train", make_acdc, r"acdc train is empty: no file .*fog\|night\|rain\|snow/train/SEQ/"),
         ("camvid", "test", make_camvid, "no folder .*test"),
@@ -283,15 +444,68 @@ def test_missing_folders_are_named(tmp_path):
 def test_an_empty_camvid_folder_is_an_empty_split(tmp_path):
     make_camvid(tmp_path)  # the dusk frame of train/ alone is no val split
     (tmp_path / "val").mkdir()
-    with pytest.raises(InputError, match=r"camvid val is empty: no \.png or \.jpg image in .*val"):
+    with pytest.raises(InputError, match=r"camvid val is empty: no \.png or \.jpg image of it in .*val"):
         open_dataset("camvid", tmp_path)
 
 
-def test_the_flat_layout_of_acdc_is_told_apart(tmp_path):
-    save(tmp_path / "rgb_anon/val/GOPR0475_frame_000148_rgb_anon.png", rgb())
-    (tmp_path / "gt").mkdir()
-    with pytest.raises(InputError, match="lie flat in it, without their conditions"):
-        open_dataset("acdc", tmp_path)
+def make_flat_acdc(root: Path, split="val") -> Path:
+    """As `make_acdc`, with everything moved into one folder per split."""
+    make_acdc(root / "there", split)
+    for path in (root / "there").rglob("*.png"):
+        top, _, part = path.relative_to(root / "there").parts[:3]
+        (root / top / part).mkdir(parents=True, exist_ok=True)
+        path.rename(root / top / part / path.name)
+    shutil.rmtree(root / "there")
+    return root
+
+
+def test_acdc_in_flat_folders_is_one_unknown_condition(tmp_path):
+    dataset = open_dataset("acdc", make_flat_acdc(tmp_path))
+    assert dataset.groups == ("unknown", "reference")
+    assert (dataset.source_group, dataset.source_data) == (None, None)
+    assert "do not say which frames show fog" in dataset.caveats[0]
+    by_id = {frame.id: frame for frame in dataset.frames}
+    fog = by_id["unknown_GOPR0475_frame_000148"]
+    assert fog.scene == "unknown/GOPR0475"
+    assert fog.camera.labels.tolist() == [[0, 13, 255], [18, 10, 255]]
+    assert fog.camera.invalid.tolist() == [[False, False, True], [False, True, False]]
+    assert by_id["unknown_GOPR0475_frame_000148_ref"].camera.labels.tolist() == [[0, 0, 0], [0, 0, 10]]
+    assert open_dataset("acdc", tmp_path, reference=False).groups == ("unknown",)
+
+
+def test_flat_acdc_test_needs_no_labels(tmp_path):
+    dataset = open_dataset("acdc", make_flat_acdc(tmp_path, "test"), "test")
+    assert Counter(frame.group for frame in dataset.frames) == {"unknown": 2, "reference": 2}
+    assert all(frame.camera.labels is None for frame in dataset.frames)
+
+
+def test_acdc_frames_of_a_recording_are_not_independent(tmp_path):
+    dataset = open_dataset("acdc", make_acdc(tmp_path))
+    assert dataset.video
+    assert [frame.scene for frame in dataset.frames if frame.group != "reference"] == ["fog/GOPR0475", "night/GOPR0356"]
+
+
+def test_what_macos_and_windows_add_is_no_frame(tmp_path):
+    made = {
+        "cityscapes": make_cityscapes(tmp_path / "cityscapes"),
+        "acdc": make_acdc(tmp_path / "acdc"),
+        "camvid": make_camvid(tmp_path / "camvid", ("0016E5_07959",), "val"),
+        "flat": make_flat_acdc(tmp_path / "flat"),
+        "colours": make_coloured(tmp_path / "colours", "val", "val_labels"),
+        "fastai": make_fastai(tmp_path / "fastai"),
+    }
+    kinds = {"flat": "acdc", "colours": "camvid", "fastai": "camvid"}
+    before = {name: open_dataset(kinds.get(name, name), root).fingerprint() for name, root in made.items()}
+    for root in made.values():
+        for path in list(root.rglob("*")):
+            # as `tar` and `zip` on a Mac write them: a few hundred bytes that are no image
+            path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
+            if path.is_dir():
+                (path / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+                (path / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
+        (root / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+    for name, root in made.items():
+        assert open_dataset(kinds.get(name, name), root).fingerprint() == before[name], name
 
 
 @pytest.mark.parametrize(

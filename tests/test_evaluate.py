@@ -1,5 +1,6 @@
 """The evaluation from folders to metrics.json: hand-worked figures, resuming, several processes, the command."""
 
+import dataclasses
 import io
 import json
 import os
@@ -22,6 +23,7 @@ from zoo.data import Dataset, open_dataset
 from zoo.errors import InputError
 from zoo.evaluate.core import evaluate, read_ahead
 from zoo.evaluate.store import FrameStore
+from zoo.evaluate.submission import SERVERS
 from zoo.evaluate.suite import Session
 from zoo.frame import CameraFrame, Frame
 from zoo.prediction import Segmentation2D
@@ -155,9 +157,10 @@ def test_hand_made_acdc_gives_the_figures_worked_out_here(acdc, tmp_path):
         assert groups[name]["rpd"]["value"] == pytest.approx(value / (23 / 30))
         assert groups[name]["rpd"]["source"] == "acdc:reference"
     assert "rpd" not in groups["reference"]
-    # one image has no interval; two have
-    assert all(groups["fog"][name]["interval"] is None for name in INTERVALS)
-    assert all(groups["all"][name]["interval"] is not None for name in INTERVALS)
+    # one image has no interval, nor have two drives of one frame each
+    assert all(groups[group][name]["interval"] is None for group in ("fog", "all") for name in INTERVALS)
+    assert groups["all"]["sampling"]["words"] == "no intervals: 2 frames of 2 drives are too few"
+    assert groups["all"]["pools"] == ["fog", "night"]
 
 
 def make_cityscapes(root, count=6, split="val"):
@@ -361,7 +364,8 @@ def test_frames_that_never_arrive_are_an_error(tmp_path):
         store.wait_for(["a"], patience=0.3)
 
 
-def test_paired_differences(cityscapes, tmp_path):
+def test_paired_differences(tmp_path):
+    cityscapes = make_cityscapes(tmp_path / "cityscapes", 12)
     models = {"good": Fake(noisy(0.1), name="good"), "bad": Fake(noisy(0.3), name="bad", sha256="1" * 64)}
     metrics = Session(models, [open_dataset("cityscapes", cityscapes)], tmp_path / "out").run()
     values = [model["results"]["cityscapes"]["groups"]["all"]["miou"] for model in metrics["models"]]
@@ -372,8 +376,8 @@ def test_paired_differences(cityscapes, tmp_path):
     assert low < row["miou"]["value"] < high < 0
     same = {"one": Fake(noisy(0.1)), "other": Fake(noisy(0.1), sha256="1" * 64)}
     metrics = Session(same, [open_dataset("cityscapes", cityscapes)], tmp_path / "same").run()
-    # equal models differ by nothing in every replicate, however wide their own intervals are
-    assert metrics["comparison"][0]["miou"] == {"value": 0.0, "interval": [0.0, 0.0]}
+    # equal models differ by nothing whichever image is left out, however wide their own intervals are
+    assert metrics["comparison"][0]["miou"] == {"value": 0.0, "interval": [0.0, 0.0], "units": 12.0}
 
 
 def test_predictions_in_other_classes_are_mapped(tmp_path):
@@ -476,19 +480,85 @@ def test_command_writes_metrics_report_and_rows(acdc, tmp_path, load, capsys):
     assert len(pictures) == 4 * 3 * 2  # one frame in each of three conditions, for two models
 
 
-def test_tables_are_never_cut_to_the_terminal(cityscapes, acdc, tmp_path, load, capsys, monkeypatch):
+def make_sequences(root, count=12):
+    """ACDC's fog with as many recordings of one frame each, and as many labelled references."""
+    rng = np.random.default_rng(1)
+    for number in range(count):
+        name = f"GOPR{number:04d}_frame_000148"
+        for part, infix in (("val", "rgb"), ("val_ref", "rgb_ref")):
+            folder = f"fog/{part}/GOPR{number:04d}"
+            save(root / f"rgb_anon/{folder}/{name}_{infix}_anon.png", np.zeros((8, 8, 3), np.uint8))
+            labels = rng.choice([0, 2, 8, 10], (8, 8)).astype(np.uint8)
+            save(root / f"gt/{folder}/{name}_{infix.replace('rgb', 'gt')}_labelTrainIds.png", labels)
+    return root
+
+
+def test_tables_are_never_cut_to_the_terminal(tmp_path, load, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
+    acdc = make_sequences(tmp_path / "acdc")
     load["one"], load["other"] = Fake(noisy(0.1), name="one"), Fake(noisy(0.3), name="b" * 50, sha256="1" * 64)
-    words = ["evaluate", "one", "other", "--data", f"acdc={acdc}", "--data", f"cityscapes={cityscapes}"]
+    words = ["evaluate", "one", "other", "--data", f"acdc={acdc}", "--source", "reference"]
     assert main([*words, "--out", str(tmp_path / "out"), "--no-report"]) == 0
     shown = capsys.readouterr().out
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert "…" not in shown.split("rPD relative", 1)[1]
+    assert "intervals over sequences (about 12)" in shown
     for model in metrics["models"]:
-        figures = model["results"]["acdc"]["groups"]["all"]
+        figures = model["results"]["acdc"]["groups"]["fog"]
         for figure, scale, digits in ((figures["miou"], 100, 1), (figures["rpd"], 1, 2)):
             low, high = (f"{scale * bound:.{digits}f}" for bound in figure["interval"])
             assert f"{scale * figure['value']:.{digits}f} [{low}, {high}]" in shown
+
+
+def test_the_pooled_row_is_shown_where_as_many_references_are_labelled(acdc, tmp_path, load, capsys):
+    night = "night/val_ref/GOPR0356/GOPR0356_frame_000321"
+    save(acdc / f"rgb_anon/{night}_rgb_ref_anon.png", np.full((2, 4, 3), 100, np.uint8))
+    save(acdc / f"gt/{night}_gt_ref_labelTrainIds.png", A(FRAMES["reference"][0], np.uint8))
+    load["x"] = Fake(by_hand)
+    assert main(["evaluate", "x", "--data", f"acdc={acdc}", "--out", str(tmp_path / "out")]) == 0
+    assert json.loads((tmp_path / "out/metrics.json").read_text())["data"]["acdc"]["frames"]["reference"] == 2
+    assert "all conditions" in capsys.readouterr().out
+    assert "all conditions" in (tmp_path / "out/report.html").read_text()
+
+
+def test_a_single_group_is_not_shown_twice(cityscapes, tmp_path, load, capsys):
+    load["x"] = Fake(noisy(0.1))
+    assert main(["evaluate", "x", "--data", f"cityscapes={cityscapes}", "--out", str(tmp_path / "out")]) == 0
+    assert "all conditions" not in capsys.readouterr().out
+    assert "all conditions" not in (tmp_path / "out/report.html").read_text()
+
+
+def test_why_there_are_no_intervals_stands_everywhere(acdc, tmp_path, load, capsys):
+    load["x"] = Fake(by_hand)
+    words = ["evaluate", "x", "--data", f"acdc={acdc}", "--out", str(tmp_path / "out"), "--record"]
+    assert main(words) == 0
+    why = "no intervals: 2 frames of 2 drives are too few"
+    assert f"all conditions: {why}" in capsys.readouterr().out
+    assert f"all conditions: {why}" in (tmp_path / "out/report.html").read_text()
+    (row,) = [row for row in load["x"].rows if row["group"] == "all"]
+    assert row["intervals"] == why
+    assert (row["effective_units"], row["miou_interval"]) == (None, None)
+
+
+def test_a_label_file_that_changes_its_kind_is_counted_again(cityscapes, tmp_path):
+    out = tmp_path / "out"
+    Session({"fake": Fake(noisy(0.1))}, [open_dataset("cityscapes", cityscapes)], out).run()
+    # the same bytes under the name of training ids: 21, 23 and 26 are none
+    for path in sorted(cityscapes.glob("gtFine/**/*_labelIds.png")):
+        path.rename(path.with_name(path.name.replace("labelIds", "labelTrainIds")))
+    with pytest.raises(InputError, match="in a labelTrainIds file; are these regular ids"):
+        Session({"fake": Fake(noisy(0.1))}, [open_dataset("cityscapes", cityscapes)], out).run()
+
+
+def test_an_evaluation_in_which_no_pixel_counts_is_an_error(cityscapes, tmp_path, load, capsys):
+    for path in cityscapes.glob("gtFine/**/*_labelIds.png"):
+        save(path, np.zeros((32, 40), np.uint8))
+    load["x"] = Fake(noisy(0.1))
+    assert main(["evaluate", "x", "--data", f"cityscapes={cityscapes}", "--out", str(tmp_path / "out")]) == 2
+    errors = capsys.readouterr().err
+    assert "cityscapes clear: not one pixel of 6 frames counts" in errors
+    assert len(errors.splitlines()) == 1
+    assert not (tmp_path / "out/metrics.json").exists()
 
 
 def test_report_names_with_markup_are_escaped(acdc, tmp_path, load):
@@ -529,6 +599,96 @@ def test_submission_holds_training_ids_under_the_names_of_the_images(tmp_path, l
     first = target.read_bytes()
     assert main(words) == 0
     assert target.read_bytes() == first
+
+
+def submit(root, target, kind="acdc", split="test"):
+    return main(["evaluate", "x", "--data", f"{kind}={root}", "--split", split, "--submission", str(target)])
+
+
+def make_acdc_test(root, shape=(3, 5), conditions=("fog", "night", "rain", "snow")):
+    for number, condition in enumerate(conditions):
+        name = f"GOPR{number:04d}_frame_000148_rgb_anon.png"
+        save(root / f"rgb_anon/{condition}/test/GOPR{number:04d}/{name}", np.zeros((*shape, 3), np.uint8))
+    return root
+
+
+def small_server(monkeypatch, kind, size, count):
+    """The server with tiny images and few of them in every part."""
+    server = SERVERS[kind]
+    monkeypatch.setitem(
+        SERVERS, kind, dataclasses.replace(server, size=size, counts=dict.fromkeys(server.counts, count))
+    )
+
+
+def zeros(frame):
+    return np.zeros(frame.camera.image.shape[:2], np.uint8), np.ones(frame.camera.image.shape[:2], np.float32)
+
+
+def test_four_small_frames_of_a_model_with_eleven_classes_are_not_ready(tmp_path, load, capsys):
+    load["x"] = Fake(zeros, classes=CAMVID)
+    assert submit(make_acdc_test(tmp_path / "acdc"), tmp_path / "x.zip") == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert "x.zip: 4 predictions as training ids" in shown[-4]
+    assert shown[-3:] == [
+        "not ready for the ACDC server: 4 frames, the test split has 2000",
+        "not ready for the ACDC server: 4 frames are not 1920 x 1080 pixels (4 are 5 x 3)",
+        "not ready for the ACDC server: the model cannot predict 8 of the 19 classes, which score 0: wall, traffic "
+        "light, terrain, rider, truck, bus, train, motorcycle",
+    ]
+
+
+def test_a_complete_submission_is_ready(tmp_path, load, capsys, monkeypatch):
+    small_server(monkeypatch, "acdc", (3, 5), 1)
+    load["x"] = Fake(zeros)
+    assert submit(make_acdc_test(tmp_path / "acdc"), tmp_path / "x.zip") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "ready for the ACDC server"
+
+
+def test_as_many_frames_of_other_conditions_are_not_ready(tmp_path, load, capsys, monkeypatch):
+    small_server(monkeypatch, "acdc", (3, 5), 1)
+    root = make_acdc_test(tmp_path / "acdc", conditions=("fog", "night", "rain"))
+    save(root / "rgb_anon/rain/test/GOPR9/frame_7_rgb_anon.png", np.zeros((3, 5, 3), np.uint8))
+    load["x"] = Fake(zeros)
+    assert submit(root, tmp_path / "x.zip") == 0
+    shown = capsys.readouterr().out
+    assert "ready for the ACDC server\n" not in shown
+    assert "frames are missing from a part of the test split: 2 of 1 in rain, 0 of 1 in snow" in shown
+    assert "1 images are not named as the server expects, such as frame_7_rgb_anon.png" in shown
+
+
+def test_another_split_is_not_ready(acdc, tmp_path, load, capsys, monkeypatch):
+    small_server(monkeypatch, "acdc", (2, 4), 1)
+    load["x"] = Fake(by_hand)
+    monkeypatch.chdir(tmp_path)
+    assert submit(acdc, tmp_path / "x.zip", split="val") == 0
+    assert "not ready for the ACDC server: these are frames of the split val" in capsys.readouterr().out
+
+
+def test_the_servers_want_the_published_test_splits():
+    assert sum(SERVERS["acdc"].counts.values()) == 2000
+    assert sum(SERVERS["cityscapes"].counts.values()) == 1525
+
+
+def test_cityscapes_submission_holds_regular_ids(tmp_path, load, capsys, monkeypatch):
+    small_server(monkeypatch, "cityscapes", (1, 19), 1)
+    root = tmp_path / "cityscapes"
+    cities = list(SERVERS["cityscapes"].counts)
+    for city in cities:
+        save(root / f"leftImg8bit/test/{city}/{city}_000000_000019_leftImg8bit.png", np.zeros((1, 19, 3), np.uint8))
+    load["x"] = Fake(lambda frame: (np.arange(19, dtype=np.uint8)[None], np.ones((1, 19), np.float32)))
+    assert submit(root, tmp_path / "x.zip", "cityscapes") == 0
+    shown = capsys.readouterr().out
+    assert f"{len(cities)} predictions as regular label ids" in shown
+    assert shown.splitlines()[-1] == "ready for the Cityscapes server"
+    with zipfile.ZipFile(tmp_path / "x.zip") as archive:
+        # the official script looks for exactly one CITY_SEQ_FRAME*.png per image
+        for city in cities:
+            (name,) = [name for name in archive.namelist() if re.fullmatch(f"{city}_000000_000019.*[.]png", name)]
+            image = Image.open(io.BytesIO(archive.read(name)))
+            assert image.mode == "L"
+            # road to bicycle, as the label table of the Cityscapes scripts lists their ids
+            expected = [7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33]
+            assert np.asarray(image).tolist() == [expected]
 
 
 def test_images_of_one_name_cannot_be_submitted(tmp_path, load, capsys):
@@ -648,8 +808,11 @@ def test_real_camvid_end_to_end(tmp_path, load):
     assert main(words) == 0
     groups = json.loads((out / "metrics.json").read_text())["models"][0]["results"]["camvid"]["groups"]
     assert [groups[name]["frames"] for name in ("day", "dusk", "all")] == [22, 22, 44]
-    for name in ("day", "dusk"):
-        low, high = groups[name]["miou"]["interval"]
-        assert 0 < low < groups[name]["miou"]["value"] < high < 1
+    # The frames of val by day are seven seconds of one drive, those at dusk a minute of another.
+    assert groups["day"]["miou"]["interval"] is None
+    assert groups["day"]["sampling"]["words"].startswith("no intervals: 22 frames of one drive are worth about")
+    low, high = groups["dusk"]["miou"]["interval"]
+    assert 0 < low < groups["dusk"]["miou"]["value"] < high < 1
+    assert groups["dusk"]["sampling"]["words"].startswith("intervals within one drive (worth about")
     assert groups["dusk"]["rpd"]["source"] == "camvid:day"
     assert groups["dusk"]["rpd"]["value"] < 1

@@ -1,12 +1,9 @@
-"""Counts and formulas against hand-worked tables; intervals against loops and exhaustive enumeration."""
-
-import itertools
+"""Counts and formulas against hand-worked tables."""
 
 import numpy as np
 import pytest
 
 from zoo.errors import InputError
-from zoo.evaluate.bootstrap import interval, resample
 from zoo.evaluate.metrics import (
     ECE_BINS,
     accuracy_of,
@@ -155,80 +152,3 @@ def test_formulas_take_leading_axes():
     values = mean_iou(matrices, "skip")
     assert values.shape == (4, 3)
     assert values[2, 1] == mean_iou(matrices[2, 1], "skip")
-
-
-def test_replicates_are_sums_over_the_drawn_frames():
-    records = np.random.default_rng(1).integers(0, 50, (7, 2, 3))
-    drawn = resample([str(i) for i in range(7)], False, "seed", replicates=20)
-    sums = drawn.sums(records)
-    for weights, got in zip(drawn.weights, sums, strict=True):
-        assert weights.sum() == 7
-        expected = sum(records[i] for i in range(7) for _ in range(int(weights[i])))
-        assert (got == expected).all()
-
-
-def test_bootstrap_distribution_equals_all_possible_draws():
-    # Three images, so 27 equally likely draws, which can be listed; mIoU of each is computed by a loop of its own.
-    records = A([[[8, 2, 0], [1, 5, 0]], [[3, 3, 0], [0, 9, 0]], [[6, 0, 0], [7, 2, 0]]])
-
-    def miou(table):
-        return np.mean([table[c, c] / (table[c].sum() + table[:, c].sum() - table[c, c]) for c in range(2)])
-
-    exact = np.array([miou(sum(records[i] for i in draw)) for draw in itertools.product(range(3), repeat=3)])
-    got = mean_iou(resample(["a", "b", "c"], False, "x", replicates=20000).sums(records), "skip")
-    for value in np.unique(exact.round(12)):
-        share, expected = np.mean(np.isclose(got, value)), np.mean(np.isclose(exact, value))
-        assert share == pytest.approx(expected, abs=4 * np.sqrt(expected / 20000))  # four standard errors
-    assert interval(got) == pytest.approx(np.percentile(np.tile(exact, 1000), [2.5, 97.5]))
-
-
-def test_draws_depend_on_the_seed_text_alone():
-    scenes = [str(i) for i in range(9)]
-    assert (resample(scenes, False, "camvid:day").weights == resample(scenes, False, "camvid:day").weights).all()
-    assert (resample(scenes, False, "camvid:day").weights != resample(scenes, False, "camvid:dusk").weights).any()
-
-
-def test_video_with_five_sequences_resamples_whole_sequences():
-    scenes = [name for name in "abcde" for _ in range(4)]
-    drawn = resample(scenes, True, "x", replicates=50)
-    assert (drawn.unit, drawn.units) == ("sequences", 5)
-    per_sequence = drawn.weights.reshape(50, 5, 4)
-    assert (per_sequence == per_sequence[:, :, :1]).all()
-    assert (per_sequence[:, :, 0].sum(1) == 5).all()
-
-
-def test_frames_of_one_place_are_drawn_together_where_places_repeat():
-    drawn = resample(["a", "b", "a", "b"], False, "x", together=True, replicates=50)
-    assert (drawn.unit, drawn.units) == ("scenes", 2)
-    assert (drawn.weights[:, :2] == drawn.weights[:, 2:]).all()
-    assert set(drawn.weights.ravel()) == {0, 1, 2}
-
-
-def test_video_with_few_sequences_resamples_blocks_of_ten():
-    drawn = resample(["a"] * 40 + ["b"] * 20, True, "x", replicates=4000)
-    assert (drawn.unit, drawn.units) == ("blocks of 10 frames", 6)
-    assert (drawn.weights.sum(1) == 60).all()
-    # circular blocks: every frame is drawn equally often, also the first and the last of a sequence
-    np.testing.assert_allclose(drawn.weights.mean(0), 1, atol=0.08)
-    # a block stays within its sequence and is consecutive: the number of upward steps around the circle is small
-    for weights in drawn.weights[:50]:
-        starts = sum((np.diff(part, prepend=part[-1]) > 0).sum() for part in (weights[:40], weights[40:]))
-        assert starts <= 6
-
-
-def test_intervals_of_frames_that_repeat_do_not_shrink():
-    # Sixty frames of video that are six scenes shown ten times each carry the information of six frames.
-    rng = np.random.default_rng(2)
-    six = np.array([[[h, 100 - h, 0], [0, 1, 0]] for h in rng.integers(20, 80, 6)])
-    video = resample(["a"] * 60, True, "x").sums(np.repeat(six, 10, axis=0))
-    images = resample([str(i) for i in range(60)], False, "x").sums(np.repeat(six, 10, axis=0))
-    width = [np.diff(interval(mean_iou(replicates, "skip")))[0] for replicates in (video, images)]
-    assert width[0] > 2 * width[1]
-
-
-@pytest.mark.parametrize(("frames", "video"), [(1, False), (1, True), (12, True)])
-def test_one_unit_has_no_interval(frames, video):
-    drawn = resample(["a"] * frames, video, "x")
-    assert drawn.weights is None
-    assert drawn.sums(np.ones((frames, 2, 3))) is None
-    assert interval(None) is None

@@ -1,4 +1,4 @@
-"""CamVid in the 11-class form of SegNet: `{train|val|test}/NAME.png|jpg` and `{train|val|test}annot/NAME.png`.
+"""CamVid in SegNet's 11 classes, read from any of the forms of `zoo/data/camvid_layouts.py`.
 
 The first part of a name is the sequence. `0001TP` was filmed at dusk, the others by day. The published split puts
 dusk frames into `train` and `test` only, so nothing would tell how a model does at dusk before the test. Here the
@@ -15,8 +15,8 @@ from pathlib import Path
 
 from zoo.classes import CAMVID
 from zoo.condition import Condition
+from zoo.data.camvid_layouts import CamVidFolder, find_layout
 from zoo.data.dataset import Dataset
-from zoo.data.labels import read_labels
 from zoo.errors import InputError
 from zoo.files import read_image
 from zoo.frame import CameraFrame, Frame
@@ -31,7 +31,6 @@ PUBLISHED_VAL = {"0016E5": (7959, 8159)}
 GUARD_S = 10
 """Seconds between the last training frame and the first frame reported on."""
 _FOLDERS = ("train", "val", "test")
-_SUFFIXES = (".png", ".jpg")  # of two files with the same stem the lossless one counts
 _SAME_DRIVE = (
     "CamVid val frames by day are of the same drive as most day training frames (0016E5), so figures of models trained "
     "on CamVid are same-drive figures."
@@ -46,24 +45,24 @@ def read(root: Path, split: str) -> Dataset:
     """The frames of one split, with groups `day` and `dusk`.
 
     Args:
-        root: Folder with `train/`, `trainannot/` and so on, or its parent.
-        split: `train` or `test`: all frames of that folder. `val`: the folder `val/` and the dusk frames of `train/`.
+        root: The folder of CamVid, or its parent.
+        split: `train` or `test`: all frames of that split. `val`: the published `val` and the dusk frames of `train`.
             `all`: everything.
 
     Raises:
         InputError: If the layout is another one, the split is empty or an image has no label map.
     """
-    base = _base(root)
+    found = find_layout(root)
     folders = {"val": ("val", "train"), "all": _FOLDERS}.get(split, (split,))
-    present = [folder for folder in folders if (base / folder).is_dir()]
+    present = [folder for folder in folders if found.has(folder)]
     required = present if split == "all" else [folders[0]]
-    if not required or required[0] not in present:
-        raise InputError(f"{root} is not CamVid in the SegNet form: no folder {base / folders[0]}")
-    frames = [frame for folder in present for frame in _frames_of(base, folder)]
+    if required[0] not in present:
+        raise InputError(f"camvid {split} is empty: no folder {found.images(folders[0])}")
+    frames = [frame for folder in present for frame in _frames_of(found, folder)]
     if split == "val":
         frames = [frame for frame in frames if frame.meta["folder"] == "val" or frame.group == "dusk"]
     if not any(frame.meta["folder"] == required[0] for frame in frames):
-        raise InputError(f"camvid {split} is empty: no .png or .jpg image in {base / required[0]}")
+        raise InputError(f"camvid {split} is empty: no .png or .jpg image of it in {found.images(required[0])}")
     groups = {frame.group for frame in frames}
     return Dataset(
         kind="camvid",
@@ -79,29 +78,29 @@ def read(root: Path, split: str) -> Dataset:
     )
 
 
-def _frames_of(base: Path, folder: str) -> list[Frame]:
-    images = {path.stem: path for suffix in reversed(_SUFFIXES) for path in sorted((base / folder).glob(f"*{suffix}"))}
+def _frames_of(found: CamVidFolder, folder: str) -> list[Frame]:
     frames = []
-    for stem, path in sorted(images.items()):
-        labels = base / f"{folder}annot" / f"{stem}.png"
-        if not labels.is_file():
-            raise InputError(f"camvid image {path} has no label map; looked for {labels}")
-        sequence = stem.split("_")[0]
+    for entry in found.entries(folder):
+        sequence = entry.name.split("_")[0]
         group = "dusk" if sequence in DUSK_SEQUENCES else "day"
         camera = CameraFrame(
-            image_source=partial(read_image, path),
-            labels_source=partial(read_labels, labels, len(CAMVID) + 1),
-            image_path=path,
+            image_source=partial(read_image, entry.image),
+            labels_source=entry.read_labels,
+            image_path=entry.image,
         )
         frames.append(
             Frame(
-                id=stem,
+                id=entry.name,
                 scene=sequence,
                 condition=Condition(time_of_day=group),
                 group=group,
-                timestamp_us=_number(stem) * 1_000_000 // FRAMES_PER_SECOND,
+                timestamp_us=_number(entry.name) * 1_000_000 // FRAMES_PER_SECOND,
                 cameras={"front": camera},
-                meta={"folder": folder, "files": {"image": path, "labels": labels}},
+                meta={
+                    "folder": folder,
+                    "files": {"image": entry.image, "labels": entry.labels},
+                    "label_coding": entry.coding,
+                },
             )
         )
     return frames
@@ -149,10 +148,10 @@ def training_split(dataset: Dataset, holdout: float = 0.15) -> tuple[tuple[Frame
 def _first_reported(root: Path | None) -> dict[str, int]:
     """The number of the first frame of each sequence that is reported on."""
     numbers: dict[str, list[int]] = {sequence: [first] for sequence, (first, _) in PUBLISHED_VAL.items()}
-    paths = [] if root is None else [*(_base(root) / "val").glob("*"), *(_base(root) / "test").glob("*")]
-    for path in paths:
-        if path.suffix in _SUFFIXES:
-            numbers.setdefault(path.stem.split("_")[0], []).append(_number(path.stem))
+    found = None if root is None else find_layout(root)
+    for folder in ("val", "test"):
+        for entry in found.entries(folder) if found is not None and found.has(folder) else ():
+            numbers.setdefault(entry.name.split("_")[0], []).append(_number(entry.name))
     return {sequence: min(of_sequence) for sequence, of_sequence in numbers.items()}
 
 
@@ -160,7 +159,3 @@ def _number(stem: str) -> int:
     """The frame's number in its video, `8159` of `0016E5_08159` and `930` of `0006R0_f00930`."""
     digits = re.search(r"(\d+)(?:_L)?$", stem)
     return int(digits[1]) if digits else 0
-
-
-def _base(root: Path) -> Path:
-    return root / "CamVid" if (root / "CamVid").is_dir() else root

@@ -7,30 +7,17 @@ from pathlib import Path
 
 from zoo.classes import CITYSCAPES
 from zoo.data.dataset import Dataset
+from zoo.data.folders import first_folder, visible_files
 from zoo.data.labels import read_instances, read_label_ids
 from zoo.errors import InputError
 from zoo.files import read_image
 from zoo.frame import CameraFrame, Frame
 
-__all__ = ["first_folder", "read"]
+__all__ = ["read"]
 
 _IMAGE_FOLDERS = ("leftImg8bit", "leftImg8bit_trainvaltest/leftImg8bit")  # as published, or unpacked side by side
 _LABEL_FOLDERS = ("gtFine", "gtFine_trainvaltest/gtFine")
 _LABEL_FILES = ("labelIds", "labelTrainIds")
-
-
-def first_folder(root: Path, candidates: tuple[str, ...], what: str) -> Path:
-    """The first of `candidates` that is a folder under `root`.
-
-    Raises:
-        InputError: If there is none; the message lists what was looked for.
-    """
-    for candidate in candidates:
-        if (root / candidate).is_dir():
-            return root / candidate
-    looked = " or ".join(f"{candidate}/" for candidate in candidates)
-    found = ", ".join(sorted(path.name for path in root.iterdir())[:6]) or "nothing"
-    raise InputError(f"{root} is not {what}: looked for {looked} in it, found {found}")
 
 
 def read(root: Path, split: str) -> Dataset:
@@ -41,7 +28,7 @@ def read(root: Path, split: str) -> Dataset:
     """
     images = first_folder(root, _IMAGE_FOLDERS, "Cityscapes")
     labels = None if split == "test" else first_folder(root, _LABEL_FOLDERS, "Cityscapes with its fine labels")
-    paths = sorted((images / split).glob("*/*_leftImg8bit.png"))
+    paths = visible_files(images / split, "*/*_leftImg8bit.png")
     if not paths:
         raise InputError(f"cityscapes {split} is empty: no file {images / split}/CITY/*_leftImg8bit.png")
     frames = tuple(_frame(path, None if labels is None else labels / split) for path in paths)
@@ -59,12 +46,12 @@ def read(root: Path, split: str) -> Dataset:
 def _frame(image: Path, labels_folder: Path | None) -> Frame:
     name = image.name.removesuffix("_leftImg8bit.png")
     city, sequence = name.split("_")[:2] if name.count("_") >= 2 else (image.parent.name, "")
-    files = {"image": image}
+    files, coding = {"image": image}, ""
     if labels_folder is not None:
         stem = labels_folder / image.parent.name / f"{name}_gtFine"
         for kind in _LABEL_FILES:
             if (path := Path(f"{stem}_{kind}.png")).is_file():
-                files["labels"] = path
+                files["labels"], coding = path, kind
                 break
         else:
             raise InputError(f"cityscapes image {image} has no labels; looked for {stem}_labelIds.png")
@@ -76,4 +63,5 @@ def _frame(image: Path, labels_folder: Path | None) -> Frame:
         instances_source=partial(read_instances, files["instances"]) if "instances" in files else None,
         image_path=image,
     )
-    return Frame(id=name, scene=f"{city}_{sequence}", cameras={"front": camera}, meta={"city": city, "files": files})
+    meta = {"city": city, "files": files, "label_coding": coding}
+    return Frame(id=name, scene=f"{city}_{sequence}", cameras={"front": camera}, meta=meta)

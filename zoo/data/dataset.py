@@ -30,10 +30,10 @@ class Dataset:
         root: Folder that was read, `None` for the embedded frames.
         split: `train`, `val`, `test`, ...
         classes: Meaning of the labels.
-        frames: In a fixed order, so that blocks of consecutive frames of one scene stay together.
-        video: Neighbouring frames show nearly the same; intervals are then computed over sequences or blocks.
-        repeated_scenes: Frames of one scene show the same place (under several conditions), so they are resampled
-            together; otherwise images of an image data set are taken as independent.
+        frames: In a fixed order, frames of one scene in their order in time.
+        video: Frames of one scene are not independent, and lie in their order in time; intervals are then over scenes
+            or, with few of them, within them. Otherwise every image is taken as independent.
+        repeated_scenes: Frames of one scene show the same place (under several conditions) and are one unit.
         source_group: Group whose mIoU is the denominator of rPD unless another is named; `None` if there is none.
         source_data: Kind of the data set whose mIoU is that denominator instead, where it is evaluated in the same
             run (ACDC: `cityscapes`, as in the literature).
@@ -98,9 +98,10 @@ class Dataset:
         return dataclasses.replace(self, frames=tuple(self.frames[i] for i in sorted(kept)))
 
     def fingerprint(self) -> str:
-        """SHA-256 over kind, split, class names and, for every frame, its id, group, and the size and SHA-256 of each
-        of its files (images, labels, instances, masks); of the decoded arrays where a frame has no files.
+        """SHA-256 over kind, split, class names and every frame.
 
+        Of a frame it covers id, group, how the label file is read (regular or training ids, colours), and the size and
+        SHA-256 of each of its files (images, labels, instances, masks); of the decoded arrays where it has no files.
         Reads every file once (about 1 GB/s from memory) and is independent of where the folder lies.
         """
         total = hashlib.sha256()
@@ -115,6 +116,8 @@ class Dataset:
 def _frame_line(frame: Frame) -> str:
     files: dict[str, Path] = frame.meta.get("files", {})
     parts = [frame.id, frame.group]
+    if coding := frame.meta.get("label_coding"):
+        parts.append(coding)
     for name, path in files.items():
         try:
             with open(path, "rb") as handle:

@@ -1,0 +1,31 @@
+"""Finding the files of a data set in its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from zoo.errors import InputError
+
+__all__ = ["first_folder", "visible_files"]
+
+
+def visible_files(folder: Path, pattern: str) -> list[Path]:
+    """The files below `folder` that match, sorted, without hidden ones.
+
+    macOS puts a `._NAME.png` next to every file of an archive it packs; those are no images, but match `*.png`.
+    """
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
+
+
+def first_folder(root: Path, candidates: tuple[str, ...], what: str) -> Path:
+    """The first of `candidates` that is a folder under `root`.
+
+    Raises:
+        InputError: If there is none; the message lists what was looked for.
+    """
+    for candidate in candidates:
+        if (root / candidate).is_dir():
+            return root / candidate
+    looked = " or ".join(f"{candidate}/" for candidate in candidates)
+    found = ", ".join([path.name for path in visible_files(root, "*")][:6]) or "nothing"
+    raise InputError(f"{root} is not {what}: looked for {looked} in it, found {found}")
