@@ -18,7 +18,8 @@ import tyro
 
 from zoo.condition import Condition
 from zoo.frame import Frame
-from zoo.synthetic.frames.render import World, render_rig
+from zoo.synthetic.frames.render import render_rig
+from zoo.synthetic.frames.world import World
 from zoo.synthetic.scene.describe import describe
 from zoo.synthetic.sensors.rigs import RIGS, Rig
 

@@ -18,7 +18,9 @@ import tyro
 
 from zoo.condition import CONDITIONS, Condition
 from zoo.frame import Frame
-from zoo.synthetic.frames.render import World, render_rig, render_world, stops
+from zoo.synthetic.frames.render import render_rig, render_world
+from zoo.synthetic.frames.times import stops
+from zoo.synthetic.frames.world import World
 from zoo.synthetic.rendering.camera import camera_from_pixels
 from zoo.synthetic.scene.describe import describe
 from zoo.synthetic.sensors.rigs import RIGS

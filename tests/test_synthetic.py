@@ -25,9 +25,11 @@ from zoo.synthetic.truth.annotate import close_crowns, close_fences
 
 pytest.importorskip("embreex", reason="the extra `synthetic` is not installed")
 
-from zoo.synthetic.frames.render import World, render_world, stops
+from zoo.synthetic.frames.render import render_world
+from zoo.synthetic.frames.times import stops
+from zoo.synthetic.frames.world import World
 from zoo.synthetic.rendering.cast import Caster
-from zoo.synthetic.rendering.shade import shade
+from zoo.synthetic.rendering.shade import Stage, shade
 
 SIZE = (96, 160)
 SPEC = CameraSpec(fov_deg=90.0, height_m=1.5, pitch_deg=0.0, roll_deg=0.0, yaw_deg=0.0, forward_m=0.0)
@@ -128,19 +130,8 @@ def test_fog_follows_beer_and_lambert(world: World):
     caster = Caster([box((40, -50, -50), (41, 50, 50), 2, (0, 0, 0))])
     eye, directions, intrinsics = rays((5, 5))
     hits = caster.trace(np.broadcast_to(eye, directions.shape), directions)
-    shaded = shade(
-        world.scene,
-        caster,
-        light,
-        np.zeros((0, 3)),
-        eye,
-        directions,
-        hits,
-        np.ones(25, np.float32),
-        0.01,
-        np.random.default_rng(0),
-        np.eye(4),
-    )
+    stage = Stage(scene=world.scene, caster=caster, light=light, lamps=np.zeros((0, 3)), world_from_ego=np.eye(4))
+    shaded = shade(stage, eye, directions, hits, np.ones(25, np.float32), 0.01)
     range_m = 40 * np.linalg.norm(directions, axis=1)
     expected = light.airlight * (1 - np.exp(-light.extinction * range_m))[:, None]
     np.testing.assert_allclose(shaded.radiance, expected, rtol=0.02)  # black is 0.4 % grey here
@@ -230,7 +221,7 @@ def test_streets_differ_in_topology():
     assert {scene.street.lanes for scene in scenes} >= {2, 3, 4}
     assert len({len(scene.crossings) for scene in scenes}) >= 3
     assert len({tuple(c.side for c in scene.crossings) for scene in scenes}) > 8
-    assert {scene.extra["kind"] for scene in scenes} >= {
+    assert {scene.kind for scene in scenes} >= {
         "town",
         "residential",
         "city",

@@ -20,7 +20,10 @@ from zoo.condition import CONDITIONS, Condition
 from zoo.errors import InputError, closest, require
 from zoo.files import write_json
 from zoo.frame import Frame
-from zoo.synthetic.frames.render import World, check_size, frame_times, render_rig, render_world, stops
+from zoo.synthetic.frames.picture import check_size
+from zoo.synthetic.frames.render import render_rig, render_world
+from zoo.synthetic.frames.times import frame_times, stops
+from zoo.synthetic.frames.world import World
 from zoo.synthetic.layouts import Layout, Place
 from zoo.synthetic.layouts.writer import write_files
 from zoo.synthetic.scene.describe import describe

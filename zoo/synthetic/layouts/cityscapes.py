@@ -9,8 +9,8 @@ import numpy as np
 
 from zoo.classes import CITYSCAPES
 from zoo.frame import CameraFrame, Frame
-from zoo.synthetic.frames.render import REGULAR_IDS
 from zoo.synthetic.layouts import Files, Place, no_closing_files, no_record, png
+from zoo.synthetic.truth.instances import REGULAR_IDS
 
 __all__ = ["DEFAULT_SIZE", "RIG", "closing_files", "colored", "files", "labels_of", "record", "regular_ids"]
 

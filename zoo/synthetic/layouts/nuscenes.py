@@ -564,7 +564,7 @@ def _scene_tables(records: list[tuple[Place, Record]]) -> dict[str, list[dict]]:
 
 def _description(place: Place, conditions: Sequence[str]) -> str:
     """Names night and rain as the real descriptions do, by which users pick scenes."""
-    kind = describe(place.seed).extra["kind"]
+    kind = describe(place.seed).kind
     return ", ".join([f"Synthetic street of seed {place.seed}", str(kind), *dict.fromkeys(conditions)])
 
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from zoo.synthetic.rendering.texture import road_albedo
+from zoo.synthetic.rendering.street_texture import road_albedo
 from zoo.synthetic.scene.describe import describe
 from zoo.synthetic.scene.types import Scene, Street
 
@@ -61,7 +61,7 @@ def markings_at(scene: Scene, points: np.ndarray) -> np.ndarray:
     s, t = street_coordinates(street, points[:, :2])
     color, gloss = road_albedo(scene, s, t, np.full(len(s), 0.05))
     out = np.zeros(len(s), np.uint8)
-    wide, outer = scene.extra["lane_width"], street.half_width - max(street.parking)
+    wide, outer = scene.street.lane_width, street.half_width - max(street.parking)
     beside = np.abs(t)
     in_crossing, near_crossing, zebra = (np.zeros(len(s), bool) for _ in range(3))
     for crossing in scene.crossings:

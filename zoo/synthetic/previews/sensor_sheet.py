@@ -17,7 +17,8 @@ from PIL import Image, ImageDraw
 from zoo.classes import CITYSCAPES
 from zoo.condition import CONDITIONS, Condition
 from zoo.frame import Box3D, CameraFrame, Frame, Sweep
-from zoo.synthetic.frames.render import World, render_rig
+from zoo.synthetic.frames.render import render_rig
+from zoo.synthetic.frames.world import World
 from zoo.synthetic.scene.describe import describe
 from zoo.synthetic.sensors.rigs import Rig, rig_of
 

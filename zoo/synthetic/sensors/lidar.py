@@ -34,7 +34,7 @@ from zoo.frame import Sweep
 from zoo.synthetic.models.build import build_body
 from zoo.synthetic.rendering.cast import Caster
 from zoo.synthetic.rendering.light import Light, light_of
-from zoo.synthetic.rendering.texture import ground_albedo, road_albedo
+from zoo.synthetic.rendering.street_texture import ground_albedo, road_albedo
 from zoo.synthetic.scene.types import Scene
 from zoo.synthetic.sensors.rigs import RigLidar
 from zoo.synthetic.shapes.surfaces import Label, Material

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -14,6 +14,7 @@ from zoo.synthetic.rendering.cast import Caster
 from zoo.synthetic.scene.types import Scene, Thing
 from zoo.synthetic.shapes.surfaces import Label
 from zoo.synthetic.shapes.templates import template
+from zoo.synthetic.shapes.vehicles import CAR_STYLES
 
 __all__ = ["RANGE_M", "Body", "View", "bodies_of", "boxes_at", "points_inside", "track_table"]
 
@@ -91,8 +92,8 @@ def _surface_points(kind: str, variant: int) -> np.ndarray:
 
 
 def _kind(thing: Thing) -> str:
-    # Every eighth variant of a car is a van (`vehicles.car`).
-    return "van" if thing.kind == "car" and thing.variant % 8 == 4 else thing.kind
+    is_van = thing.kind == "car" and CAR_STYLES[thing.variant % len(CAR_STYLES)] == "van"
+    return "van" if is_van else thing.kind
 
 
 def bodies_of(scene: Scene) -> list[Body]:
@@ -190,7 +191,7 @@ def boxes_at(
     out = []
     for (_, box), share in zip(near, seen):
         count = sum(int(points_inside(box, points).sum()) for points in world) if sweeps else None
-        out.append(Box3D(**{**box.__dict__, "visibility": share, "num_points": count}))
+        out.append(replace(box, visibility=share, num_points=count))
     return tuple(out)
 
 
