@@ -13,12 +13,13 @@ import pytest
 from zoo.classes import CITYSCAPES
 from zoo.condition import CONDITIONS, Condition
 from zoo.errors import InputError, IntegrityError, MissingExtraError
+from zoo.geometry.cameras import pixel_rays
 from zoo.synthetic import iter_frames, render_frame, render_scene
 from zoo.synthetic.embedded import EMBEDDED_SEEDS, embedded_frames
-from zoo.synthetic.rendering.camera import camera_from_pixels, ego_from_camera, intrinsics_of
+from zoo.synthetic.rendering.camera import ego_from_camera, intrinsics_of
 from zoo.synthetic.rendering.light import light_of
 from zoo.synthetic.scene.describe import describe
-from zoo.synthetic.scene.types import CameraSpec
+from zoo.synthetic.scene.types import CameraSpec, Optics
 from zoo.synthetic.shapes.mesh import Builder, concatenate, place
 from zoo.synthetic.shapes.templates import KINDS, VARIANTS, template
 from zoo.synthetic.truth.annotate import close_crowns, close_fences
@@ -49,7 +50,7 @@ def box(low: tuple[float, ...], high: tuple[float, ...], label: int = 13, color:
 def rays(size: tuple[int, int], spec: CameraSpec = SPEC):
     pose = ego_from_camera(spec)
     intrinsics = intrinsics_of(spec, size)
-    return pose[:3, 3], camera_from_pixels(intrinsics, size) @ pose[:3, :3].T, intrinsics
+    return pose[:3, 3], pixel_rays(intrinsics, size) @ pose[:3, :3].T, intrinsics
 
 
 def test_one_box_in_one_camera():
@@ -172,6 +173,51 @@ def test_a_place_is_the_same_under_every_condition(world: World):
     range_m = fog.depth_m * rays_per_metre
     sure = np.isfinite(range_m) & (np.abs(range_m - 150) > 0.1)
     np.testing.assert_array_equal(fog.invalid[sure], (range_m > 150)[sure])
+
+
+PLAIN = Optics(
+    exposure_ev=0.0,
+    highlights=0.3,
+    white_balance=(1.0, 1.0, 1.0),
+    contrast=1.0,
+    gamma=1.0,
+    saturation=1.0,
+    vignetting=0.0,
+    blur_px=0.0,
+    sharpen=0.0,
+    noise=0.0,
+    jpeg_quality=100,
+    flare=0.0,
+    black=0.0,
+)
+
+
+def test_extra_rays_are_for_edges():
+    # Labels and depth are the first ray's. Without noise, blur and compression the picture changes at edges only, but
+    # for a slightly different exposure.
+    pictures = (next(render_scene(7, 1, size=SIZE, exact=True, optics=PLAIN, edge_rays=n)).camera for n in (1, 0))
+    with_extra, without = pictures
+    np.testing.assert_array_equal(with_extra.labels, without.labels)
+    np.testing.assert_array_equal(with_extra.depth_m, without.depth_m)
+    change = np.abs(with_extra.image.astype(int) - without.image).max(2)
+    edge = np.zeros(SIZE, bool)
+    for axis in (0, 1):
+        differs = np.diff(with_extra.labels.astype(int), axis=axis) != 0
+        differs |= np.abs(np.diff(np.log(np.minimum(with_extra.depth_m, 1e6)), axis=axis)) > 0.25
+        for part in (slice(1, None), slice(None, -1)):
+            edge[part if axis == 0 else (slice(None), part)] |= differs
+    assert change[edge].mean() > 10
+    assert np.median(change[~edge]) <= 2
+
+
+def test_optics_change_the_picture_and_nothing_else():
+    grey_optics = dataclasses.replace(PLAIN, saturation=0.0)
+    own, grey = (next(render_scene(0, 1, size=SIZE, optics=optics)).camera for optics in (None, grey_optics))
+    np.testing.assert_array_equal(own.labels, grey.labels)
+    np.testing.assert_array_equal(own.depth_m, grey.depth_m)
+    # Without saturation the three channels are equal up to the rounding of a JPEG.
+    assert np.ptp(grey.image.astype(int), axis=2).max() <= 2
+    assert np.ptp(own.image.astype(int), axis=2).max() > 20
 
 
 def test_instances_are_coded_as_in_cityscapes():
@@ -340,6 +386,7 @@ def test_missing_embreex_names_the_extra(monkeypatch, world: World):
         (lambda: iter_frames(1, conditions=()), r"conditions \(\): one Condition or more"),
         (lambda: render_frame(1, condition="fog"), "conditions .*'fog'.* one Condition or more"),
         (lambda: render_frame(1, size=(16.5, 32)), "whole pixels"),
+        (lambda: next(iter(render_scene(1, 1, edge_rays=-1))), "edge_rays -1 is negative; 0 gives one ray per pixel"),
     ],
 )
 def test_wrong_use_is_named(call, message: str):

@@ -11,6 +11,7 @@ import pytest
 from zoo.condition import Condition
 from zoo.errors import InputError
 from zoo.frame import Frame, Sweep
+from zoo.geometry.boxes import box_array, points_in_box
 from zoo.synthetic.rendering.exposure import exposure_s, image_flow, motion_blur
 from zoo.synthetic.rendering.light import light_of
 from zoo.synthetic.scene.describe import describe
@@ -28,7 +29,7 @@ from zoo.synthetic.frames.world import World
 from zoo.synthetic.models.build import build_body
 from zoo.synthetic.rendering.cast import Caster
 from zoo.synthetic.sensors.lidar import Movers, sweep_at
-from zoo.synthetic.truth.boxes import View, bodies_of, boxes_at, points_inside, track_table
+from zoo.synthetic.truth.boxes import View, bodies_of, boxes_at, track_table
 
 OPTICAL = np.array([[0, 0, 1.0], [-1, 0, 0], [0, -1, 0]])
 """Vehicle axes from those of a camera that looks ahead."""
@@ -398,7 +399,7 @@ def test_points_of_an_object_lie_in_its_box(frames: list[Frame], frozen_worlds: 
         for box in frame.boxes:
             own = world[sweep.instances == box.track]
             late = 0.1 + 0.1 * np.linalg.norm(box.velocity)
-            assert points_inside(dataclasses.replace(box, size=box.size + 2 * late), own).all()
+            assert points_in_box(box_array(dataclasses.replace(box, size=box.size + 2 * late)), own).all()
             met += len(own) > 0
         assert set(np.unique(sweep.instances)) - {0} <= {box.track for box in frame.boxes} or frame is not standing
     assert met > 15

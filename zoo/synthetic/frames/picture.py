@@ -9,8 +9,9 @@ import numpy as np
 from zoo.condition import Condition
 from zoo.errors import InputError
 from zoo.frame import CameraFrame
+from zoo.geometry.cameras import pixel_rays
 from zoo.synthetic.frames.world import World
-from zoo.synthetic.rendering.camera import camera_from_pixels, take_picture
+from zoo.synthetic.rendering.camera import take_picture
 from zoo.synthetic.rendering.cast import Caster, Hits
 from zoo.synthetic.rendering.exposure import motion_blur
 from zoo.synthetic.rendering.light import Light, light_of
@@ -72,7 +73,7 @@ def picture(world: World, caster: Caster, boxes: np.ndarray, shot: Shot, rng: np
     scene, size = world.scene, shot.size
     light = light_of(scene, shot.condition)
     eye = shot.world_from_camera[:3, 3]
-    directions = camera_from_pixels(shot.intrinsics, size) @ shot.world_from_camera[:3, :3].T
+    directions = pixel_rays(shot.intrinsics, size) @ shot.world_from_camera[:3, :3].T
     directions = directions.astype(np.float32)
     stage = Stage(scene=scene, caster=caster, light=light, lamps=world.lamps, world_from_ego=shot.world_from_ego)
     hits, shaded = _render(stage, eye, directions, boxes, shot, rng)
