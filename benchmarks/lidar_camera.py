@@ -18,7 +18,10 @@ import tyro
 
 from zoo.condition import Condition
 from zoo.frame import Frame
-from zoo.synthetic.frames.render import World, render_rig
+from zoo.geometry.cameras import project
+from zoo.geometry.transforms import invert, transform
+from zoo.synthetic.frames.render import render_rig
+from zoo.synthetic.frames.world import World
 from zoo.synthetic.scene.describe import describe
 from zoo.synthetic.sensors.rigs import RIGS, Rig
 
@@ -79,10 +82,9 @@ def _compare(frame: Frame, arguments: Arguments) -> tuple[np.ndarray, np.ndarray
     view, sweep = frame.cameras[arguments.camera], frame.lidars[arguments.lidar][0]
     assert view.intrinsics is not None
     assert view.labels is not None
-    to_camera = np.linalg.inv(view.world_from_ego @ view.ego_from_camera) @ sweep.world_from_ego @ sweep.ego_from_lidar
-    points = sweep.points[:, :3].astype(float) @ to_camera[:3, :3].T + to_camera[:3, 3]
-    pixels = points @ view.intrinsics.T
-    pixels = pixels[:, :2] / np.maximum(pixels[:, 2:], 1e-9)
+    to_camera = invert(view.world_from_ego @ view.ego_from_camera) @ sweep.world_from_ego @ sweep.ego_from_lidar
+    points = transform(to_camera, sweep.points[:, :3])
+    pixels, _ = project(points, view.intrinsics)
     x, y = np.rint(pixels).astype(int).T
     height, width = view.labels.shape
     seen = (points[:, 2] > 1) & (x > 0) & (y > 0) & (x < width - 1) & (y < height - 1)

@@ -18,8 +18,10 @@ import tyro
 
 from zoo.condition import CONDITIONS, Condition
 from zoo.frame import Frame
-from zoo.synthetic.frames.render import World, render_rig, render_world, stops
-from zoo.synthetic.rendering.camera import camera_from_pixels
+from zoo.geometry.cameras import pixel_rays
+from zoo.synthetic.frames.render import render_rig, render_world
+from zoo.synthetic.frames.times import stops
+from zoo.synthetic.frames.world import World
 from zoo.synthetic.scene.describe import describe
 from zoo.synthetic.sensors.rigs import RIGS
 
@@ -107,7 +109,7 @@ def _bare(tree, frame: Frame) -> float:  # type: ignore[no-untyped-def]
     ego = frame.world_from_ego if camera.world_from_ego is None else camera.world_from_ego
     assert ego is not None
     pose = ego @ camera.ego_from_camera
-    rays = camera_from_pixels(camera.intrinsics, (height, width)) @ pose[:3, :3].T
+    rays = pixel_rays(camera.intrinsics, (height, width)) @ pose[:3, :3].T
     directions = np.ascontiguousarray(rays, np.float32)
     origins = np.ascontiguousarray(np.broadcast_to(pose[:3, 3], rays.shape), np.float32)
     start = time.process_time()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
-from zoo.frame import Box3D
-from zoo.synthetic.layouts import Place
+from zoo.frame import Box3D, Frame
+from zoo.synthetic.layouts import Place, Rendered
+from zoo.synthetic.scene.describe import describe
+from zoo.synthetic.scene.types import Scene
 
 AHEAD = np.array([[0, 0, 1.0], [-1, 0, 0], [0, -1, 0]])  # vehicle axes from those of a camera that looks ahead
 K = np.array([[100.0, 0, 64], [0, 100, 32], [0, 0, 1]])
@@ -23,6 +27,17 @@ def pose(x: float, y: float, z: float, yaw: float = 0.0, rotation: np.ndarray | 
 def place(number: int = 0, split: str = "train", sequence: int = 0, seed: int = 56) -> Place:
     """Frame `number` of two."""
     return Place(split=split, seed=seed, sequence=sequence, number=number, index=number, count=2)
+
+
+@lru_cache
+def described(seed: int) -> Scene:
+    """The scene of `seed`, kept."""
+    return describe(seed)
+
+
+def rendered_frame(frame: Frame, seed: int = 56) -> Rendered:
+    """`frame` as if it had been rendered at the place `seed`."""
+    return Rendered(frame=frame, scene=described(seed))
 
 
 def car(ahead_m: float, num_points: int) -> Box3D:

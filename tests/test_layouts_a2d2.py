@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hand_made import AHEAD, K, car, place, pose
+from hand_made import AHEAD, K, car, described, place, pose, rendered_frame
 from PIL import Image
 
 from zoo.errors import InputError
@@ -145,7 +145,7 @@ def content(files: dict[str, Callable[[], bytes]], part: str) -> bytes:
 
 
 def test_one_box_three_points_one_camera() -> None:
-    files = a2d2.files(hand_frame((CAR,)), place())
+    files = a2d2.files(rendered_frame(hand_frame((CAR,))), place())
     # Place 56 begins 56 * 10 minutes after 2018-01-01.
     assert a2d2.scene_name(place()) == "20180101_092000"
     assert list(files) == [
@@ -190,7 +190,7 @@ def test_one_box_three_points_one_camera() -> None:
 
 @pytest.mark.parametrize("yaw", [-3.1, -np.pi / 2, -0.3, 0.2, 1.7, np.pi])
 def test_turned_boxes(yaw: float) -> None:
-    boxes = json.loads(content(a2d2.files(hand_frame((replace(CAR, yaw=yaw),)), place()), "label3D"))
+    boxes = json.loads(content(a2d2.files(rendered_frame(hand_frame((replace(CAR, yaw=yaw),))), place()), "label3D"))
     check_boxes(boxes, K, (64, 128))
     box = boxes["box_0"]
     assert 0 <= box["rot_angle"] <= np.pi + 1e-12
@@ -204,7 +204,7 @@ def test_tilted_camera_and_moving_boxes() -> None:
     moving = replace(CAR, yaw=0.7, velocity=np.array([10.0, -5.0, 0]), moving=True)
     ego, mount = pose(1, 0.5, 0, 0.1), pose(1.7, 0, 1.7, yaw, rotation=down @ AHEAD)
     frame = hand_frame((moving,), ego_at_image=ego, ego_from_camera=mount)
-    box = json.loads(content(a2d2.files(frame, place()), "label3D"))["box_0"]
+    box = json.loads(content(a2d2.files(rendered_frame(frame), place()), "label3D"))["box_0"]
     view = ego @ pose(1.7, 0, 1.7, yaw, rotation=down)
     # 10 ms later the car is 0.1 m and -0.05 m away.
     np.testing.assert_allclose(view[:3, :3] @ box["center"] + view[:3, 3], CAR.center + [0.1, -0.05, 0], atol=1e-9)
@@ -225,7 +225,7 @@ def test_tilted_camera_and_moving_boxes() -> None:
 )
 def test_boxes_that_are_not_written(change: dict[str, Any]) -> None:
     frame = hand_frame((replace(CAR, **change), CAR))
-    boxes = json.loads(content(a2d2.files(frame, place()), "label3D"))
+    boxes = json.loads(content(a2d2.files(rendered_frame(frame), place()), "label3D"))
     assert [box["class"] for box in boxes.values()] == ["Car"]
 
 
@@ -258,9 +258,11 @@ def test_colors_separate_objects_and_join_riders_with_what_they_ride() -> None:
         instances_source=np.array([[case[1] for case in cases]], np.int32),
         depth_source=np.full(labels.shape, 10.0, np.float32),
     )
-    image = np.array(Image.open(io.BytesIO(content(a2d2.files(frame, place()), "label/"))))
+    image = np.array(Image.open(io.BytesIO(content(a2d2.files(rendered_frame(frame), place()), "label/"))))
     assert image.dtype == np.uint8
-    classes = json.loads(a2d2.closing_files([(place(), a2d2.record(frame, place()))])[f"{BOXES}/class_list.json"]())
+    classes = json.loads(
+        a2d2.closing_files([(place(), a2d2.record(rendered_frame(frame), place()))])[f"{BOXES}/class_list.json"]()
+    )
     assert names_of(image, classes)[0].tolist() == [case[2] for case in cases]
 
 
@@ -281,7 +283,9 @@ def test_paint_on_the_road_has_its_colors() -> None:
         intrinsics=k,
         ego_from_camera=pose(*where, rotation=down),
     )
-    names = names_of(a2d2.label_image(frame, 56), {f"#{color:06x}": name for name, color in a2d2.COLORS.items()})
+    names = names_of(
+        a2d2.label_image(frame, described(56)), {f"#{color:06x}": name for name, color in a2d2.COLORS.items()}
+    )
     row, column = np.mgrid[:96, :48]
     along, left = 5 - (47.5 - row) / 8, (23.5 - column) / 8  # metres before the crossing, metres left of the middle
     assert set(names[(along > 0.8) & (along < 3.4) & (np.abs(left) < 2.5)]) == {"Zebra crossing", "RD normal street"}
@@ -296,7 +300,9 @@ def test_paint_on_the_road_has_its_colors() -> None:
 
 def test_calibration_and_classes() -> None:
     frame = hand_frame()
-    records: list[tuple[Place, Record]] = [(place(), json.loads(json.dumps(a2d2.record(frame, place()))))]
+    records: list[tuple[Place, Record]] = [
+        (place(), json.loads(json.dumps(a2d2.record(rendered_frame(frame), place()))))
+    ]
     files = a2d2.closing_files(records)
     assert list(files) == ["cams_lidars.json", f"{BOXES}/class_list.json"]
     sensors = json.loads(files["cams_lidars.json"]())
@@ -312,18 +318,18 @@ def test_calibration_and_classes() -> None:
 
 def test_test_split_has_no_labels_and_the_same_frame_the_same_bytes() -> None:
     assert not any("label" in path.split("/")[2] for path in a2d2.files(None, place(split="test")))
-    first, second = (content(a2d2.files(hand_frame(), place(3)), "npz") for _ in range(2))
+    first, second = (content(a2d2.files(rendered_frame(hand_frame()), place(3)), "npz") for _ in range(2))
     assert first == second
 
 
 def test_missing_sensors_and_labels() -> None:
     frame = hand_frame()
     with pytest.raises(InputError, match="no sensor 'front_center'"):
-        a2d2.files(replace(frame, cameras={}), place())[next(iter(a2d2.files(None, place())))]()
+        a2d2.files(rendered_frame(replace(frame, cameras={})), place())[next(iter(a2d2.files(None, place())))]()
     with pytest.raises(InputError, match=r"none of A2D2's five lidars \(it has TOP\)"):
-        content(a2d2.files(replace(frame, lidars={"TOP": frame.lidars["front_left"]}), place()), "npz")
+        content(a2d2.files(rendered_frame(replace(frame, lidars={"TOP": frame.lidars["front_left"]})), place()), "npz")
     with pytest.raises(InputError, match="one is missing"):
-        a2d2.label_image(frame, 56)
+        a2d2.label_image(frame, described(56))
 
 
 # ---- Frames of the synthetic world.
@@ -348,10 +354,10 @@ def folder(rendered: list[Frame], tmp_path_factory: pytest.TempPathFactory) -> P
     records: list[tuple[Place, Record]] = []
     for number, frame in enumerate(rendered):
         where = place(number, seed=57)
-        for path, make in a2d2.files(frame, where).items():
+        for path, make in a2d2.files(rendered_frame(frame, 57), where).items():
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).write_bytes(make())
-        records.append((where, a2d2.record(frame, where)))
+        records.append((where, a2d2.record(rendered_frame(frame, 57), where)))
     for path, make in a2d2.closing_files(records).items():
         (root / path).write_bytes(make())
     return root
@@ -436,7 +442,9 @@ def test_real_a2d2() -> None:
     for label in (REAL / "camera_lidar_semantic").rglob("label/*/*.png"):
         assert "Sky" in names_of(np.array(Image.open(label))[::8, ::8], classes)
     # Our files have the same keys.
-    ours = json.loads(content(a2d2.files(hand_frame((CAR,)), place()), "label3D"))
+    ours = json.loads(content(a2d2.files(rendered_frame(hand_frame((CAR,))), place()), "label3D"))
     assert list(ours["box_0"]) == list(boxes["box_0"])
-    written = json.loads(a2d2.closing_files([(place(), a2d2.record(hand_frame(), place()))])["cams_lidars.json"]())
+    written = json.loads(
+        a2d2.closing_files([(place(), a2d2.record(rendered_frame(hand_frame()), place()))])["cams_lidars.json"]()
+    )
     assert set(written["cameras"]["front_center"]) == set(camera) - {"view_"}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hand_made import AHEAD, K, car, place, pose
+from hand_made import AHEAD, K, car, described, place, pose, rendered_frame
 from PIL import Image
 
 from zoo.errors import InputError
@@ -190,7 +190,7 @@ CAR = car(21.08, num_points=1)
 
 def test_one_box_one_point_one_camera() -> None:
     frame = hand_frame(np.array([[20.0, 2.5, 1.0]]), (CAR,))
-    files = kitti.files(frame, place())
+    files = kitti.files(rendered_frame(frame), place())
     assert list(files) == [
         "training/image_2/000000.png",
         "training/image_3/000000.png",
@@ -245,7 +245,7 @@ def test_one_box_one_point_one_camera() -> None:
 )
 def test_types_and_visibility(change: dict[str, object], expected: tuple[str, int] | None) -> None:
     frame = hand_frame(np.zeros((1, 3)), (replace(CAR, **change),))  # type: ignore[arg-type]
-    labels = read_labels(text_of(kitti.files(frame, place()), "training/label_2/000000.txt"))
+    labels = read_labels(text_of(kitti.files(rendered_frame(frame), place()), "training/label_2/000000.txt"))
     assert [(label.kind, label.occluded) for label in labels] == ([] if expected is None else [expected])
 
 
@@ -254,7 +254,7 @@ def test_dont_care_comes_last_and_cut_boxes_are_truncated() -> None:
     # 4.5 m left of camera 2 at 5 m, it reaches from pixel -26 (rear) to beyond 0: the left image border cuts it.
     cut = replace(CAR, center=np.array([7.08, 4.0, 0.75]), visibility=0.4)
     frame = hand_frame(np.zeros((1, 3)), (hidden, cut))
-    first, last = read_labels(text_of(kitti.files(frame, place()), "training/label_2/000000.txt"))
+    first, last = read_labels(text_of(kitti.files(rendered_frame(frame), place()), "training/label_2/000000.txt"))
     assert (first.kind, last.kind) == ("Car", "DontCare")
     # Camera 2 sees x from -4.94 to -2.94, z from 4 to 8: columns 64 - 494 / 4 = -59.5 to 64 - 294 / 8 = 27.25, rows
     # 32 + 15 / 8 to 32 + 165 / 4 = 73.25, cut at 63. Of 86.75 x 71.375 there is 27.25 x 29.125 / (86.75 x 39.375) left.
@@ -270,7 +270,7 @@ def test_points_and_moving_boxes_hold_for_the_time_of_the_image() -> None:
     mark = np.array([[24.0, 9.0, 1.0]])
     car = replace(CAR, center=np.array([24.0, 9.0, 0.75]), velocity=np.array([10.0, 0, 0]), moving=True)
     frame = hand_frame(mark, (car,), there, later, 50_000)
-    files = kitti.files(frame, place())
+    files = kitti.files(rendered_frame(frame), place())
     calib = read_calib(text_of(files, "training/calib/000000.txt"))
     rect = rectified(calib, read_points(files["training/velodyne/000000.bin"]()))
     camera = np.linalg.inv(later @ pose(1.08, 0.06, 1.65, rotation=AHEAD))
@@ -289,7 +289,7 @@ def test_split_and_lists() -> None:
         f"testing/{folder}/000003.{ending}"
         for folder, ending in (("calib", "txt"), ("image_2", "png"), ("image_3", "png"), ("velodyne", "bin"))
     ]
-    records = [(place(k, "val"), kitti.record(frame, place(k, "val"))) for k in range(3)]
+    records = [(place(k, "val"), kitti.record(rendered_frame(frame), place(k, "val"))) for k in range(3)]
     lists = kitti.closing_files(records)
     assert {path: content() for path, content in lists.items()} == {
         "ImageSets/val.txt": b"000000\n000001\n000002",
@@ -303,7 +303,7 @@ def test_missing_sensors_and_calibration() -> None:
     with pytest.raises(InputError, match=r"no sensor 'image_3' \(it has image_2, velodyne\)"):
         kitti.calibration(replace(frame, cameras={"image_2": frame.cameras["image_2"]}))
     with pytest.raises(InputError, match=r"0 lidars \(none\)"):
-        kitti.files(replace(frame, lidars={}), place())["training/velodyne/000000.bin"]()
+        kitti.files(rendered_frame(replace(frame, lidars={})), place())["training/velodyne/000000.bin"]()
     crooked = replace(frame.cameras["image_3"], ego_from_camera=pose(1, 0, 1))
     with pytest.raises(InputError, match="parallel"):
         kitti.calibration(replace(frame, cameras={**frame.cameras, "image_3": crooked}))
@@ -314,14 +314,14 @@ def test_missing_sensors_and_calibration() -> None:
     with pytest.raises(InputError, match="without calibration"):
         kitti.calibration(replace(frame, cameras={**frame.cameras, "image_2": bare}))
     with pytest.raises(InputError, match="no labels or instances"):
-        semantickitti.point_labels(frame, 56)
+        semantickitti.point_labels(frame, described(56))
 
 
 def closed(frames: list[Frame], split: str = "train", sequence: int = 0) -> dict[str, str]:
     records: list[tuple[Place, Record]] = []
     for number, frame in enumerate(frames):
         where = place(number, split, sequence)
-        records.append((where, semantickitti.record(frame, where)))
+        records.append((where, semantickitti.record(rendered_frame(frame), where)))
     return {path: content().decode() for path, content in semantickitti.closing_files(records).items()}
 
 
@@ -338,7 +338,7 @@ def test_poses_bring_the_scans_together() -> None:
     scans = []
     for number, frame in enumerate(frames):
         path = f"sequences/00/velodyne/{number:06d}.bin"
-        points = read_points(semantickitti.files(frame, place(number))[path]())
+        points = read_points(semantickitti.files(rendered_frame(frame), place(number))[path]())
         homogeneous = np.hstack([points[:, :3].astype(float), np.ones((50, 1))])
         scans.append(homogeneous @ (np.linalg.inv(velo) @ poses[number] @ velo).T)
     np.testing.assert_allclose(scans[1], scans[0], atol=1e-5)
@@ -381,7 +381,7 @@ def test_point_labels() -> None:
         instances=tracks.astype(np.int32),
         materials=materials.astype(np.uint8),
     )
-    content = semantickitti.files(frame, place())["sequences/00/labels/000000.label"]()
+    content = semantickitti.files(rendered_frame(frame), place())["sequences/00/labels/000000.label"]()
     read = np.frombuffer(content, "<u4")
     assert (read & 0xFFFF).tolist() == raws.tolist()
     assert (read >> 16).tolist() == instances.tolist()
@@ -392,7 +392,7 @@ def test_point_labels() -> None:
         instances=np.array([70000], np.int32),
     )
     with pytest.raises(InputError, match="70000 does not fit"):
-        semantickitti.point_labels(large, 56)
+        semantickitti.point_labels(large, described(56))
 
 
 def test_sequence_numbers_are_those_of_the_splits() -> None:
@@ -451,7 +451,7 @@ def kitti_folder(rendered: list[Frame], tmp_path_factory: pytest.TempPathFactory
     root = tmp_path_factory.mktemp("kitti")
     for number, frame in enumerate(rendered):
         for module in (kitti, semantickitti):
-            files = module.files(frame, place(number))
+            files = module.files(rendered_frame(frame), place(number))
             assert set(files) == set(module.files(None, place(number)))
             for path, content in files.items():
                 (root / path).parent.mkdir(parents=True, exist_ok=True)
@@ -626,7 +626,7 @@ def test_real_kitti() -> None:
         assert on_image is not None
         assert on_image[1] == pytest.approx(label.truncated, abs=0.03)
     # Our calibration files have the same lines in the same format.
-    ours = text_of(kitti.files(hand_frame(np.zeros((1, 3))), place()), "training/calib/000000.txt")
+    ours = text_of(kitti.files(rendered_frame(hand_frame(np.zeros((1, 3)))), place()), "training/calib/000000.txt")
     real = (root / "calib/000000.txt").read_text()
     shape = [re.sub(r"-?\d\.\d{12}e[+-]\d\d", "#", text) for text in (ours, real)]
     assert shape[0] == shape[1].rstrip("\n") + "\n\n"

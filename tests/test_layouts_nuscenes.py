@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hand_made import rendered_frame
 from PIL import Image
 
 from zoo.condition import Condition
@@ -237,8 +238,8 @@ def write(root: Path, split: str = "val") -> Tables:
                 count=count,
                 size=(9, 16),
             )
-            write_files(root, nuscenes.files(frame(number), place))
-            records.append((place, json.loads(json.dumps(nuscenes.record(frame(number), place)))))
+            write_files(root, nuscenes.files(rendered_frame(frame(number)), place))
+            records.append((place, json.loads(json.dumps(nuscenes.record(rendered_frame(frame(number)), place)))))
             index += 1
     write_files(root, nuscenes.closing_files(records))
     return Tables(root, "v1.0-test" if split == "test" else "v1.0-trainval")
@@ -377,17 +378,19 @@ def test_quaternions_of_every_turn(tmp_path: Path):
         mount[:3, :3] = turn
         made = frame(0, sweeps=0)
         camera = CameraFrame(**{**made.cameras["CAM_BACK"].__dict__, "ego_from_camera": mount})
-        row = nuscenes.record(Frame(**{**made.__dict__, "cameras": {"CAM_BACK": camera}}), place)["data"][0]
+        row = nuscenes.record(rendered_frame(Frame(**{**made.__dict__, "cameras": {"CAM_BACK": camera}})), place)[
+            "data"
+        ][0]
         np.testing.assert_allclose(rotate(row["sensor_rotation"], np.eye(3)), turn.T, atol=1e-12)
 
 
 def test_bad_frames():
     place = Place(split="val", seed=0, sequence=0, number=0, index=0, count=1)
     with pytest.raises(InputError, match=r"no lidar LIDAR_TOP \(lidars: none\); nuscenes needs the rig nuscenes"):
-        nuscenes.record(Frame(id="a"), place)
+        nuscenes.record(rendered_frame(Frame(id="a")), place)
     bare = Sweep(points_source=np.zeros((1, 4), np.float32))
     with pytest.raises(InputError, match="no channel `ring`"):
-        nuscenes.files(Frame(id="a", lidars={"LIDAR_TOP": (bare,)}), place)
+        nuscenes.files(rendered_frame(Frame(id="a", lidars={"LIDAR_TOP": (bare,)})), place)
     with pytest.raises(InputError, match="scene 151 of split val, which has 150 official names"):
         nuscenes.scene_name("val", 150)
     assert nuscenes.scene_name("train", 699) == "scene-1110"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from zoo.frame import Box3D, CameraFrame, Frame, Sweep
-from zoo.synthetic.previews.sensor_sheet import birds_eye, box_corners, cameras_with_boxes, project, with_points
+from zoo.synthetic.previews.sensor_sheet import birds_eye, cameras_with_boxes, project_world, with_points
 from zoo.synthetic.shapes.surfaces import Label
 
 # The vehicle stands at (100, 50) and looks along the world's y; camera and lidar sit in its origin and look ahead.
@@ -28,7 +28,7 @@ FRAME = Frame(id="a", cameras={"front": CAMERA}, lidars={"top": (SWEEP,)}, boxes
 
 def test_points_in_the_camera():
     # x right is -2, y down is 1, z is 10: u = 5 - 10 * 2 / 10, v = 4 + 10 * 1 / 10.
-    pixels, depth = project(np.array([[98.0, 60, -1]]), CAMERA, FRAME)
+    pixels, depth = project_world(np.array([[98.0, 60, -1]]), CAMERA, FRAME)
     np.testing.assert_allclose(pixels, [[3, 5]])
     np.testing.assert_allclose(depth, [10])
     drawn = with_points(FRAME, CAMERA)
@@ -46,14 +46,6 @@ def test_view_from_above():
     assert (lines.min(0).tolist(), lines.max(0).tolist()) == ([23, 69], [27, 71])
     assert tuple(picture[26, 70]) == (255, 220, 0)
     assert tuple(picture[24, 70]) == (0, 0, 0)
-
-
-def test_box_corners():
-    turned = Box3D(label=13, track=1, center=np.array([1.0, 2, 3]), size=np.array([4.0, 2, 6]), yaw=np.pi / 2)
-    corners = box_corners(turned)
-    # Length lies along y now. Rear, right, below: y is 2 less, and the right side is the larger x.
-    np.testing.assert_allclose(corners[0], [2, 0, 0], atol=1e-12)
-    np.testing.assert_allclose(corners[7], [0, 4, 6], atol=1e-12)
 
 
 def test_boxes_in_the_camera():

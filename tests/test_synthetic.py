@@ -13,21 +13,24 @@ import pytest
 from zoo.classes import CITYSCAPES
 from zoo.condition import CONDITIONS, Condition
 from zoo.errors import InputError, IntegrityError, MissingExtraError
+from zoo.geometry.cameras import pixel_rays
 from zoo.synthetic import iter_frames, render_frame, render_scene
 from zoo.synthetic.embedded import EMBEDDED_SEEDS, embedded_frames
-from zoo.synthetic.rendering.camera import camera_from_pixels, ego_from_camera, intrinsics_of
+from zoo.synthetic.rendering.camera import ego_from_camera, intrinsics_of
 from zoo.synthetic.rendering.light import light_of
 from zoo.synthetic.scene.describe import describe
-from zoo.synthetic.scene.types import CameraSpec
+from zoo.synthetic.scene.types import CameraSpec, Optics
 from zoo.synthetic.shapes.mesh import Builder, concatenate, place
 from zoo.synthetic.shapes.templates import KINDS, VARIANTS, template
 from zoo.synthetic.truth.annotate import close_crowns, close_fences
 
 pytest.importorskip("embreex", reason="the extra `synthetic` is not installed")
 
-from zoo.synthetic.frames.render import World, render_world, stops
+from zoo.synthetic.frames.render import render_world
+from zoo.synthetic.frames.times import stops
+from zoo.synthetic.frames.world import World
 from zoo.synthetic.rendering.cast import Caster
-from zoo.synthetic.rendering.shade import shade
+from zoo.synthetic.rendering.shade import Stage, shade
 
 SIZE = (96, 160)
 SPEC = CameraSpec(fov_deg=90.0, height_m=1.5, pitch_deg=0.0, roll_deg=0.0, yaw_deg=0.0, forward_m=0.0)
@@ -47,7 +50,7 @@ def box(low: tuple[float, ...], high: tuple[float, ...], label: int = 13, color:
 def rays(size: tuple[int, int], spec: CameraSpec = SPEC):
     pose = ego_from_camera(spec)
     intrinsics = intrinsics_of(spec, size)
-    return pose[:3, 3], camera_from_pixels(intrinsics, size) @ pose[:3, :3].T, intrinsics
+    return pose[:3, 3], pixel_rays(intrinsics, size) @ pose[:3, :3].T, intrinsics
 
 
 def test_one_box_in_one_camera():
@@ -128,19 +131,8 @@ def test_fog_follows_beer_and_lambert(world: World):
     caster = Caster([box((40, -50, -50), (41, 50, 50), 2, (0, 0, 0))])
     eye, directions, intrinsics = rays((5, 5))
     hits = caster.trace(np.broadcast_to(eye, directions.shape), directions)
-    shaded = shade(
-        world.scene,
-        caster,
-        light,
-        np.zeros((0, 3)),
-        eye,
-        directions,
-        hits,
-        np.ones(25, np.float32),
-        0.01,
-        np.random.default_rng(0),
-        np.eye(4),
-    )
+    stage = Stage(scene=world.scene, caster=caster, light=light, lamps=np.zeros((0, 3)), world_from_ego=np.eye(4))
+    shaded = shade(stage, eye, directions, hits, np.ones(25, np.float32), 0.01)
     range_m = 40 * np.linalg.norm(directions, axis=1)
     expected = light.airlight * (1 - np.exp(-light.extinction * range_m))[:, None]
     np.testing.assert_allclose(shaded.radiance, expected, rtol=0.02)  # black is 0.4 % grey here
@@ -181,6 +173,51 @@ def test_a_place_is_the_same_under_every_condition(world: World):
     range_m = fog.depth_m * rays_per_metre
     sure = np.isfinite(range_m) & (np.abs(range_m - 150) > 0.1)
     np.testing.assert_array_equal(fog.invalid[sure], (range_m > 150)[sure])
+
+
+PLAIN = Optics(
+    exposure_ev=0.0,
+    highlights=0.3,
+    white_balance=(1.0, 1.0, 1.0),
+    contrast=1.0,
+    gamma=1.0,
+    saturation=1.0,
+    vignetting=0.0,
+    blur_px=0.0,
+    sharpen=0.0,
+    noise=0.0,
+    jpeg_quality=100,
+    flare=0.0,
+    black=0.0,
+)
+
+
+def test_extra_rays_are_for_edges():
+    # Labels and depth are the first ray's. Without noise, blur and compression the picture changes at edges only, but
+    # for a slightly different exposure.
+    pictures = (next(render_scene(7, 1, size=SIZE, exact=True, optics=PLAIN, edge_rays=n)).camera for n in (1, 0))
+    with_extra, without = pictures
+    np.testing.assert_array_equal(with_extra.labels, without.labels)
+    np.testing.assert_array_equal(with_extra.depth_m, without.depth_m)
+    change = np.abs(with_extra.image.astype(int) - without.image).max(2)
+    edge = np.zeros(SIZE, bool)
+    for axis in (0, 1):
+        differs = np.diff(with_extra.labels.astype(int), axis=axis) != 0
+        differs |= np.abs(np.diff(np.log(np.minimum(with_extra.depth_m, 1e6)), axis=axis)) > 0.25
+        for part in (slice(1, None), slice(None, -1)):
+            edge[part if axis == 0 else (slice(None), part)] |= differs
+    assert change[edge].mean() > 10
+    assert np.median(change[~edge]) <= 2
+
+
+def test_optics_change_the_picture_and_nothing_else():
+    grey_optics = dataclasses.replace(PLAIN, saturation=0.0)
+    own, grey = (next(render_scene(0, 1, size=SIZE, optics=optics)).camera for optics in (None, grey_optics))
+    np.testing.assert_array_equal(own.labels, grey.labels)
+    np.testing.assert_array_equal(own.depth_m, grey.depth_m)
+    # Without saturation the three channels are equal up to the rounding of a JPEG.
+    assert np.ptp(grey.image.astype(int), axis=2).max() <= 2
+    assert np.ptp(own.image.astype(int), axis=2).max() > 20
 
 
 def test_instances_are_coded_as_in_cityscapes():
@@ -230,7 +267,7 @@ def test_streets_differ_in_topology():
     assert {scene.street.lanes for scene in scenes} >= {2, 3, 4}
     assert len({len(scene.crossings) for scene in scenes}) >= 3
     assert len({tuple(c.side for c in scene.crossings) for scene in scenes}) > 8
-    assert {scene.extra["kind"] for scene in scenes} >= {
+    assert {scene.kind for scene in scenes} >= {
         "town",
         "residential",
         "city",
@@ -349,6 +386,7 @@ def test_missing_embreex_names_the_extra(monkeypatch, world: World):
         (lambda: iter_frames(1, conditions=()), r"conditions \(\): one Condition or more"),
         (lambda: render_frame(1, condition="fog"), "conditions .*'fog'.* one Condition or more"),
         (lambda: render_frame(1, size=(16.5, 32)), "whole pixels"),
+        (lambda: next(iter(render_scene(1, 1, edge_rays=-1))), "edge_rays -1 is negative; 0 gives one ray per pixel"),
     ],
 )
 def test_wrong_use_is_named(call, message: str):

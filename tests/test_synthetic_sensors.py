@@ -11,6 +11,7 @@ import pytest
 from zoo.condition import Condition
 from zoo.errors import InputError
 from zoo.frame import Frame, Sweep
+from zoo.geometry.boxes import box_array, points_in_box
 from zoo.synthetic.rendering.exposure import exposure_s, image_flow, motion_blur
 from zoo.synthetic.rendering.light import light_of
 from zoo.synthetic.scene.describe import describe
@@ -22,11 +23,13 @@ from zoo.synthetic.shapes.surfaces import Material
 pytest.importorskip("embreex", reason="the extra `synthetic` is not installed")
 
 from zoo.synthetic import iter_frames, render_frame, render_scene
-from zoo.synthetic.frames.render import World, longest, render_rig
+from zoo.synthetic.frames.render import render_rig
+from zoo.synthetic.frames.times import longest
+from zoo.synthetic.frames.world import World
 from zoo.synthetic.models.build import build_body
 from zoo.synthetic.rendering.cast import Caster
 from zoo.synthetic.sensors.lidar import Movers, sweep_at
-from zoo.synthetic.truth.boxes import View, bodies_of, boxes_at, points_inside, track_table
+from zoo.synthetic.truth.boxes import View, bodies_of, boxes_at, track_table
 
 OPTICAL = np.array([[0, 0, 1.0], [-1, 0, 0], [0, -1, 0]])
 """Vehicle axes from those of a camera that looks ahead."""
@@ -128,7 +131,7 @@ def test_what_moves_is_where_it_was_when_the_ray_fired(monkeypatch):
     monkeypatch.setattr(
         "zoo.synthetic.sensors.lidar.build_body", lambda thing: block((-1, -2, 0), (1, 2, 3), instance=4)
     )
-    scene = bare(0.0, (Thing("car", 0, 50.0, 0.0, yaw=np.pi, speed=-20.0, instance=4),))
+    scene = bare(0.0, (Thing(kind="car", variant=0, s=50.0, t=0.0, yaw=np.pi, speed=-20.0, instance=4),))
     sweep = turn(scene, block((100, -50, 0), (101, 50, 9)), lidar(columns=3600, start_deg=20.0))
     own = sweep.instances == 5  # the track is the number of the thing + 1
     points = sweep.points[own]
@@ -317,7 +320,7 @@ def test_points_meet_the_cameras_label_and_depth(frozen_worlds: dict[int, World]
         ego_from_camera=pose(OPTICAL, eye),
     )
     rig = Rig(name="one", cameras={"c": camera}, lidars={"l": sensor}, period_s=0.1)
-    frame = render_rig(frozen_worlds[seed], 0, rig, CLEAR, exact=True, extra=0)
+    frame = render_rig(frozen_worlds[seed], 0, rig, CLEAR, exact=True, edge_rays=0)
     view, sweep = frame.cameras["c"], frame.lidars["l"][0]
     to_camera = np.linalg.inv(view.world_from_ego @ view.ego_from_camera) @ sweep.world_from_ego @ sweep.ego_from_lidar
     points = sweep.points[:, :3].astype(float) @ to_camera[:3, :3].T + to_camera[:3, 3]
@@ -396,7 +399,7 @@ def test_points_of_an_object_lie_in_its_box(frames: list[Frame], frozen_worlds: 
         for box in frame.boxes:
             own = world[sweep.instances == box.track]
             late = 0.1 + 0.1 * np.linalg.norm(box.velocity)
-            assert points_inside(dataclasses.replace(box, size=box.size + 2 * late), own).all()
+            assert points_in_box(box_array(dataclasses.replace(box, size=box.size + 2 * late)), own).all()
             met += len(own) > 0
         assert set(np.unique(sweep.instances)) - {0} <= {box.track for box in frame.boxes} or frame is not standing
     assert met > 15
@@ -408,9 +411,9 @@ def test_tracks_fit_into_the_coding_of_cityscapes():
 
 def test_box_is_tight_around_its_mesh_and_turned_with_it():
     for thing in (
-        Thing("car", 3, 30.0, 2.0, yaw=0.4, h=0.1, scale=(1.05, 0.95, 1.1), instance=7),
-        Thing("person", 2, 20.0, -4.0, yaw=-2.0, h=0.15, scale=(0.7, 0.7, 0.7), instance=7),
-        Thing("bus", 1, 40.0, 0.0, yaw=np.pi, instance=7, speed=-9.0),
+        Thing(kind="car", variant=3, s=30.0, t=2.0, yaw=0.4, h=0.1, scale=(1.05, 0.95, 1.1), instance=7),
+        Thing(kind="person", variant=2, s=20.0, t=-4.0, yaw=-2.0, h=0.15, scale=(0.7, 0.7, 0.7), instance=7),
+        Thing(kind="bus", variant=1, s=40.0, t=0.0, yaw=np.pi, instance=7, speed=-9.0),
     ):
         scene = bare(0.0, (thing,))
         bodies = bodies_of(scene)
@@ -432,10 +435,10 @@ def test_box_is_tight_around_its_mesh_and_turned_with_it():
 
 def test_rider_and_bicycle_are_one_object():
     things = (
-        Thing("bicycle", 0, 10.0, 1.0, speed=4.0, instance=0),
-        Thing("cyclist", 0, 10.0, 1.0, speed=4.0, instance=1),
-        Thing("bicycle", 1, 20.0, 1.0, instance=2),
-        Thing("car", 4, 30.0, 1.0, instance=3),
+        Thing(kind="bicycle", variant=0, s=10.0, t=1.0, speed=4.0, instance=0),
+        Thing(kind="cyclist", variant=0, s=10.0, t=1.0, speed=4.0, instance=1),
+        Thing(kind="bicycle", variant=1, s=20.0, t=1.0, instance=2),
+        Thing(kind="car", variant=4, s=30.0, t=1.0, instance=3),
     )
     bodies = bodies_of(bare(0.0, things))
     assert [(body.kind, body.track) for body in bodies] == [("cyclist", 1), ("bicycle", 3), ("van", 4)]
@@ -471,7 +474,13 @@ def test_objects_keep_identity_size_and_velocity(frames: list[Frame]):
 
 
 def test_visibility_of_a_car_behind_a_wall():
-    scene = bare(0.0, (Thing("car", 0, 20.0, 0.0, instance=0), Thing("car", 0, 20.0, 6.0, instance=1)))
+    scene = bare(
+        0.0,
+        (
+            Thing(kind="car", variant=0, s=20.0, t=0.0, instance=0),
+            Thing(kind="car", variant=0, s=20.0, t=6.0, instance=1),
+        ),
+    )
     bodies = bodies_of(scene)
     cars = [
         dataclasses.replace(m, vertices=(m.vertices + np.array([20.0, t, 0], np.float32)).astype(np.float32))
@@ -668,7 +677,7 @@ def test_custom_rig_with_the_places_own_camera():
     rig = Rig(
         name="mixed", cameras={"front": None}, lidars={"top": dataclasses.replace(SMALL, columns=36)}, period_s=0.5
     )
-    frame = render_rig(World(scene), 0, rig, CLEAR, (32, 64), exact=True, extra=0)
+    frame = render_rig(World(scene), 0, rig, CLEAR, (32, 64), exact=True, edge_rays=0)
     own = render_frame(5, size=(32, 64), exact=True).cameras["front"]
     np.testing.assert_array_equal(frame.cameras["front"].intrinsics, own.intrinsics)
     np.testing.assert_array_equal(frame.cameras["front"].ego_from_camera, own.ego_from_camera)

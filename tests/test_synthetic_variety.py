@@ -13,7 +13,7 @@ from zoo.synthetic.models.barriers import strip_mesh
 from zoo.synthetic.models.build import build_parked, build_static
 from zoo.synthetic.models.houses import building
 from zoo.synthetic.rendering.light import light_of, sky_radiance
-from zoo.synthetic.rendering.texture import ground_albedo, road_albedo
+from zoo.synthetic.rendering.street_texture import ground_albedo, road_albedo
 from zoo.synthetic.scene.describe import describe
 from zoo.synthetic.scene.types import Scene, Thing
 from zoo.synthetic.shapes.mesh import Mesh
@@ -178,7 +178,9 @@ def test_vehicles_keep_out_of_each_other(scenes):
     for scene in scenes[:20]:
         kinds = ("car", "truck", "bus", "train", "motorcycle", "bicycle")
         vehicles = [thing for thing in scene.things if thing.kind in kinds and thing.h == 0]
-        ego = Thing("car", 0, scene.ego_start, scene.ego_lane, speed=scene.ego_speed, scale=(0.9, 0.9, 1))
+        ego = Thing(
+            kind="car", variant=0, s=scene.ego_start, t=scene.ego_lane, speed=scene.ego_speed, scale=(0.9, 0.9, 1)
+        )
         for time_s in (0.0, 0.7, 2.0, 5.0, 9.0):
             placed = [_corners(scene, thing, time_s) for thing in [ego, *vehicles]]
             middle = np.array([corners.mean(0) for corners in placed])

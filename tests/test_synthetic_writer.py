@@ -13,7 +13,12 @@ from PIL import Image
 from zoo.cli import main
 from zoo.condition import Condition
 from zoo.data import acdc, cityscapes
+from zoo.errors import InputError
+from zoo.frame import frame_from_image
 from zoo.synthetic import render_frame, render_scene
+from zoo.synthetic.layouts import Place, Rendered
+from zoo.synthetic.layouts import acdc as acdc_layout
+from zoo.synthetic.scene.describe import describe
 
 pytest.importorskip("embreex", reason="the extra `synthetic` is not installed")
 
@@ -109,6 +114,14 @@ def test_acdc_is_read_back(acdc_folder: Path):
     assert ids.mode == "L"
     assert set(np.unique(np.array(ids))) == {0, 1}
     assert data.source_group == "reference"
+
+
+def test_acdc_without_a_reference_is_refused():
+    place = Place(split="val", seed=56, sequence=0, number=0, index=0, count=1, condition=Condition.parse("fog"))
+    alone = Rendered(frame=frame_from_image(np.zeros((8, 8, 3), np.uint8), id="a"), scene=describe(56))
+    files = acdc_layout.files(alone, place)
+    with pytest.raises(InputError, match="frame a has no clear-weather reference; acdc needs one for every frame"):
+        files["rgb_anon/fog/val_ref/GOPR0000/GOPR0000_frame_000000_rgb_ref_anon.png"]()
 
 
 def test_test_split_has_no_labels(tmp_path: Path):

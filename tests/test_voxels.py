@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import math
 from pathlib import Path
 
@@ -213,10 +212,3 @@ def test_quantisation_error_of_real_sweeps():
 def test_bad_input(call, message):
     with pytest.raises(InputError, match=message):
         call()
-
-
-def test_examples_of_the_conventions_page():
-    page = Path(__file__).resolve().parents[1] / "zoo" / "geometry" / "README.md"
-    failures, examples = doctest.testfile(str(page), module_relative=False)
-    assert examples >= 12
-    assert failures == 0

@@ -23,8 +23,9 @@ import tyro
 from zoo.condition import Condition
 from zoo.data.terms import mark_synthetic
 from zoo.synthetic import render_scene
-from zoo.synthetic.layouts import Place, cityscapes
+from zoo.synthetic.layouts import Place, Rendered, cityscapes
 from zoo.synthetic.layouts.writer import write_files
+from zoo.synthetic.scene.describe import describe
 
 __all__ = ["Arguments", "conditions_of", "main"]
 
@@ -64,9 +65,10 @@ def _render(job: tuple[int, Arguments]) -> int:
     ]
     if all((arguments.out / path).exists() for stop in stops for path in cityscapes.files(None, stop)):
         return place
-    scene = render_scene(place, FRAMES_PER_PLACE, conditions=conditions_of(place), size=arguments.size)
-    for frame, stop in zip(scene, stops):
-        write_files(arguments.out, cityscapes.files(frame, stop))
+    frames = render_scene(place, FRAMES_PER_PLACE, conditions=conditions_of(place), size=arguments.size)
+    description = describe(place)
+    for frame, stop in zip(frames, stops):
+        write_files(arguments.out, cityscapes.files(Rendered(frame=frame, scene=description), stop))
     return place
 
 

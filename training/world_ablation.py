@@ -10,12 +10,10 @@ with the commands that train and test on each set.
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +25,6 @@ from PIL import Image
 
 from zoo.condition import Condition
 from zoo.synthetic import render_scene
-from zoo.synthetic.frames import render
 
 __all__ = ["Arguments", "main"]
 
@@ -76,27 +73,23 @@ def _conditions(place: int, without: str) -> tuple[Condition, ...]:
     return tuple(Condition() if without == "adverse" else Condition.parse(name, severity) for name, severity in drawn)
 
 
-def _take_away(without: str) -> None:
-    """Replaces a function of the renderer, in this process."""
+def _options(without: str) -> dict[str, Any]:
+    """What `render_scene` is told; nothing where it is not needed, so that older worlds can be rendered too."""
+    if without == "annotation":
+        return {"exact": True}
     if without == "edge-rays":
-        render._edges = lambda label, hits, size: np.zeros(0, np.int64)
+        return {"edge_rays": 0}
     if without == "optics":
-        described: Callable[[int], Any] = render.describe
+        from zoo.synthetic.scene.types import Optics
 
-        @functools.wraps(described)
-        def neutral(seed: int) -> Any:
-            scene = described(seed)
-            return dataclasses.replace(scene, optics=dataclasses.replace(scene.optics, **_NEUTRAL))
-
-        render.describe = neutral
+        return {"optics": Optics(**_NEUTRAL)}
+    return {}
 
 
 def _render(job: tuple[int, Arguments]) -> None:
     place, arguments = job
-    options: dict[str, Any] = {"exact": True} if arguments.without == "annotation" else {}
-    scene = render_scene(
-        place, _FRAMES, conditions=_conditions(place, arguments.without), size=arguments.size, **options
-    )
+    conditions = _conditions(place, arguments.without)
+    scene = render_scene(place, _FRAMES, conditions=conditions, size=arguments.size, **_options(arguments.without))
     for k, frame in enumerate(scene):
         name = f"synthetic_{place:06d}_{k:06d}"
         camera = frame.camera
@@ -117,9 +110,7 @@ def main(words: Sequence[str] | None = None) -> None:
     arguments = tyro.cli(Arguments, args=words, description=__doc__)
     jobs = [(arguments.first_place + i, arguments) for i in range(arguments.places)]
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        arguments.workers, mp_context=spawn, initializer=_take_away, initargs=(arguments.without,)
-    ) as pool:
+    with ProcessPoolExecutor(arguments.workers, mp_context=spawn) as pool:
         for _ in track(pool.map(_render, jobs), total=len(jobs), description="places"):
             pass
     # The marker of zoo.data.terms, written out here because this script also runs on worlds older than it.

@@ -1,1 +1,1 @@
-"""Frames, projections and voxels; `README.md` beside this file fixes axes, units and pixel centres."""
+"""Transforms, cameras, boxes and voxels; `README.md` in this folder fixes axes, units and pixel centres."""

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import groupby
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,8 +20,11 @@ from zoo.condition import CONDITIONS, Condition
 from zoo.errors import InputError, closest, require
 from zoo.files import write_json
 from zoo.frame import Frame
-from zoo.synthetic.frames.render import World, check_size, frame_times, render_rig, render_world, stops
-from zoo.synthetic.layouts import Layout, Place
+from zoo.synthetic.frames.picture import check_size
+from zoo.synthetic.frames.render import render_rig, render_world
+from zoo.synthetic.frames.times import frame_times, stops
+from zoo.synthetic.frames.world import World
+from zoo.synthetic.layouts import Layout, Place, Rendered
 from zoo.synthetic.layouts.writer import write_files
 from zoo.synthetic.scene.describe import describe
 from zoo.synthetic.sensors.rigs import rig_of
@@ -122,9 +125,6 @@ def run(arguments: Arguments) -> int:
     plan, settings = _plan(arguments)
     _require_embreex()
     places = list(_places(arguments, settings["scenes"], plan))
-    for place in places:
-        if place.number == 0:
-            frame_times(describe(place.seed), rig_of(plan.rig), place.count)  # refuses more than the street holds
     out = arguments.out
     record = out / _RECORD
     if out.exists():
@@ -260,17 +260,20 @@ def _places(arguments: Arguments, scenes: int, plan: _Plan) -> Iterator[Place]:
     index, conditions = 0, plan.conditions
     for sequence in range(scenes):
         count = arguments.frames // scenes + (sequence < arguments.frames % scenes)
+        scene = describe(arguments.seed + sequence)
+        frame_times(scene, rig_of(plan.rig), count)  # refuses more than the street holds
         for number in range(count):
             turn = sequence if LAYOUTS[plan.layout].lists else sequence + number
             yield Place(
                 split=arguments.split,
-                seed=arguments.seed + sequence,
+                seed=scene.seed,
                 sequence=sequence,
                 number=number,
                 index=index,
                 count=count,
                 size=plan.size,
                 condition=conditions[turn % len(conditions)],
+                kind=scene.kind,
             )
             index += 1
 
@@ -305,15 +308,15 @@ def _done(plan: _Plan, place: Place) -> bool:
 
 def _render_job(job: _Job, plan: _Plan) -> int:
     layout = _module(plan.layout)
-    for place, frame in zip(job, _frames(job, plan)):
-        files = layout.files(frame, place)
+    for place, rendered in zip(job, _frames(job, plan)):
+        files = layout.files(rendered, place)
         write_files(plan.out, files)
         if LAYOUTS[plan.layout].lists:
-            write_json(_record_path(plan, place), {"files": list(files), "record": layout.record(frame, place)})
+            write_json(_record_path(plan, place), {"files": list(files), "record": layout.record(rendered, place)})
     return len(job)
 
 
-def _frames(job: _Job, plan: _Plan) -> Iterator[Frame]:
+def _frames(job: _Job, plan: _Plan) -> Iterator[Rendered]:
     """The frames of a job, one by one."""
     world, rig = World(describe(job[0].seed)), rig_of(plan.rig)
 
@@ -325,9 +328,8 @@ def _frames(job: _Job, plan: _Plan) -> Iterator[Frame]:
 
     for place in job:
         frame = render(place, place.condition)
-        if LAYOUTS[plan.layout].reference:
-            frame = replace(frame, meta={**frame.meta, "reference": render(place, Condition())})
-        yield frame
+        reference = render(place, Condition()) if LAYOUTS[plan.layout].reference else None
+        yield Rendered(frame=frame, scene=world.scene, reference=reference)
 
 
 def _render_all(jobs: list[_Job], plan: _Plan, workers: int, total: int, before: int) -> None:

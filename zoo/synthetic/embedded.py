@@ -76,7 +76,9 @@ def write_embedded(out: Path, seeds: tuple[int, ...] = EMBEDDED_SEEDS, severity:
     """
     from PIL import Image
 
-    from zoo.synthetic.frames.render import World, render_world, stops
+    from zoo.synthetic.frames.render import render_world
+    from zoo.synthetic.frames.times import stops
+    from zoo.synthetic.frames.world import World
     from zoo.synthetic.scene.describe import describe
 
     rows = []

@@ -17,8 +17,9 @@ from PIL import Image
 
 from zoo.condition import Condition
 from zoo.frame import Frame
+from zoo.synthetic.scene.types import Scene
 
-__all__ = ["Files", "Layout", "Place", "Record", "no_closing_files", "no_record", "png", "reader_of"]
+__all__ = ["Files", "Layout", "Place", "Record", "Rendered", "no_closing_files", "no_record", "png", "reader_of"]
 
 _CLEAR = Condition()
 Files = dict[str, Callable[[], bytes]]
@@ -41,6 +42,7 @@ class Place:
         count: Frames of its place.
         size: (height, width) of the images; `None`: those of the rig.
         condition: Light and weather of the frame.
+        kind: Of the place (`scene.kinds.PLACE_KINDS`), where that is known.
     """
 
     split: str
@@ -51,6 +53,22 @@ class Place:
     count: int
     size: tuple[int, int] | None = None
     condition: Condition = _CLEAR
+    kind: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendered:
+    """A frame, and what a layout needs to know beyond it.
+
+    Attributes:
+        frame: What the sensors of the layout's rig took.
+        scene: The place: paint on the road and the map are finer than the frame's labels.
+        reference: The same moment in clear weather, for layouts that want it.
+    """
+
+    frame: Frame
+    scene: Scene
+    reference: Frame | None = None
 
 
 class Layout(Protocol):
@@ -61,18 +79,18 @@ class Layout(Protocol):
     DEFAULT_SIZE: tuple[int, int]
     """(height, width) of the real data set's images."""
 
-    def files(self, frame: Frame | None, place: Place) -> Files:
-        """Every file that belongs to one frame. With `frame` None the paths alone are meant, as far as it takes no
-        frame to know them."""
+    def files(self, rendered: Rendered | None, place: Place) -> Files:
+        """Every file that belongs to one frame. `rendered` is None where only the paths are wanted; those that depend
+        on the frame are missing then."""
 
-    def record(self, frame: Frame, place: Place) -> Record:
+    def record(self, rendered: Rendered, place: Place) -> Record:
         """What `closing_files` needs of this frame; the same from one run to the next."""
 
     def closing_files(self, records: Sequence[tuple[Place, Record]]) -> Files:
         """The files over places and over the whole data set; `records` of all frames in the order of `Place.index`."""
 
 
-def no_record(frame: Frame, place: Place) -> Record:
+def no_record(rendered: Rendered, place: Place) -> Record:
     """`Layout.record` of a layout none of whose files goes over several frames."""
     return {}
 
@@ -89,13 +107,13 @@ def png(image: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def reader_of(frame: Frame | None) -> Callable[[Callable[[Frame], bytes]], Callable[[], bytes]]:
-    """Turns a function of a frame into one that gives its result for `frame`, which may be None until it is asked."""
+def reader_of(rendered: Rendered | None) -> Callable[[Callable[[Rendered], bytes]], Callable[[], bytes]]:
+    """Turns a function of a rendered frame into one without arguments; with None its result must not be asked for."""
 
-    def of(content: Callable[[Frame], bytes]) -> Callable[[], bytes]:
+    def of(content: Callable[[Rendered], bytes]) -> Callable[[], bytes]:
         def read() -> bytes:
-            assert frame is not None
-            return content(frame)
+            assert rendered is not None
+            return content(rendered)
 
         return read
 

@@ -24,19 +24,19 @@ import numpy as np
 
 from zoo.errors import InputError
 from zoo.frame import Box3D, Frame
-from zoo.synthetic.layouts import Files, Place, Record, png, reader_of
+from zoo.geometry.boxes import box_array, box_corners, wrap_angle
+from zoo.geometry.transforms import invert, transform, yaw_matrix
+from zoo.synthetic.layouts import Files, Place, Record, Rendered, png, reader_of
 from zoo.synthetic.layouts.geometry import (
     VIEW_FROM_CAMERA,
     box_at,
-    box_corners,
     camera_of,
     hidden_share,
     image_box,
-    inverse,
     sensor_pose,
-    transform,
 )
-from zoo.synthetic.layouts.street import Marking, markings_at, scene_of
+from zoo.synthetic.layouts.street import Marking, markings_at
+from zoo.synthetic.scene.types import Scene
 from zoo.synthetic.shapes.surfaces import Label
 
 __all__ = ["COLORS", "DEFAULT_SIZE", "RIG", "closing_files", "files", "label_image", "record", "scene_name"]
@@ -173,8 +173,8 @@ def _colors(names: Sequence[str]) -> np.ndarray:
     return np.stack([packed >> 16, packed >> 8 & 255, packed & 255], -1).astype(np.uint8)
 
 
-def label_image(frame: Frame, seed: int) -> np.ndarray:
-    """`(H, W, 3)` uint8 colours of the front centre camera's classes; `seed` is the place's.
+def label_image(frame: Frame, scene: Scene) -> np.ndarray:
+    """`(H, W, 3)` uint8 colours of the front centre camera's classes; `scene` is the place.
 
     Raises:
         InputError: If the camera has no labels, instances or depth.
@@ -206,7 +206,7 @@ def label_image(frame: Frame, seed: int) -> np.ndarray:
     if len(road[0]):
         assert camera.intrinsics is not None
         rays = np.stack([road[1], road[0], np.ones(len(road[0]))], 1) @ np.linalg.inv(camera.intrinsics).T
-        paint = markings_at(scene_of(seed), transform(sensor_pose(camera, frame), rays * depth[road][:, None]))
+        paint = markings_at(scene, transform(sensor_pose(camera, frame), rays * depth[road][:, None]))
         for marking, name in _MARKED.items():
             chosen = paint == marking
             out[road[0][chosen], road[1][chosen]] = _colors([name])[0]
@@ -236,7 +236,7 @@ def _ridden(labels: np.ndarray, instances: np.ndarray) -> dict[int, int]:
 def _points(frame: Frame, place: Place) -> dict[str, np.ndarray]:
     """The arrays of a lidar file: points of the newest turns of all lidars that fall into the image."""
     camera = camera_of(frame, _CAMERA, "a2d2")
-    view_from_world = VIEW_FROM_CAMERA @ inverse(sensor_pose(camera, frame))
+    view_from_world = VIEW_FROM_CAMERA @ invert(sensor_pose(camera, frame))
     assert camera.intrinsics is not None
     (fx, _, cx), (_, fy, cy) = camera.intrinsics[:2]
     height, width = camera.image.shape[:2]
@@ -293,12 +293,12 @@ def _boxes(frame: Frame) -> dict[str, dict[str, object]]:
     time_us = frame.timestamp_us if camera.timestamp_us is None else camera.timestamp_us
     later = ((time_us or 0) - (frame.timestamp_us or 0)) / 1e6
     world_from_camera = sensor_pose(camera, frame)
-    camera_from_world = inverse(world_from_camera)
+    camera_from_world = invert(world_from_camera)
     assert camera.intrinsics is not None
     out: dict[str, dict[str, object]] = {}
     for there in frame.boxes or ():
         box = box_at(there, later)
-        corners = transform(camera_from_world, box_corners(box))
+        corners = transform(camera_from_world, box_corners(box_array(box)))
         on_image = image_box(corners, camera.intrinsics, size)
         if box.kind not in _CLASSES or on_image is None or box.num_points == 0:
             continue
@@ -318,15 +318,14 @@ def _box(
     truncation: float,
 ) -> dict[str, object]:
     view_from_world = VIEW_FROM_CAMERA @ camera_from_world
-    c, s = np.cos(box.yaw), np.sin(box.yaw)
-    rotation = view_from_world[:3, :3] @ [[c, -s, 0], [s, c, 0], [0, 0, 1]]
+    rotation = view_from_world[:3, :3] @ yaw_matrix(box.yaw)
     axis, angle = _axis_angle(rotation)
     center = transform(view_from_world, box.center)
     heading = np.arctan2(rotation[1, 0], rotation[0, 0]) - np.arctan2(center[1], center[0])
     return {
         "2d_bbox": list(rectangle),
         "3d_points": transform(VIEW_FROM_CAMERA, corners).tolist(),
-        "alpha": float((heading + np.pi) % (2 * np.pi) - np.pi),
+        "alpha": float(wrap_angle(heading)),
         "axis": axis.tolist(),
         "center": center.tolist(),
         "class": _CLASSES[box.kind],
@@ -374,7 +373,7 @@ def _camera_view(frame: Frame) -> dict[str, list[float]]:
     mount = camera_of(frame, _CAMERA, "a2d2").ego_from_camera
     if mount is None:
         raise InputError(f"frame {frame.id}: the front centre camera is not calibrated; a2d2 needs it")
-    return _view(mount @ inverse(VIEW_FROM_CAMERA))
+    return _view(mount @ invert(VIEW_FROM_CAMERA))
 
 
 def _name(place: Place, kind: str) -> str:
@@ -395,30 +394,31 @@ def _camera_info(frame: Frame, place: Place) -> dict[str, object]:
     }
 
 
-def files(frame: Frame | None, place: Place) -> Files:
+def files(rendered: Rendered | None, place: Place) -> Files:
     """The files of one frame, see `zoo.synthetic.layouts.Layout`; `test` has no labels and boxes.
 
     Raises:
         InputError: When a content is asked for and the frame lacks what it needs.
     """
-    of = reader_of(frame)
+    of = reader_of(rendered)
 
     def path(kind: str, ending: str) -> str:
         return f"{_TREE}/{scene_name(place)}/{kind}/cam_{_CAMERA}/{_name(place, kind)}.{ending}"
 
     out: Files = {
-        path("camera", "png"): of(lambda frame: png(camera_of(frame, _CAMERA, "a2d2").image)),
-        path("camera", "json"): of(lambda frame: _json(_camera_info(frame, place))),
-        path("lidar", "npz"): of(lambda frame: _npz(_points(frame, place))),
+        path("camera", "png"): of(lambda it: png(camera_of(it.frame, _CAMERA, "a2d2").image)),
+        path("camera", "json"): of(lambda it: _json(_camera_info(it.frame, place))),
+        path("lidar", "npz"): of(lambda it: _npz(_points(it.frame, place))),
     }
     if place.split != "test":
-        out[path("label", "png")] = of(lambda frame: png(label_image(frame, place.seed)))
-        out[path("label3D", "json")] = of(lambda frame: _json(_boxes(frame)))
+        out[path("label", "png")] = of(lambda it: png(label_image(it.frame, it.scene)))
+        out[path("label3D", "json")] = of(lambda it: _json(_boxes(it.frame)))
     return out
 
 
-def record(frame: Frame, place: Place) -> Record:
+def record(rendered: Rendered, place: Place) -> Record:
     """The calibration."""
+    frame = rendered.frame
     camera = camera_of(frame, _CAMERA, "a2d2")
     assert camera.intrinsics is not None
     lidars = {}

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from zoo.frame import CameraFrame, Frame
-from zoo.synthetic.layouts import Files, Place, no_closing_files, no_record, png
+from zoo.errors import InputError
+from zoo.frame import CameraFrame
+from zoo.synthetic.layouts import Files, Place, Rendered, no_closing_files, no_record, png, reader_of
 from zoo.synthetic.layouts.cityscapes import colored, labels_of, regular_ids
 
 __all__ = ["DEFAULT_SIZE", "RIG", "closing_files", "files", "record"]
@@ -18,40 +19,40 @@ DEFAULT_SIZE = (256, 512)
 record, closing_files = no_record, no_closing_files
 
 
-def files(frame: Frame | None, place: Place) -> Files:
-    """All files of one adverse frame and of its reference, the frame `meta["reference"]`.
+def _reference(rendered: Rendered) -> CameraFrame:
+    if rendered.reference is None:
+        raise InputError(f"frame {rendered.frame.id} has no clear-weather reference; acdc needs one for every frame")
+    return rendered.reference.camera
 
-    With `frame` None the paths alone are meant.
+
+def _invalid(rendered: Rendered) -> np.ndarray:
+    mask = rendered.frame.camera.invalid
+    assert mask is not None
+    return mask.astype(np.uint8)
+
+
+def files(rendered: Rendered | None, place: Place) -> Files:
+    """The files of one adverse frame and of its reference, see `zoo.synthetic.layouts.Layout`.
+
+    Raises:
+        InputError: When a content is asked for and there is no reference.
     """
-
-    def camera() -> CameraFrame:
-        assert frame is not None
-        return frame.camera
-
-    def reference() -> CameraFrame:
-        assert frame is not None
-        return frame.meta["reference"].camera
-
-    def invalid() -> np.ndarray:
-        mask = camera().invalid
-        assert mask is not None
-        return mask.astype(np.uint8)
-
+    of = reader_of(rendered)
     folder, split, condition = f"GOPR{place.sequence:04d}", place.split, place.condition.name
     name = f"{folder}_frame_{place.number:06d}"
     out: Files = {
-        f"rgb_anon/{condition}/{split}/{folder}/{name}_rgb_anon.png": lambda: png(camera().image),
-        f"rgb_anon/{condition}/{split}_ref/{folder}/{name}_rgb_ref_anon.png": lambda: png(reference().image),
+        f"rgb_anon/{condition}/{split}/{folder}/{name}_rgb_anon.png": of(lambda it: png(it.frame.camera.image)),
+        f"rgb_anon/{condition}/{split}_ref/{folder}/{name}_rgb_ref_anon.png": of(lambda it: png(_reference(it).image)),
     }
     if split != "test":
         stem = f"gt/{condition}/{split}/{folder}/{name}_gt"
-        out[f"{stem}_labelIds.png"] = lambda: png(regular_ids(labels_of(camera())))
-        out[f"{stem}_labelTrainIds.png"] = lambda: png(labels_of(camera()))
-        out[f"{stem}_labelColor.png"] = lambda: png(colored(labels_of(camera())))
-        out[f"{stem}_invIds.png"] = lambda: png(invalid())
-        out[f"{stem}_invGray.png"] = lambda: png(invalid() * 255)
+        out[f"{stem}_labelIds.png"] = of(lambda it: png(regular_ids(labels_of(it.frame.camera))))
+        out[f"{stem}_labelTrainIds.png"] = of(lambda it: png(labels_of(it.frame.camera)))
+        out[f"{stem}_labelColor.png"] = of(lambda it: png(colored(labels_of(it.frame.camera))))
+        out[f"{stem}_invIds.png"] = of(lambda it: png(_invalid(it)))
+        out[f"{stem}_invGray.png"] = of(lambda it: png(_invalid(it) * 255))
         stem = f"gt/{condition}/{split}_ref/{folder}/{name}_gt_ref"
-        out[f"{stem}_labelIds.png"] = lambda: png(regular_ids(labels_of(reference())))
-        out[f"{stem}_labelTrainIds.png"] = lambda: png(labels_of(reference()))
-        out[f"{stem}_labelColor.png"] = lambda: png(colored(labels_of(reference())))
+        out[f"{stem}_labelIds.png"] = of(lambda it: png(regular_ids(labels_of(_reference(it)))))
+        out[f"{stem}_labelTrainIds.png"] = of(lambda it: png(labels_of(_reference(it))))
+        out[f"{stem}_labelColor.png"] = of(lambda it: png(colored(labels_of(_reference(it)))))
     return out

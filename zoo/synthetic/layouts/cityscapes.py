@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from zoo.classes import CITYSCAPES
-from zoo.frame import CameraFrame, Frame
-from zoo.synthetic.frames.render import REGULAR_IDS
-from zoo.synthetic.layouts import Files, Place, no_closing_files, no_record, png
+from zoo.frame import CameraFrame
+from zoo.synthetic.layouts import Files, Place, Rendered, no_closing_files, no_record, png, reader_of
+from zoo.synthetic.truth.instances import REGULAR_IDS
 
 __all__ = ["DEFAULT_SIZE", "RIG", "closing_files", "colored", "files", "labels_of", "record", "regular_ids"]
 
@@ -39,25 +39,22 @@ def labels_of(camera: CameraFrame) -> np.ndarray:
     return labels
 
 
-def files(frame: Frame | None, place: Place) -> Files:
-    """All files of one frame; the test split has no labels. With `frame` None the paths alone are meant."""
+def _instances(camera: CameraFrame) -> np.ndarray:
+    found = camera.instances
+    assert found is not None
+    return found.astype(np.uint16)
 
-    def camera() -> CameraFrame:
-        assert frame is not None
-        return frame.camera
 
-    def instances() -> np.ndarray:
-        found = camera().instances
-        assert found is not None
-        return found.astype(np.uint16)
-
+def files(rendered: Rendered | None, place: Place) -> Files:
+    """The files of one frame, see `zoo.synthetic.layouts.Layout`; the test split has no labels."""
+    of = reader_of(rendered)
     city = "synthetic"
     name = f"{city}_{place.sequence:06d}_{place.number:06d}"
-    out: Files = {f"leftImg8bit/{place.split}/{city}/{name}_leftImg8bit.png": lambda: png(camera().image)}
+    out: Files = {f"leftImg8bit/{place.split}/{city}/{name}_leftImg8bit.png": of(lambda it: png(it.frame.camera.image))}
     if place.split != "test":
         stem = f"gtFine/{place.split}/{city}/{name}_gtFine"
-        out[f"{stem}_labelIds.png"] = lambda: png(regular_ids(labels_of(camera())))
-        out[f"{stem}_labelTrainIds.png"] = lambda: png(labels_of(camera()))
-        out[f"{stem}_instanceIds.png"] = lambda: png(instances())
-        out[f"{stem}_color.png"] = lambda: png(colored(labels_of(camera())))
+        out[f"{stem}_labelIds.png"] = of(lambda it: png(regular_ids(labels_of(it.frame.camera))))
+        out[f"{stem}_labelTrainIds.png"] = of(lambda it: png(labels_of(it.frame.camera)))
+        out[f"{stem}_instanceIds.png"] = of(lambda it: png(_instances(it.frame.camera)))
+        out[f"{stem}_color.png"] = of(lambda it: png(colored(labels_of(it.frame.camera))))
     return out

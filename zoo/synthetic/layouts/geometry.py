@@ -1,4 +1,4 @@
-"""Poses, boxes and their images: what all layouts compute from a frame. Frames and axes: `zoo/geometry/README.md`."""
+"""Sensors, poses, and boxes in images: what several layouts compute from a frame. Axes: `zoo/geometry/README.md`."""
 
 from __future__ import annotations
 
@@ -10,40 +10,26 @@ import numpy as np
 
 from zoo.errors import InputError
 from zoo.frame import Box3D, CameraFrame, Frame, Sweep
+from zoo.geometry.boxes import EDGES, box_array, box_corners
+from zoo.geometry.cameras import VEHICLE_FROM_OPTICAL, inside_image, project
+from zoo.geometry.transforms import invert, pose, transform
 
 __all__ = [
     "VIEW_FROM_CAMERA",
     "box_at",
-    "box_corners",
     "camera_of",
     "hidden_share",
     "image_box",
-    "inverse",
     "newest_sweep",
     "sensor_pose",
-    "transform",
 ]
 
-VIEW_FROM_CAMERA = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
+VIEW_FROM_CAMERA = pose(VEHICLE_FROM_OPTICAL, np.zeros(3))
 """From x right, y down, z forward to x forward, y left, z up."""
 
 _NEAR = 0.1  # metres: what is nearer to the camera's plane has no place in its image
-_EDGES = np.array([[0, 1], [1, 2], [2, 3], [3, 0], [4, 5], [5, 6], [6, 7], [7, 4], [0, 4], [1, 5], [2, 6], [3, 7]])
 
 Sensor = TypeVar("Sensor", CameraFrame, Sweep)
-
-
-def inverse(pose: np.ndarray) -> np.ndarray:
-    """The inverse of a rigid `(4, 4)` transform."""
-    out = np.eye(4)
-    out[:3, :3] = pose[:3, :3].T
-    out[:3, 3] = -pose[:3, :3].T @ pose[:3, 3]
-    return out
-
-
-def transform(pose: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """`(..., 3)` float64 points moved by a `(4, 4)` transform."""
-    return np.asarray(points, np.float64) @ pose[:3, :3].T + pose[:3, 3]
 
 
 def _named(sensors: Mapping[str, Sensor], name: str, frame: Frame, layout: str) -> Sensor:
@@ -86,25 +72,15 @@ def sensor_pose(sensor: CameraFrame | Sweep, frame: Frame) -> np.ndarray:
         InputError: If the sensor is not calibrated or the vehicle's pose is unknown.
     """
     mount = sensor.ego_from_camera if isinstance(sensor, CameraFrame) else sensor.ego_from_lidar
-    pose = frame.world_from_ego if sensor.world_from_ego is None else sensor.world_from_ego
-    if mount is None or pose is None:
+    world_from_ego = frame.world_from_ego if sensor.world_from_ego is None else sensor.world_from_ego
+    if mount is None or world_from_ego is None:
         raise InputError(f"frame {frame.id} has a sensor without calibration or pose; layouts with 3D data need both")
-    return pose @ mount
+    return world_from_ego @ mount
 
 
 def box_at(box: Box3D, seconds: float) -> Box3D:
     """The box `seconds` later, or as it is where it stands still or its velocity is unknown."""
     return box if box.velocity is None else replace(box, center=box.center + box.velocity * seconds)
-
-
-def box_corners(box: Box3D) -> np.ndarray:
-    """`(8, 3)` world metres: bottom rear left, front left, front right, rear right, then the same four on top."""
-    length, width, height = box.size / 2
-    x, y = length * np.array([-1.0, 1, 1, -1]), width * np.array([1.0, 1, -1, -1])
-    c, s = np.cos(box.yaw), np.sin(box.yaw)
-    flat = np.stack([c * x - s * y, s * x + c * y], 1)
-    z = np.full((4, 1), height)
-    return box.center + np.concatenate([np.hstack([flat, -z]), np.hstack([flat, z])])
 
 
 def hidden_share(box: Box3D, camera: CameraFrame, world_from_camera: np.ndarray) -> float:
@@ -119,13 +95,11 @@ def hidden_share(box: Box3D, camera: CameraFrame, world_from_camera: np.ndarray)
     size = camera.image.shape[:2]
     steps = (np.arange(8) + 0.5) / 8
     lattice = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)
-    corners = transform(inverse(world_from_camera), box_corners(box))
+    corners = transform(invert(world_from_camera), box_corners(box_array(box)))
     rear_left, front_left, rear_right, top = corners[0], corners[1], corners[3], corners[4]
     axes = np.stack([front_left - rear_left, rear_right - rear_left, top - rear_left])
-    pixels = (rear_left + lattice @ axes) @ camera.intrinsics.T
-    column, row = pixels[:, :2].T / np.maximum(pixels[:, 2], 1e-6)
-    inside = (pixels[:, 2] > _NEAR) & (column > -0.5) & (column < size[1] - 0.5) & (row > -0.5) & (row < size[0] - 0.5)
-    share = float(inside.mean())
+    pixels, depths = project(rear_left + lattice @ axes, camera.intrinsics)
+    share = float(((depths > _NEAR) & inside_image(pixels, (size[0], size[1]))).mean())
     on_image, depth = image_box(corners, camera.intrinsics, (size[0], size[1])), camera.depth_m
     if depth is None or on_image is None or (share >= 0.15 and box.visibility > 0):
         return float(np.clip(1 - box.visibility / max(share, 1e-6), 0, 1))
@@ -155,7 +129,7 @@ def image_box(
         before the camera's plane is left out.
     """
     seen = [corners[corners[:, 2] >= _NEAR]]
-    a, b = corners[_EDGES[:, 0]], corners[_EDGES[:, 1]]
+    a, b = corners[EDGES[:, 0]], corners[EDGES[:, 1]]
     crossing = (a[:, 2] < _NEAR) != (b[:, 2] < _NEAR)
     if crossing.any():
         a, b = a[crossing], b[crossing]

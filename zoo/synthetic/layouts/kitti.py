@@ -19,17 +19,16 @@ import numpy as np
 
 from zoo.errors import InputError
 from zoo.frame import Box3D, CameraFrame, Frame
-from zoo.synthetic.layouts import Files, Place, Record, png, reader_of
+from zoo.geometry.boxes import box_array, box_corners, wrap_angle
+from zoo.geometry.transforms import invert, pitch_matrix, roll_matrix, transform, yaw_matrix
+from zoo.synthetic.layouts import Files, Place, Record, Rendered, no_record, png, reader_of
 from zoo.synthetic.layouts.geometry import (
     box_at,
-    box_corners,
     camera_of,
     hidden_share,
     image_box,
-    inverse,
     newest_sweep,
     sensor_pose,
-    transform,
 )
 
 __all__ = [
@@ -46,6 +45,8 @@ __all__ = [
 
 RIG = "kitti"
 DEFAULT_SIZE = (375, 1242)
+record = no_record
+"""The lists need only the frames' numbers."""
 
 TYPES = {
     "car": "Car",
@@ -66,16 +67,7 @@ _LEFT = 0.06  # metres from camera 0 to camera 2, which stands to its left
 _BASELINE = 0.54  # of the grey pair, which is not rendered
 
 
-def _rotation(x: float, y: float, z: float) -> np.ndarray:
-    """`(3, 3)` turn about x, then y, then z, radians."""
-    (cx, cy, cz), (sx, sy, sz) = np.cos([x, y, z]), np.sin([x, y, z])
-    about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
-    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-    about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
-    return about_z @ about_y @ about_x
-
-
-_RECTIFICATION = _rotation(0.004, -0.0085, -0.0101)
+_RECTIFICATION = yaw_matrix(-0.0101) @ pitch_matrix(-0.0085) @ roll_matrix(0.004)
 """The camera 0 that was calibrated is turned a little against the rectified one, as in the recordings."""
 
 
@@ -138,7 +130,7 @@ def calibration(frame: Frame, layout: str = "kitti") -> Calibration:
         raise InputError(f"frame {frame.id}: the place of image_3 is unknown; {layout} needs both cameras' calibration")
     left_from_rect = np.eye(4)
     left_from_rect[0, 3] = _LEFT
-    right_from_rect = inverse(right.ego_from_camera) @ left.ego_from_camera @ left_from_rect
+    right_from_rect = invert(right.ego_from_camera) @ left.ego_from_camera @ left_from_rect
     if not np.allclose(right_from_rect[:3, :3], np.eye(3), atol=1e-6):
         raise InputError(
             f"frame {frame.id}: image_2 and image_3 look in different directions; {layout} needs them parallel"
@@ -153,8 +145,8 @@ def calibration(frame: Frame, layout: str = "kitti") -> Calibration:
     ]
     return Calibration(
         projections=np.stack(projections),
-        rect_from_velo=inverse(left_from_rect) @ inverse(left.ego_from_camera) @ sweep.ego_from_lidar,
-        velo_from_imu=inverse(sweep.ego_from_lidar),
+        rect_from_velo=invert(left_from_rect) @ invert(left.ego_from_camera) @ sweep.ego_from_lidar,
+        velo_from_imu=invert(sweep.ego_from_lidar),
         world_from_rect=world_from_left @ left_from_rect,
         time_us=_time_us(left, frame),
     )
@@ -171,7 +163,7 @@ def image_time_points(frame: Frame, layout: str = "kitti") -> np.ndarray:
     """`(N, 4)` float32 of the newest sweep: x y z in the lidar's frame at the time of `image_2`, and reflectance."""
     sweep = newest_sweep(frame, layout)
     at = calibration(frame, layout)
-    velo_from_world = inverse(at.world_from_rect @ at.rect_from_velo)
+    velo_from_world = invert(at.world_from_rect @ at.rect_from_velo)
     points = sweep.points
     xyz = transform(velo_from_world @ sensor_pose(sweep, frame), points[:, :3])
     return np.concatenate([xyz, points[:, [sweep.channels.index("intensity")]]], 1).astype("<f4")
@@ -210,8 +202,8 @@ def _labels(frame: Frame) -> str:
 
 def _label(box: Box3D, at: Calibration, camera: CameraFrame) -> _Label | None:
     """The label of a box, `None` where nothing of it is seen."""
-    rect_from_world = inverse(at.world_from_rect)
-    corners = transform(rect_from_world, box_corners(box))
+    rect_from_world = invert(at.world_from_rect)
+    corners = transform(rect_from_world, box_corners(box_array(box)))
     assert camera.intrinsics is not None
     on_image = image_box(corners + [_LEFT, 0, 0], camera.intrinsics, (camera.image.shape[0], camera.image.shape[1]))
     if on_image is None:
@@ -228,7 +220,7 @@ def _label(box: Box3D, at: Calibration, camera: CameraFrame) -> _Label | None:
         type=TYPES.get(box.kind, "Misc"),
         truncated=truncated,
         occluded=0 if hidden <= 0.2 else 1 if hidden <= 0.6 else 2,
-        alpha=float((alpha + np.pi) % (2 * np.pi) - np.pi),
+        alpha=float(wrap_angle(alpha)),
         box=rectangle,
         size=box.size,
         bottom=bottom,
@@ -241,28 +233,23 @@ def _id(place: Place) -> str:
     return f"{place.index:06d}"
 
 
-def files(frame: Frame | None, place: Place) -> Files:
+def files(rendered: Rendered | None, place: Place) -> Files:
     """The files of one frame, see `zoo.synthetic.layouts.Layout`; `test` goes to `testing` and has no labels.
 
     Raises:
         InputError: When a content is asked for and the frame lacks what it needs.
     """
-    of = reader_of(frame)
+    of = reader_of(rendered)
     root = "testing" if place.split == "test" else "training"
     out: Files = {
-        f"{root}/image_2/{_id(place)}.png": of(lambda frame: png(camera_of(frame, "image_2", "kitti").image)),
-        f"{root}/image_3/{_id(place)}.png": of(lambda frame: png(camera_of(frame, "image_3", "kitti").image)),
-        f"{root}/velodyne/{_id(place)}.bin": of(lambda frame: image_time_points(frame).tobytes()),
-        f"{root}/calib/{_id(place)}.txt": of(lambda frame: calibration(frame).text.encode()),
+        f"{root}/image_2/{_id(place)}.png": of(lambda it: png(camera_of(it.frame, "image_2", "kitti").image)),
+        f"{root}/image_3/{_id(place)}.png": of(lambda it: png(camera_of(it.frame, "image_3", "kitti").image)),
+        f"{root}/velodyne/{_id(place)}.bin": of(lambda it: image_time_points(it.frame).tobytes()),
+        f"{root}/calib/{_id(place)}.txt": of(lambda it: calibration(it.frame).text.encode()),
     }
     if place.split != "test":
-        out[f"{root}/label_2/{_id(place)}.txt"] = of(lambda frame: _labels(frame).encode())
+        out[f"{root}/label_2/{_id(place)}.txt"] = of(lambda it: _labels(it.frame).encode())
     return out
-
-
-def record(frame: Frame, place: Place) -> Record:
-    """Nothing but the frame's number is needed at the end."""
-    return {}
 
 
 def closing_files(records: Sequence[tuple[Place, Record]]) -> Files:

@@ -14,6 +14,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
@@ -24,8 +25,10 @@ from PIL import Image, ImageDraw
 
 from zoo.errors import InputError
 from zoo.frame import Box3D, CameraFrame, Frame, Sweep
-from zoo.synthetic.layouts import Files, Place, Record, png
-from zoo.synthetic.scene.describe import describe
+from zoo.geometry.boxes import box_array, points_in_box
+from zoo.geometry.transforms import quaternion_from_rotation, transform
+from zoo.synthetic.layouts import Files, Place, Record, Rendered, png, reader_of
+from zoo.synthetic.scene.types import Scene
 from zoo.synthetic.shapes.surfaces import Label
 
 __all__ = [
@@ -190,16 +193,17 @@ def scene_name(split: str, sequence: int) -> str:
     return f"scene-{numbers[sequence]:04d}"
 
 
-def files(frame: Frame | None, place: Place) -> Files:
+def files(rendered: Rendered | None, place: Place) -> Files:
     """Pictures and scans of one keyframe, the turns of the lidar since the last one, and the keyframe's lidarseg.
 
     Names hold the time of each measurement, so that without a frame only the map of the place is known.
     """
     out: Files = {}
     if place.number == 0:
-        out[_map_file(place)] = partial(_map, place)
-    if frame is None:
+        out[_map_file(place)] = reader_of(rendered)(lambda it: _map(it.scene))
+    if rendered is None:
         return out
+    frame = rendered.frame
     _check(frame)
     for channel, camera in frame.cameras.items():
         out[_filename(place, channel, _time(place, camera, frame), True)] = partial(_jpeg, camera)
@@ -211,8 +215,9 @@ def files(frame: Frame | None, place: Place) -> Files:
     return out
 
 
-def record(frame: Frame, place: Place) -> Record:
+def record(rendered: Rendered, place: Place) -> Record:
     """Times, poses, calibrations and boxes of one keyframe, in the units and axes of the tables."""
+    frame = rendered.frame
     _check(frame)
     data = []
     for channel, camera in frame.cameras.items():
@@ -328,12 +333,11 @@ def _lidarseg(sweep: Sweep, frame: Frame) -> bytes:
     return out.tobytes()
 
 
-def _map(place: Place) -> bytes:
+def _map(scene: Scene) -> bytes:
     """Greyscale PNG seen from above, north up: 255 on streets and pavements, their rounded corners left out."""
     side = round(_MAP_SIDE_M / _MAP_RESOLUTION_M)
     image = Image.new("L", (side, side))
     draw = ImageDraw.Draw(image)
-    scene = describe(place.seed)
     street = scene.street
 
     def band(s0: float, s1: float, t0: float, t1: float) -> None:
@@ -382,9 +386,9 @@ def _data_row(
         "timestamp": time_us,
         "is_key_frame": key,
         "ego_translation": pose[:3, 3].tolist(),
-        "ego_rotation": _quaternion(pose[:3, :3]),
+        "ego_rotation": quaternion_from_rotation(pose[:3, :3]).tolist(),
         "sensor_translation": np.asarray(ego_from_sensor)[:3, 3].tolist(),
-        "sensor_rotation": _quaternion(np.asarray(ego_from_sensor)[:3, :3]),
+        "sensor_rotation": quaternion_from_rotation(np.asarray(ego_from_sensor)[:3, :3]).tolist(),
     }
 
 
@@ -392,7 +396,7 @@ def _box_rows(frame: Frame) -> list[dict[str, Any]]:
     sweep = frame.lidars[_LIDAR][0]
     assert sweep.ego_from_lidar is not None
     lidar = _pose(frame, sweep) @ sweep.ego_from_lidar
-    points = sweep.points[:, :3].astype(float) @ lidar[:3, :3].T + lidar[:3, 3]
+    points = transform(lidar, sweep.points[:, :3])
     rows = []
     for box in frame.boxes or ():
         if box.kind not in _CATEGORY_OF_KIND:
@@ -408,18 +412,10 @@ def _box_rows(frame: Frame) -> list[dict[str, Any]]:
                 "translation": center.tolist(),
                 "size": [width, length, height],
                 "rotation": [float(np.cos(box.yaw / 2)), 0.0, 0.0, float(np.sin(box.yaw / 2))],
-                "num_lidar_pts": _count_inside(points, center, box),
+                "num_lidar_pts": int(points_in_box(box_array(replace(box, center=center)), points).sum()),
             }
         )
     return rows
-
-
-def _count_inside(points: np.ndarray, center: np.ndarray, box: Box3D) -> int:
-    """How many of `(N, 3)` global points lie in the box or on its surface."""
-    near = points[(np.abs(points - center) <= np.linalg.norm(box.size) / 2).all(1)] - center
-    c, s = np.cos(box.yaw), np.sin(box.yaw)
-    local = near @ np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
-    return int((np.abs(local) <= np.asarray(box.size, float) / 2).all(1).sum())
 
 
 def _attribute(box: Box3D) -> str:
@@ -438,24 +434,6 @@ def _attribute(box: Box3D) -> str:
 def _visibility(share: float | None) -> str:
     """Token of the bin that `share` lies in; nothing where it is unknown."""
     return "" if share is None else str(1 + int(np.searchsorted([0.4, 0.6, 0.8], share, side="right")))
-
-
-def _quaternion(rotation: np.ndarray) -> list[float]:
-    """`[w, x, y, z]` of a `(3, 3)` rotation, w not negative: from the largest of its four components."""
-    m = np.asarray(rotation, float)
-    squares = 1 + np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) @ np.diag(m)  # 4 w^2, 4 x^2, ...
-    cross = np.array([m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1]])  # 4 w (x, y, z)
-    outer = m + m.T  # 4 x y, ... off the diagonal
-    largest = int(np.argmax(squares))
-    if largest == 0:
-        q = np.concatenate([[squares[0]], cross])
-    else:
-        k = largest - 1
-        vector = outer[k].copy()
-        vector[k] = squares[largest]
-        q = np.concatenate([[cross[k]], vector])
-    q /= np.linalg.norm(q)
-    return (q if q[0] >= 0 else -q).tolist()
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
@@ -564,8 +542,8 @@ def _scene_tables(records: list[tuple[Place, Record]]) -> dict[str, list[dict]]:
 
 def _description(place: Place, conditions: Sequence[str]) -> str:
     """Names night and rain as the real descriptions do, by which users pick scenes."""
-    kind = describe(place.seed).extra["kind"]
-    return ", ".join([f"Synthetic street of seed {place.seed}", str(kind), *dict.fromkeys(conditions)])
+    kind = [place.kind] if place.kind else []
+    return ", ".join([f"Synthetic street of seed {place.seed}", *kind, *dict.fromkeys(conditions)])
 
 
 def _links(tokens: Sequence[str]) -> list[dict[str, str]]:

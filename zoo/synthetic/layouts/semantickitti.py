@@ -18,10 +18,12 @@ import numpy as np
 
 from zoo.errors import InputError
 from zoo.frame import Frame
-from zoo.synthetic.layouts import Files, Place, Record, png, reader_of
-from zoo.synthetic.layouts.geometry import camera_of, inverse, newest_sweep, sensor_pose, transform
+from zoo.geometry.transforms import invert, transform
+from zoo.synthetic.layouts import Files, Place, Record, Rendered, png, reader_of
+from zoo.synthetic.layouts.geometry import camera_of, newest_sweep, sensor_pose
 from zoo.synthetic.layouts.kitti import calibration, image_time_points, numbers
-from zoo.synthetic.layouts.street import Marking, markings_at, scene_of
+from zoo.synthetic.layouts.street import Marking, markings_at
+from zoo.synthetic.scene.types import Scene
 from zoo.synthetic.shapes.surfaces import Label, Material
 
 __all__ = ["CLASSES", "DEFAULT_SIZE", "RIG", "closing_files", "files", "point_labels", "record", "sequence_number"]
@@ -120,8 +122,8 @@ def sequence_number(place: Place) -> int:
     return official[place.sequence] if place.sequence < len(official) else 22 + place.sequence - len(official)
 
 
-def point_labels(frame: Frame, seed: int) -> np.ndarray:
-    """`(N,)` uint32 of the newest sweep of a frame of place `seed`: instance * 65536 + raw class id.
+def point_labels(frame: Frame, scene: Scene) -> np.ndarray:
+    """`(N,)` uint32 of the newest sweep of a frame of `scene`: instance * 65536 + raw class id.
 
     Raises:
         InputError: If the sweep has no labels.
@@ -142,7 +144,7 @@ def point_labels(frame: Frame, seed: int) -> np.ndarray:
         ids[(labels == Label.NONE) & ~solid] = 1  # drops, flakes and mist are of no material
     road = np.nonzero(labels == Label.ROAD)[0]
     if len(road):
-        paint = markings_at(scene_of(seed), transform(sensor_pose(sweep, frame), sweep.points[road, :3]))
+        paint = markings_at(scene, transform(sensor_pose(sweep, frame), sweep.points[road, :3]))
         for marking, raw in _MARKED.items():
             ids[road[paint == marking]] = raw
     instances = np.zeros(len(ids), np.uint32)
@@ -160,29 +162,29 @@ def _folder(place: Place) -> str:
     return f"sequences/{sequence_number(place):02d}"
 
 
-def files(frame: Frame | None, place: Place) -> Files:
+def files(rendered: Rendered | None, place: Place) -> Files:
     """The files of one frame, see `zoo.synthetic.layouts.Layout`.
 
     Raises:
         InputError: When a content is asked for and the frame lacks what it needs.
     """
-    of = reader_of(frame)
+    of = reader_of(rendered)
     folder, name = _folder(place), f"{place.number:06d}"
     out: Files = {
-        f"{folder}/image_2/{name}.png": of(lambda frame: png(camera_of(frame, "image_2", "semantickitti").image)),
-        f"{folder}/velodyne/{name}.bin": of(lambda frame: image_time_points(frame, "semantickitti").tobytes()),
+        f"{folder}/image_2/{name}.png": of(lambda it: png(camera_of(it.frame, "image_2", "semantickitti").image)),
+        f"{folder}/velodyne/{name}.bin": of(lambda it: image_time_points(it.frame, "semantickitti").tobytes()),
     }
     if place.split != "test":
-        out[f"{folder}/labels/{name}.label"] = of(lambda frame: point_labels(frame, place.seed).tobytes())
+        out[f"{folder}/labels/{name}.label"] = of(lambda it: point_labels(it.frame, it.scene).tobytes())
     return out
 
 
-def record(frame: Frame, place: Place) -> Record:
+def record(rendered: Rendered, place: Place) -> Record:
     """Pose, time and calibration of the frame, and its number of points per class."""
-    at = calibration(frame, "semantickitti")
+    at = calibration(rendered.frame, "semantickitti")
     content: dict[str, int] = {}
     if place.split != "test":
-        ids, counts = np.unique(point_labels(frame, place.seed) & 0xFFFF, return_counts=True)
+        ids, counts = np.unique(point_labels(rendered.frame, rendered.scene) & 0xFFFF, return_counts=True)
         content = {str(raw): int(count) for raw, count in zip(ids, counts)}
     return {
         "time_us": at.time_us,
@@ -209,7 +211,7 @@ def closing_files(records: Sequence[tuple[Place, Record]]) -> Files:
 
 def _poses(frames: Sequence[Record]) -> str:
     poses = [np.array(about["world_from_rect"]) for about in frames]
-    start = inverse(poses[0])
+    start = invert(poses[0])
     return "".join(numbers((start @ pose)[:3]) + "\n" for pose in poses)
 
 

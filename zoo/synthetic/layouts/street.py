@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from functools import lru_cache
 
 import numpy as np
 
-from zoo.synthetic.rendering.texture import road_albedo
-from zoo.synthetic.scene.describe import describe
+from zoo.synthetic.rendering.street_texture import road_albedo
 from zoo.synthetic.scene.types import Scene, Street
 
-__all__ = ["Marking", "markings_at", "scene_of", "street_coordinates"]
+__all__ = ["Marking", "markings_at", "street_coordinates"]
 
 
 class Marking(IntEnum):
@@ -23,12 +21,6 @@ class Marking(IntEnum):
     ZEBRA = 3
     OTHER = 4  # arrows, stop lines, yellow boxes
     PARKING = 5  # between the parking line and the kerb
-
-
-@lru_cache(maxsize=2)
-def scene_of(seed: int) -> Scene:
-    """The scene of a place, kept for its next frame."""
-    return describe(seed)
 
 
 def street_coordinates(street: Street, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -61,7 +53,7 @@ def markings_at(scene: Scene, points: np.ndarray) -> np.ndarray:
     s, t = street_coordinates(street, points[:, :2])
     color, gloss = road_albedo(scene, s, t, np.full(len(s), 0.05))
     out = np.zeros(len(s), np.uint8)
-    wide, outer = scene.extra["lane_width"], street.half_width - max(street.parking)
+    wide, outer = scene.street.lane_width, street.half_width - max(street.parking)
     beside = np.abs(t)
     in_crossing, near_crossing, zebra = (np.zeros(len(s), bool) for _ in range(3))
     for crossing in scene.crossings:

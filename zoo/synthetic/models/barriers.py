@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from zoo.synthetic.models.ground import bent
@@ -11,6 +13,8 @@ from zoo.synthetic.shapes.surfaces import Label, Material
 
 __all__ = ["boxes_around", "build_sheets", "strip_mesh"]
 
+_BARS_M = 0.9  # height of bars on top of a wall
+
 
 def strip_mesh(street: Street, strip: Strip) -> Mesh:
     """One wall, fence, hedge or guard rail in the world."""
@@ -18,141 +22,121 @@ def strip_mesh(street: Street, strip: Strip) -> Mesh:
     line = np.asarray(strip.line)
     length = float(np.hypot(*(line[1] - line[0])))
     step = (line[1] - line[0]) / length
-    h = strip.height
-    if strip.kind == "wall":
-        b = Builder(Label.WALL)
-        material = (Material.BRICK, Material.STONE, Material.PLASTER, Material.CONCRETE)[strip.variant % 4]
-        for x in np.arange(0, length, 4.0):
-            b.box([x, -0.13, -0.1], [min(x + 4.0, length), 0.13, h], strip.color, material)
-        for x in np.arange(0, length, 4.0):
-            b.box([x, -0.18, h], [min(x + 4.0, length), 0.18, h + 0.09], (0.35, 0.33, 0.3), Material.STONE)
-        if strip.variant % 3 == 0:
-            for x in np.arange(0, length, 4.0):
-                b.box([x - 0.22, -0.22, -0.1], [x + 0.22, 0.22, h + 0.25], strip.color, material)
-        if strip.variant % 5 == 0:
-            _bars(b, length, h, h + 0.9, 0.14, 0.012, (0.03, 0.03, 0.03), Label.FENCE)
-    elif strip.kind == "fence":
-        b = Builder(Label.FENCE)
-        style = strip.variant % 4
-        if style == 0:
-            _bars(b, length, 0.05, h, float(rng.uniform(0.1, 0.16)), 0.012, strip.color, Label.FENCE)
-        elif style == 1:  # boards
-            wide = float(rng.uniform(0.09, 0.14))
-            x = np.arange(0, length, wide * float(rng.choice([1.05, 1.5])))
-            z = h * (1 + 0.02 * rng.normal(size=len(x)))
-            one = [
-                np.stack([x, 0 * x, 0 * x + 0.05], -1),
-                np.stack([x + wide, 0 * x, 0 * x + 0.05], -1),
-                np.stack([x + wide, 0 * x, z], -1),
-                np.stack([x, 0 * x, z], -1),
-            ]
-            shade = rng.uniform(0.75, 1.2, (len(x), 1)) * (strip.color if max(strip.color) > 0.1 else (0.2, 0.13, 0.08))
-            b.quads(np.stack(one, 1), shade, Material.WOOD)
-        elif style == 2:  # wire mesh between posts
-            for z in np.linspace(0.1, h, 9):
-                b.tubes([[0, 0, z]], [[length, 0, z]], 0.006, 0.006, 3, strip.color, Material.METAL)
-            x = np.arange(0, length, 0.22)
-            b.tubes(
-                np.stack([x, 0 * x, 0 * x], -1),
-                np.stack([x, 0 * x, 0 * x + h], -1),
-                0.006,
-                0.006,
-                3,
-                strip.color,
-                Material.METAL,
-            )
-            x = np.arange(0, length, 2.5)
-            b.tubes(
-                np.stack([x, 0 * x, 0 * x], -1),
-                np.stack([x, 0 * x, 0 * x + h + 0.1], -1),
-                0.035,
-                0.035,
-                6,
-                strip.color,
-                Material.METAL,
-            )
-        else:  # two or three rails on posts
-            x = np.arange(0, length, 2.0)
-            b.tubes(
-                np.stack([x, 0 * x, 0 * x], -1),
-                np.stack([x, 0 * x, 0 * x + h], -1),
-                0.045,
-                0.045,
-                6,
-                strip.color,
-                Material.WOOD,
-            )
-            for z in np.linspace(0.35, 0.95, 3) * h:
-                b.box([0, -0.02, z - 0.05], [length, 0.02, z + 0.05], strip.color, Material.WOOD)
-    elif strip.kind == "hedge":
-        b = Builder(Label.VEGETATION)
-        wide = float(rng.uniform(0.3, 0.6))
-        b.box([0, -wide * 0.7, 0], [length, wide * 0.7, h * 0.9], (0.012, 0.018, 0.008), Material.FOLIAGE)
-        n = int(min(length * h * 90, 6000))
-        p = rng.uniform([0, -1, 0.02], [length, 1, 1], (n, 3))
-        shell = np.where(rng.random(n) < 0.35)[0]
-        p[:, 1] = np.sign(p[:, 1]) * wide * rng.uniform(0.7, 1.05, n)
-        p[shell, 1] = rng.uniform(-wide, wide, len(shell))
-        p[:, 2] *= h
-        p[shell, 2] = h * rng.uniform(0.88, 1.04, len(shell))
-        a, c = rng.normal(0, 0.085, (n, 3)), rng.normal(0, 0.085, (n, 3))
-        vertices = np.stack([p + a, p - a + c, p - a - c], 1).reshape(-1, 3)
-        b.add(
-            vertices,
-            np.arange(3 * n).reshape(-1, 3),
-            np.clip(rng.uniform(0.5, 1.4, (n, 1)) * 0.25 * np.ones(3), 0, 1),
-            Material.FOLIAGE,
-        )
-    else:
-        b = Builder(Label.NONE)  # a guard rail has no class of the nineteen
-        b.box([0, -0.02, 0.45], [length, 0.04, 0.75], strip.color, Material.METAL)
-        for x in np.arange(0.5, length, 2.0):
-            b.box([x, -0.12, 0], [x + 0.08, -0.03, 0.7], strip.color, Material.METAL)
-    mesh = b.mesh()
+    mesh = _MAKERS[strip.kind](strip, length, rng)
+    # Until here along the x axis; now along the line, in street coordinates, and bent with the street.
     v = mesh.vertices
     across = np.array([-step[1], step[0]])
     st = line[0] + v[:, :1] * step + v[:, 1:2] * across
-    return bent(
-        street,
-        Mesh(**{**mesh.__dict__, "vertices": np.concatenate([st, v[:, 2:] + street.kerb], 1).astype(np.float32)}),
-    )
+    vertices = np.concatenate([st, v[:, 2:] + street.kerb], 1).astype(np.float32)
+    return bent(street, replace(mesh, vertices=vertices))
+
+
+def _wall(strip: Strip, length: float, rng: np.random.Generator) -> Mesh:
+    """A wall in pieces of 4 m with coping stones, some with piers, some with bars on top."""
+    b = Builder(Label.WALL)
+    h = strip.height
+    material = (Material.BRICK, Material.STONE, Material.PLASTER, Material.CONCRETE)[strip.variant % 4]
+    pieces = np.arange(0, length, 4.0)  # short, so that it can follow a bend
+    for x in pieces:
+        b.box([x, -0.13, -0.1], [min(x + 4.0, length), 0.13, h], strip.color, material)
+    for x in pieces:
+        b.box([x, -0.18, h], [min(x + 4.0, length), 0.18, h + 0.09], (0.35, 0.33, 0.3), Material.STONE)
+    if strip.variant % 3 == 0:
+        for x in pieces:
+            b.box([x - 0.22, -0.22, -0.1], [x + 0.22, 0.22, h + 0.25], strip.color, material)
+    if _bars_on_wall(strip):
+        _bars(b, length, h, h + _BARS_M, 0.14, 0.012, (0.03, 0.03, 0.03), Label.FENCE)
+    return b.mesh()
+
+
+def _bars_on_wall(strip: Strip) -> bool:
+    return strip.kind == "wall" and strip.variant % 5 == 0
+
+
+def _fence(strip: Strip, length: float, rng: np.random.Generator) -> Mesh:
+    """Railings, boards, wire mesh, or two or three rails on posts."""
+    b = Builder(Label.FENCE)
+    style = ("railing", "boards", "wire", "rails")[strip.variant % 4]
+    if style == "railing":
+        _bars(b, length, 0.05, strip.height, float(rng.uniform(0.1, 0.16)), 0.012, strip.color, Label.FENCE)
+    elif style == "boards":
+        _boards(b, strip, length, rng)
+    elif style == "wire":
+        for z in np.linspace(0.1, strip.height, 9):
+            b.tubes([[0, 0, z]], [[length, 0, z]], 0.006, 0.006, 3, strip.color, Material.METAL)
+        _posts(b, np.arange(0, length, 0.22), strip.height, 0.006, 3, strip.color, Material.METAL)
+        _posts(b, np.arange(0, length, 2.5), strip.height + 0.1, 0.035, 6, strip.color, Material.METAL)
+    else:
+        _posts(b, np.arange(0, length, 2.0), strip.height, 0.045, 6, strip.color, Material.WOOD)
+        for z in np.linspace(0.35, 0.95, 3) * strip.height:
+            b.box([0, -0.02, z - 0.05], [length, 0.02, z + 0.05], strip.color, Material.WOOD)
+    return b.mesh()
+
+
+def _boards(b: Builder, strip: Strip, length: float, rng: np.random.Generator) -> None:
+    wide = float(rng.uniform(0.09, 0.14))
+    x = np.arange(0, length, wide * float(rng.choice([1.05, 1.5])))
+    top = strip.height * (1 + 0.02 * rng.normal(size=len(x)))
+    low = 0 * x + 0.05
+    corners = ((x, low), (x + wide, low), (x + wide, top), (x, top))
+    color = strip.color if max(strip.color) > 0.1 else (0.2, 0.13, 0.08)
+    shade = rng.uniform(0.75, 1.2, (len(x), 1)) * color
+    b.quads(np.stack([np.stack([u, 0 * x, z], -1) for u, z in corners], 1), shade, Material.WOOD)
+
+
+def _hedge(strip: Strip, length: float, rng: np.random.Generator) -> Mesh:
+    """A dark core with leaves around it; a third of them make the top."""
+    b = Builder(Label.VEGETATION)
+    h = strip.height
+    wide = float(rng.uniform(0.3, 0.6))
+    b.box([0, -wide * 0.7, 0], [length, wide * 0.7, h * 0.9], (0.012, 0.018, 0.008), Material.FOLIAGE)
+    n = int(min(length * h * 90, 6000))
+    p = rng.uniform([0, -1, 0.02], [length, 1, 1], (n, 3))
+    top = np.where(rng.random(n) < 0.35)[0]
+    p[:, 1] = np.sign(p[:, 1]) * wide * rng.uniform(0.7, 1.05, n)
+    p[top, 1] = rng.uniform(-wide, wide, len(top))
+    p[:, 2] *= h
+    p[top, 2] = h * rng.uniform(0.88, 1.04, len(top))
+    a, c = rng.normal(0, 0.085, (n, 3)), rng.normal(0, 0.085, (n, 3))
+    vertices = np.stack([p + a, p - a + c, p - a - c], 1).reshape(-1, 3)
+    # The reflectance is a quarter of what it will be: `build` multiplies it by four times the place's foliage colour.
+    shade = np.clip(rng.uniform(0.5, 1.4, (n, 1)) * 0.25 * np.ones(3), 0, 1)
+    b.add(vertices, np.arange(3 * n).reshape(-1, 3), shade, Material.FOLIAGE)
+    return b.mesh()
+
+
+def _guard_rail(strip: Strip, length: float, rng: np.random.Generator) -> Mesh:
+    b = Builder(Label.NONE)  # a guard rail has no class of the nineteen
+    b.box([0, -0.02, 0.45], [length, 0.04, 0.75], strip.color, Material.METAL)
+    for x in np.arange(0.5, length, 2.0):
+        b.box([x, -0.12, 0], [x + 0.08, -0.03, 0.7], strip.color, Material.METAL)
+    return b.mesh()
+
+
+_MAKERS = {"wall": _wall, "fence": _fence, "hedge": _hedge, "rail": _guard_rail}
+
+
+def _posts(b: Builder, x: np.ndarray, top: float, r: float, sides: int, color, material, low=0.0, label=None) -> None:
+    """Upright tubes of radius `r` at the places `x`."""
+    start, end = np.stack([x, 0 * x, 0 * x + low], -1), np.stack([x, 0 * x, 0 * x + top], -1)
+    b.tubes(start, end, r, r, sides, color, material, label=label)
 
 
 def _bars(b: Builder, length: float, low: float, high: float, spacing: float, r: float, color, label: int) -> None:
-    x = np.arange(0, length, spacing)
-    b.tubes(
-        np.stack([x, 0 * x, 0 * x + low], -1),
-        np.stack([x, 0 * x, 0 * x + high], -1),
-        r,
-        r,
-        3,
-        color,
-        Material.METAL,
-        label=label,
-    )
+    """A railing: bars from `low` to `high`, two rails, and posts every 2.5 m."""
+    _posts(b, np.arange(0, length, spacing), high, r, 3, color, Material.METAL, low, label)
     for z in (low + 0.1, high - 0.12):
         b.box([0, -0.015, z - 0.02], [length, 0.015, z + 0.02], color, Material.METAL, label=label)
-    x = np.arange(0, length, 2.5)
-    b.tubes(
-        np.stack([x, 0 * x, 0 * x], -1),
-        np.stack([x, 0 * x, 0 * x + high + 0.1], -1),
-        0.03,
-        0.03,
-        5,
-        color,
-        Material.METAL,
-        label=label,
-    )
+    _posts(b, np.arange(0, length, 2.5), high + 0.1, 0.03, 5, color, Material.METAL, label=label)
 
 
 def build_sheets(scene: Scene) -> tuple[Mesh | None, np.ndarray]:
     """Sheets that close the gaps of see-through fences, for annotations only, and `(K, 8, 3)` boxes around them."""
     parts = []
     for strip in scene.strips:
-        bars_on_wall = strip.kind == "wall" and strip.variant % 5 == 0
-        if strip.kind != "fence" and not bars_on_wall:
+        if strip.kind != "fence" and not _bars_on_wall(strip):
             continue
-        low, high = (strip.height, strip.height + 0.9) if bars_on_wall else (0.05, strip.height)
+        low, high = (0.05, strip.height) if strip.kind == "fence" else (strip.height, strip.height + _BARS_M)
         (s0, t0), (s1, t1) = strip.line
         steps = np.linspace(0, 1, max(2, int((s1 - s0) / 4)))
         line = np.stack([s0 + (s1 - s0) * steps, t0 + (t1 - t0) * steps], -1)

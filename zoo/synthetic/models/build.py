@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -45,7 +46,7 @@ def _placed(scene: Scene, chosen: Callable[[Thing], bool], time_s: float) -> lis
 
 def _tinted(mesh: Mesh, tint: np.ndarray) -> Mesh:
     leaf = (mesh.material == Material.FOLIAGE)[:, None]
-    return Mesh(**{**mesh.__dict__, "color": np.where(leaf, mesh.color * 4 * tint, mesh.color).astype(np.float32)})
+    return replace(mesh, color=np.where(leaf, mesh.color * 4 * tint, mesh.color).astype(np.float32))
 
 
 def build_static(scene: Scene) -> Mesh:
@@ -101,4 +102,4 @@ def _bonnet(scene: Scene, world_from_ego: np.ndarray) -> Mesh:
     mesh = place(mesh, at, palette=(scene.bonnet.color,))
     turn = world_from_ego[:3, :3].astype(np.float32)
     vertices = mesh.vertices @ turn.T + world_from_ego[:3, 3].astype(np.float32)
-    return Mesh(**{**mesh.__dict__, "vertices": vertices, "normals": mesh.normals @ turn.T})
+    return replace(mesh, vertices=vertices, normals=mesh.normals @ turn.T)

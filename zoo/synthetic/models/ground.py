@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from zoo.synthetic.scene.types import Block, Scene, Street
@@ -17,7 +19,7 @@ def bent(street: Street, mesh: Mesh) -> Mesh:
     """A mesh given in street coordinates (s, t, h), in the world; flat shading."""
     v = mesh.vertices
     world = street.to_world(v[:, 0], v[:, 1], v[:, 2]).astype(np.float32)
-    return Mesh(**{**mesh.__dict__, "vertices": world, "normals": np.zeros_like(world)})
+    return replace(mesh, vertices=world, normals=np.zeros_like(world))
 
 
 def _grid(b: Builder, s: np.ndarray, t: np.ndarray, h, material, label) -> None:

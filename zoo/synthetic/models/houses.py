@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from zoo.synthetic.scene.types import Building, Street
@@ -9,6 +11,12 @@ from zoo.synthetic.shapes.mesh import Builder, Mesh, place
 from zoo.synthetic.shapes.surfaces import Label, Material
 
 __all__ = ["building"]
+
+_DECK = (0.2, 0.2, 0.2)
+_MANSARD_RISE = 2.6
+_PANE_UV = np.array([[[0.001, 0.001], [0.999, 0.001], [0.999, 0.999], [0.001, 0.999]]])
+"""The whole of one pane. The shader takes what stands before the point as the number of the window, so that adding
+whole numbers makes panes differ, and reaching 1 would show a strip of the next pane."""
 
 
 def _facade(
@@ -78,155 +86,131 @@ def _facade(
 
 
 def building(street: Street, house: Building) -> Mesh:
-    """One house in the world: a rigid box whose front follows the street at its middle."""
-    """One house as a rigid box with its front along the street's direction at its middle."""
+    """One house in the world: a rigid box whose front follows the street's direction at its middle."""
     rng = np.random.default_rng(house.seed)
     b = Builder(Label.BUILDING)
     width = house.s1 - house.s0
     height = house.ground + house.storey * (house.floors - 1)
-    depth = house.depth
-    # Local axes: x along the street, y away from it, both measured from the left end of the front.
-    ex, ey = np.array([1.0, 0, 0]), np.array([0, 1.0, 0])
-    front = np.array([0.0, 0, 0])
-    upper = house.floors - 1
+    _walls(b, house, width, height, rng)
+    if house.cornice:
+        b.box([-0.05, -0.3, height - 0.25], [width + 0.05, 0.0, height + 0.05], house.trim)
+        b.box([-0.02, -0.08, house.ground - 0.15], [width + 0.02, 0.0, house.ground + 0.05], house.trim)
+    if house.roof == "flat":
+        _flat_roof(b, house, width, height, rng)
+    else:
+        _pitched_roof(b, house, width, height, rng)
+    _chimneys(b, house, width, height, rng)
+    if rng.random() < 0.3:  # a rain pipe
+        x = rng.choice([0.15, width - 0.15])
+        b.tubes([[x, -0.08, 0]], [[x, -0.08, height]], 0.05, 0.05, 5, house.trim)
+    return _at_street(b.mesh(), street, house, width)
+
+
+def _at_street(mesh: Mesh, street: Street, house: Building, width: float) -> Mesh:
+    middle = (house.s0 + house.s1) / 2
+    v = mesh.vertices.copy()
+    v[:, 0] -= width / 2
+    # On the right side the house is mirrored, not turned. That swaps the winding of its triangles, which nothing
+    # depends on: hits turn normals towards the ray.
+    v[:, 1] *= house.side
+    moved = replace(mesh, vertices=v, normals=np.zeros_like(v))
+    position = street.to_world(np.array(middle), np.array(house.side * house.t0), street.kerb)
+    return place(moved, position, street.heading(middle))
+
+
+def _walls(b: Builder, house: Building, width: float, height: float, rng: np.random.Generator) -> None:
+    """Four walls: local x runs along the street, y away from it, both from the left end of the front."""
+    along, away = np.array([1.0, 0, 0]), np.array([0, 1.0, 0])
+    front, depth, upper = np.array([0.0, 0, 0]), house.depth, house.floors - 1
     if house.shop:
         _shop(b, house, width, rng)
     else:
-        one = Building(**{**house.__dict__, "storey": house.ground, "balconies": False})
-        _facade(b, front, ex, -ey, width, 0.0, 1, one, rng)
+        ground_floor = replace(house, storey=house.ground, balconies=False)
+        _facade(b, front, along, -away, width, 0.0, 1, ground_floor, rng)
         door = float(rng.uniform(0.1, 0.8)) * (width - 1.2)
         b.box([door, -0.04, 0], [door + 1.0, 0.02, 2.15], tuple(rng.uniform(0.02, 0.4, 3)), Material.WOOD)
         b.box([door - 0.12, -0.06, 2.15], [door + 1.12, 0.02, 2.35], house.trim)
     if upper:
-        _facade(b, front, ex, -ey, width, house.ground, upper, house, rng)
-    for x, sign in ((0.0, -1), (width, 1)):  # sides
+        _facade(b, front, along, -away, width, house.ground, upper, house, rng)
+    end_wall = replace(house, storey=height / max(house.floors, 1), balconies=False, bay=max(house.bay, 3.0))
+    for x, sign in ((0.0, -1), (width, 1)):
         blind = rng.random() < 0.5
-        plain = Building(
-            **{
-                **house.__dict__,
-                "storey": height / max(house.floors, 1),
-                "balconies": False,
-                "bay": max(house.bay, 3.0),
-            }
-        )
-        _facade(b, [x, 0, 0], ey, sign * ex, depth, 0.0, house.floors, plain, rng, plain=blind)
-    b.quads(
-        np.array([[[0, depth, -1], [width, depth, -1], [width, depth, height], [0, depth, height]]]),
-        house.color,
-        house.wall,
-    )
+        _facade(b, [x, 0, 0], away, sign * along, depth, 0.0, house.floors, end_wall, rng, plain=blind)
+    back = [[0, depth, -1], [width, depth, -1], [width, depth, height], [0, depth, height]]
+    b.quads(np.array([back]), house.color, house.wall)
     b.box([0, 0.02, -2], [width, depth, 0.02], house.color, house.wall)
-    if house.cornice:
-        b.box([-0.05, -0.3, height - 0.25], [width + 0.05, 0.0, height + 0.05], house.trim)
-        b.box([-0.02, -0.08, house.ground - 0.15], [width + 0.02, 0.0, house.ground + 0.05], house.trim)
-    rise = house.pitch * depth / 2
-    if house.roof == "flat":
-        b.quads(
-            np.array([[[0, 0, height], [width, 0, height], [width, depth, height], [0, depth, height]]]),
-            (0.2, 0.2, 0.2),
-            Material.CONCRETE,
-        )
-        b.box([0, 0, height], [width, 0.25, height + 0.6], house.color, house.wall)
-        for x in (0.0, width - 0.2):
-            b.box([x, 0, height], [x + 0.2, depth, height + 0.6], house.color, house.wall)
-        if rng.random() < 0.6:
-            x, w = rng.uniform(0, width * 0.6), rng.uniform(1.5, 4)
-            b.box(
-                [x, 3, height],
-                [min(x + w, width), 6, height + rng.uniform(1.2, 3)],
-                (0.35, 0.35, 0.35),
-                Material.CONCRETE,
-            )
-    else:
-        inset = {"gable": 0.0, "hip": min(width * 0.3, depth / 2), "mansard": 0.6}[house.roof]
-        if house.roof == "mansard":
-            rise = 2.6
-        eave = 0.35
-        ridge0, ridge1 = (depth / 2, depth / 2) if house.roof != "mansard" else (1.2, depth - 1.2)
-        z = height - 0.05
-        slope = np.hypot(ridge0, rise)
-        front_q = [
-            [-0.1, -eave, z - eave * rise / ridge0],
-            [width + 0.1, -eave, z - eave * rise / ridge0],
-            [width - inset, ridge0, z + rise],
-            [inset, ridge0, z + rise],
+
+
+def _flat_roof(b: Builder, house: Building, width: float, height: float, rng: np.random.Generator) -> None:
+    """A deck with a parapet and, on most houses, a box for lift or ventilation."""
+    depth = house.depth
+    deck = [[0, 0, height], [width, 0, height], [width, depth, height], [0, depth, height]]
+    b.quads(np.array([deck]), _DECK, Material.CONCRETE)
+    b.box([0, 0, height], [width, 0.25, height + 0.6], house.color, house.wall)
+    for x in (0.0, width - 0.2):
+        b.box([x, 0, height], [x + 0.2, depth, height + 0.6], house.color, house.wall)
+    if rng.random() < 0.6:
+        x, w = rng.uniform(0, width * 0.6), rng.uniform(1.5, 4)
+        top = height + rng.uniform(1.2, 3)
+        b.box([x, 3, height], [min(x + w, width), 6, top], (0.35, 0.35, 0.35), Material.CONCRETE)
+
+
+def _rise(house: Building) -> float:
+    """Height of the roof's ridge above the walls, metres."""
+    return _MANSARD_RISE if house.roof == "mansard" else house.pitch * house.depth / 2
+
+
+def _pitched_roof(b: Builder, house: Building, width: float, height: float, rng: np.random.Generator) -> None:
+    """Two slopes, the ends between them, and dormers: a gable, hip or mansard roof."""
+    depth, rise, mansard = house.depth, _rise(house), house.roof == "mansard"
+    inset = {"gable": 0.0, "hip": min(width * 0.3, depth / 2), "mansard": 0.6}[house.roof]  # of the ridge's ends
+    eave = 0.35
+    ridge0, ridge1 = (1.2, depth - 1.2) if mansard else (depth / 2, depth / 2)
+    z = height - 0.05
+    top = z + rise
+    front = [
+        [-0.1, -eave, z - eave * rise / ridge0],
+        [width + 0.1, -eave, z - eave * rise / ridge0],
+        [width - inset, ridge0, top],
+        [inset, ridge0, top],
+    ]
+    back = [[width, depth + eave, z], [0, depth + eave, z], [inset, ridge1, top], [width - inset, ridge1, top]]
+    slope = np.hypot(ridge0, rise)
+    uv = np.array([[[0, 0], [width, 0], [width, slope], [0, slope]]] * 2, float)
+    b.quads(np.array([front, back]), house.roof_color, Material.ROOF, uv=uv)
+    for x, ridge_x in ((0.0, inset), (width, width - inset)):
+        end = [[x, 0, z], [x, depth, z], [ridge_x, ridge1, top], [ridge_x, ridge0, top]]
+        gable = inset == 0
+        b.quads(np.array([end]), house.color if gable else house.roof_color, house.wall if gable else Material.ROOF)
+    if mansard:
+        deck = [[inset, ridge0, top], [width - inset, ridge0, top], [width - inset, ridge1, top], [inset, ridge1, top]]
+        b.quads(np.array([deck]), _DECK)
+    if house.roof != "hip" and rng.random() < 0.5:
+        _dormers(b, house, width, (ridge0 * 0.3, z + rise * 0.3), rng)
+
+
+def _dormers(b: Builder, house: Building, width: float, at: tuple[float, float], rng: np.random.Generator) -> None:
+    """A row of dormers at `at`: metres behind the front, and height of their sills."""
+    y, z = at
+    for x in np.arange(1.5, width - 1.5, max(house.bay, 2.4)):
+        b.box([x - 0.6, y - 0.1, z], [x + 0.6, y + 2.5, z + 1.4], house.trim)
+        pane = [
+            [x - 0.45, y - 0.12, z + 0.2],
+            [x + 0.45, y - 0.12, z + 0.2],
+            [x + 0.45, y - 0.12, z + 1.2],
+            [x - 0.45, y - 0.12, z + 1.2],
         ]
-        back_q = [
-            [width, depth + eave, z],
-            [0, depth + eave, z],
-            [inset, ridge1, z + rise],
-            [width - inset, ridge1, z + rise],
-        ]
-        uv = np.array([[[0, 0], [width, 0], [width, slope], [0, slope]]] * 2, float)
-        b.quads(np.array([front_q, back_q]), house.roof_color, Material.ROOF, uv=uv)
-        for x, xi in ((0.0, inset), (width, width - inset)):
-            end = [[x, 0, z], [x, depth, z], [xi, ridge1, z + rise], [xi, ridge0, z + rise]]
-            b.quads(
-                np.array([end]),
-                house.color if inset == 0 else house.roof_color,
-                house.wall if inset == 0 else Material.ROOF,
-            )
-        if house.roof == "mansard":
-            b.quads(
-                np.array(
-                    [
-                        [
-                            [inset, ridge0, z + rise],
-                            [width - inset, ridge0, z + rise],
-                            [width - inset, ridge1, z + rise],
-                            [inset, ridge1, z + rise],
-                        ]
-                    ]
-                ),
-                (0.2, 0.2, 0.2),
-            )
-        if house.roof != "hip" and rng.random() < 0.5:  # dormers
-            for x in np.arange(1.5, width - 1.5, max(house.bay, 2.4)):
-                y = ridge0 * 0.3
-                zz = z + rise * 0.3
-                b.box([x - 0.6, y - 0.1, zz], [x + 0.6, y + 2.5, zz + 1.4], house.trim)
-                b.quads(
-                    np.array(
-                        [
-                            [
-                                [x - 0.45, y - 0.12, zz + 0.2],
-                                [x + 0.45, y - 0.12, zz + 0.2],
-                                [x + 0.45, y - 0.12, zz + 1.2],
-                                [x - 0.45, y - 0.12, zz + 1.2],
-                            ]
-                        ]
-                    ),
-                    house.trim,
-                    Material.WINDOW,
-                    uv=np.array([[[0.001, 0.001], [0.999, 0.001], [0.999, 0.999], [0.001, 0.999]]])
-                    + rng.integers(0, 500, 2),
-                )
+        b.quads(np.array([pane]), house.trim, Material.WINDOW, uv=_PANE_UV + rng.integers(0, 500, 2))
+
+
+def _chimneys(b: Builder, house: Building, width: float, height: float, rng: np.random.Generator) -> None:
     for _ in range(house.chimneys):
-        x, y = rng.uniform(0.3, width - 1), rng.choice([depth * 0.35, depth * 0.5])
-        top = height + (rise if house.roof in ("gable", "hip") else 1.0) + rng.uniform(0.4, 1.3)
+        x, y = rng.uniform(0.3, width - 1), rng.choice([house.depth * 0.35, house.depth * 0.5])
+        top = height + (_rise(house) if house.roof in ("gable", "hip") else 1.0) + rng.uniform(0.4, 1.3)
         b.box([x, y, height - 0.5], [x + rng.uniform(0.6, 1.2), y + 0.6, top], house.color, Material.BRICK)
         for k in range(2):
-            b.tubes(
-                [[x + 0.15 + 0.3 * k, y + 0.3, top]],
-                [[x + 0.15 + 0.3 * k, y + 0.3, top + 0.4]],
-                0.1,
-                0.09,
-                6,
-                (0.3, 0.13, 0.07),
-            )
-    if rng.random() < 0.3:  # a rain pipe
-        x = rng.choice([0.15, width - 0.15])
-        b.tubes([[x, -0.08, 0]], [[x, -0.08, height]], 0.05, 0.05, 5, house.trim)
-    mesh = b.mesh()
-    middle = (house.s0 + house.s1) / 2
-    heading = street.heading(middle)
-    side = house.side
-    v = mesh.vertices.copy()
-    v[:, 0] -= width / 2
-    v[:, 1] *= side
-    moved = Mesh(**{**mesh.__dict__, "vertices": v, "normals": np.zeros_like(v)})
-    position = street.to_world(np.array(middle), np.array(side * house.t0), street.kerb)
-    return place(moved, position, heading)
+            pot = x + 0.15 + 0.3 * k
+            b.tubes([[pot, y + 0.3, top]], [[pot, y + 0.3, top + 0.4]], 0.1, 0.09, 6, (0.3, 0.13, 0.07))
 
 
 def _shop(b: Builder, house: Building, width: float, rng) -> None:
@@ -247,39 +231,16 @@ def _shop(b: Builder, house: Building, width: float, rng) -> None:
         b.box([x0 - 0.14, -0.03, 0], [x0, d, top], color, Material.PLAIN)
         b.box([x1, -0.03, 0], [x1 + 0.14, d, top], color, Material.PLAIN)
         b.box([x0, -0.01, 0], [x1, d, low], color, Material.PLAIN)
-        uv = np.array([[[0.001, 0.001], [0.999, 0.001], [0.999, 0.999], [0.001, 0.999]]]) + rng.integers(0, 500, 2)
-        b.quads(np.array([[[x0, d, low], [x1, d, low], [x1, d, top], [x0, d, top]]]), color, Material.SHOP, uv=uv)
+        pane = [[x0, d, low], [x1, d, low], [x1, d, top], [x0, d, top]]
+        b.quads(np.array([pane]), color, Material.SHOP, uv=_PANE_UV + rng.integers(0, 500, 2))
     b.box([0.05, -0.16, top], [width - 0.05, 0.0, top + sign], color, Material.FASCIA)
     if house.awning:
         y = -float(rng.uniform(0.9, 1.6))
-        b.quads(
-            np.array(
-                [
-                    [
-                        [0.2, -0.05, top + 0.1],
-                        [width - 0.2, -0.05, top + 0.1],
-                        [width - 0.2, y, top - 0.45],
-                        [0.2, y, top - 0.45],
-                    ]
-                ]
-            ),
-            color,
-            Material.CLOTH,
-        )
-        b.quads(
-            np.array(
-                [
-                    [
-                        [0.2, y, top - 0.45],
-                        [width - 0.2, y, top - 0.45],
-                        [width - 0.2, y, top - 0.65],
-                        [0.2, y, top - 0.65],
-                    ]
-                ]
-            ),
-            color,
-            Material.CLOTH,
-        )
+        left, right = 0.2, width - 0.2
+        cover = [[left, -0.05, top + 0.1], [right, -0.05, top + 0.1], [right, y, top - 0.45], [left, y, top - 0.45]]
+        flap = [[left, y, top - 0.45], [right, y, top - 0.45], [right, y, top - 0.65], [left, y, top - 0.65]]
+        for quad in (cover, flap):
+            b.quads(np.array([quad]), color, Material.CLOTH)
     if rng.random() < 0.3:  # a sign that sticks out
         x = rng.uniform(0.5, width - 0.5)
         b.box([x, -0.9, top + 0.2], [x + 0.08, -0.2, top + 0.9], tuple(rng.uniform(0.05, 0.7, 3)), Material.FASCIA)

@@ -17,16 +17,21 @@ from PIL import Image, ImageDraw
 from zoo.classes import CITYSCAPES
 from zoo.condition import CONDITIONS, Condition
 from zoo.frame import Box3D, CameraFrame, Frame, Sweep
-from zoo.synthetic.frames.render import World, render_rig
+from zoo.geometry.boxes import box_array, box_corners
+from zoo.geometry.cameras import project
+from zoo.geometry.transforms import transform
+from zoo.synthetic.frames.render import render_rig
+from zoo.synthetic.frames.world import World
 from zoo.synthetic.scene.describe import describe
 from zoo.synthetic.sensors.rigs import Rig, rig_of
 
-__all__ = ["birds_eye", "box_corners", "cameras_with_boxes", "project", "sensor_sheet", "with_points"]
+__all__ = ["birds_eye", "cameras_with_boxes", "project_world", "sensor_sheet", "with_points"]
 
 _NEAR_M = 0.1  # lines end at this distance before a camera
 _FAR_M = 60.0  # blue
-_EDGES = [(0, 1), (1, 3), (3, 2), (2, 0), (4, 5), (5, 7), (7, 6), (6, 4), (0, 4), (1, 5), (2, 6), (3, 7)]
 _BOX_COLOR = (255, 220, 0)
+_EDGES = ((3, 7), (7, 4), (4, 0), (0, 3), (2, 6), (6, 5), (5, 1), (1, 2), (3, 2), (7, 6), (0, 1), (4, 5))
+"""Those of `zoo.geometry.boxes`, each drawn the way it always was: Pillow's lines differ by a pixel with direction."""
 
 
 def sensor_sheet(
@@ -81,23 +86,15 @@ def _tile(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return out
 
 
-def project(points: np.ndarray, camera: CameraFrame, frame: Frame) -> tuple[np.ndarray, np.ndarray]:
-    """`(N, 2)` pixels and `(N,)` metres along the optical axis of `(N, 3)` world points; pixels mean nothing behind."""
+def project_world(points: np.ndarray, camera: CameraFrame, frame: Frame) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels `(N, 2)` and depths `(N,)` in metres of `(N, 3)` world points; pixels mean nothing behind the camera."""
     world_from_ego = frame.world_from_ego if camera.world_from_ego is None else camera.world_from_ego
     assert world_from_ego is not None
     assert camera.ego_from_camera is not None
     assert camera.intrinsics is not None
-    pose = world_from_ego @ camera.ego_from_camera
-    local = (points - pose[:3, 3]) @ pose[:3, :3]
-    pixels = local @ camera.intrinsics.T
-    return pixels[:, :2] / np.maximum(local[:, 2:], _NEAR_M), local[:, 2]
-
-
-def box_corners(box: Box3D) -> np.ndarray:
-    """`(8, 3)` world points: the signs of length, width and height count up in this order."""
-    signs = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) / 2
-    c, s = np.cos(box.yaw), np.sin(box.yaw)
-    return box.center + signs * box.size @ np.array([[c, s, 0], [-s, c, 0], [0, 0, 1.0]])
+    world_from_camera = world_from_ego @ camera.ego_from_camera
+    local = (points - world_from_camera[:3, 3]) @ world_from_camera[:3, :3]
+    return project(local, camera.intrinsics, _NEAR_M)
 
 
 def cameras_with_boxes(frame: Frame) -> list[np.ndarray]:
@@ -116,8 +113,8 @@ def cameras_with_boxes(frame: Frame) -> list[np.ndarray]:
 
 def _lines(box: Box3D, camera: CameraFrame, frame: Frame) -> Iterator[list[tuple[float, float]]]:
     """The box's edges in pixels, cut off where they come too near to the camera's plane."""
-    corners = box_corners(box)
-    _, depth = project(corners, camera, frame)
+    corners = box_corners(box_array(box))
+    _, depth = project_world(corners, camera, frame)
     for a, b in _EDGES:
         ends = corners[[a, b]]
         if max(depth[a], depth[b]) <= _NEAR_M:
@@ -126,7 +123,7 @@ def _lines(box: Box3D, camera: CameraFrame, frame: Frame) -> Iterator[list[tuple
             if depth[here] < _NEAR_M:
                 share = (_NEAR_M - depth[here]) / (depth[there] - depth[here])
                 ends[k] = corners[here] + share * (corners[there] - corners[here])
-        pixels, _ = project(ends, camera, frame)
+        pixels, _ = project_world(ends, camera, frame)
         if np.abs(pixels).max() < 1e5:
             yield [(float(x), float(y)) for x, y in pixels]
 
@@ -135,8 +132,7 @@ def _world_points(sweep: Sweep, frame: Frame) -> np.ndarray:
     world_from_ego = frame.world_from_ego if sweep.world_from_ego is None else sweep.world_from_ego
     assert world_from_ego is not None
     assert sweep.ego_from_lidar is not None
-    pose = world_from_ego @ sweep.ego_from_lidar
-    return sweep.points[:, :3].astype(float) @ pose[:3, :3].T + pose[:3, 3]
+    return transform(world_from_ego @ sweep.ego_from_lidar, sweep.points[:, :3])
 
 
 def with_points(frame: Frame, camera: CameraFrame) -> np.ndarray:
@@ -144,7 +140,7 @@ def with_points(frame: Frame, camera: CameraFrame) -> np.ndarray:
     image = camera.image // 2
     height, width = image.shape[:2]
     for turns in frame.lidars.values():
-        pixels, depth = project(_world_points(turns[0], frame), camera, frame)
+        pixels, depth = project_world(_world_points(turns[0], frame), camera, frame)
         x, y = np.round(pixels).T
         seen = (depth > _NEAR_M) & (x >= 0) & (y >= 0) & (x < width) & (y < height)
         order = np.argsort(-depth[seen])  # the nearest is drawn last
@@ -191,7 +187,7 @@ def birds_eye(
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture)
     for box in frame.boxes or ():
-        corners = pixels(box_corners(box)[[0, 2, 6, 4]])  # rear right, rear left, front left, front right
+        corners = pixels(box_corners(box_array(box))[[3, 0, 1, 2]])  # rear right, rear left, front left, front right
         outline = _BOX_COLOR if box.num_points else (120, 110, 40)
         draw.polygon([(float(x), float(y)) for x, y in corners], outline=outline)
         middle, front = corners.mean(0), corners[2:].mean(0)

@@ -16,7 +16,10 @@ from zoo.classes import CITYSCAPES
 from zoo.condition import CONDITIONS, Condition
 from zoo.errors import InputError
 from zoo.files import atomic_file
-from zoo.synthetic.frames.render import World, check_size, render_world, stops
+from zoo.synthetic.frames.picture import check_size
+from zoo.synthetic.frames.render import render_world
+from zoo.synthetic.frames.times import stops
+from zoo.synthetic.frames.world import World
 from zoo.synthetic.previews.sensor_sheet import sensor_sheet
 from zoo.synthetic.scene.describe import describe
 

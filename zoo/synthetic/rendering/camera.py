@@ -1,4 +1,8 @@
-"""Pinhole rays, and what lens, sensor and file format do to radiance."""
+"""Where a place's own camera sits, and what lens, sensor and file format do to radiance.
+
+The order is that of a real camera: light is metered and exposed, the lens spreads it (bloom, veil, vignetting, blur),
+the sensor adds noise, the processor applies a tone curve, saturation and sharpening, and the file is a JPEG.
+"""
 
 from __future__ import annotations
 
@@ -8,43 +12,25 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
+from zoo.geometry.cameras import VEHICLE_FROM_OPTICAL, intrinsics_from_fov
+from zoo.geometry.transforms import pitch_matrix, pose, roll_matrix, yaw_matrix
 from zoo.synthetic.rendering.light import Light
 from zoo.synthetic.scene.types import CameraSpec, Optics
 
-__all__ = ["camera_from_pixels", "ego_from_camera", "intrinsics_of", "take_picture"]
+__all__ = ["ego_from_camera", "intrinsics_of", "take_picture"]
 
 
 def intrinsics_of(spec: CameraSpec, size: tuple[int, int]) -> np.ndarray:
-    """`(3, 3)` pixels; the centre of the first pixel is (0, 0). The field of view is the wider side's."""
-    height, width = size
-    focal = max(height, width) / 2 / np.tan(np.radians(spec.fov_deg) / 2)
-    return np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1.0]])
+    """`(3, 3)` pixels for `size` (height, width)."""
+    return intrinsics_from_fov(spec.fov_deg, size)
 
 
 def ego_from_camera(spec: CameraSpec) -> np.ndarray:
     """`(4, 4)` from camera axes (x right, y down, z forward) to ego axes (x forward, y left, z up)."""
     yaw, pitch, roll = np.radians([spec.yaw_deg, spec.pitch_deg, spec.roll_deg])
-    axes = np.array([[0, 0, 1.0], [-1, 0, 0], [0, -1, 0]])
-    cy, sy, cp, sp, cr, sr = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
-    turn = (
-        np.array([[cy, -sy, 0], [sy, cy, 0], [0, 0, 1]])
-        @ np.array([[cp, 0, -sp], [0, 1, 0], [sp, 0, cp]])
-        @ np.array([[1, 0, 0], [0, cr, -sr], [0, sr, cr]])
-    )
-    pose = np.eye(4)
-    pose[:3, :3] = turn @ axes
-    pose[:3, 3] = [spec.forward_m, spec.left_m, spec.height_m]
-    return pose
-
-
-def camera_from_pixels(intrinsics: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """`(H * W, 3)` directions with z = 1, so that a ray's length parameter is the depth."""
-    height, width = size
-    x = (np.arange(width) - intrinsics[0, 2]) / intrinsics[0, 0]
-    y = (np.arange(height) - intrinsics[1, 2]) / intrinsics[1, 1]
-    grid = np.ones((height, width, 3))
-    grid[..., 0], grid[..., 1] = x, y[:, None]
-    return grid.reshape(-1, 3)
+    # A place's pitch is positive upwards, a rotation about y is positive downwards.
+    turn = yaw_matrix(yaw) @ pitch_matrix(-pitch) @ roll_matrix(roll)
+    return pose(turn @ VEHICLE_FROM_OPTICAL, (spec.forward_m, spec.left_m, spec.height_m))
 
 
 def _blur(image: np.ndarray, sigma: float) -> np.ndarray:

@@ -5,20 +5,26 @@ Radiance is written in lux too: a white matt surface under E lux has radiance E 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
 from zoo.condition import SEVERITY_UNITS, Condition
-from zoo.synthetic.rendering.texture import noise
+from zoo.synthetic.rendering.noise import noise
 from zoo.synthetic.scene.types import Scene
 
 __all__ = ["Light", "light_of", "physical_value", "sky_radiance"]
 
 _DEFAULT_SEVERITY = 3
+_BLUE, _GREY = np.array([0.50, 0.72, 1.15]), np.array([0.97, 1.0, 1.05])
+"""Colours of a blue sky and of clouds."""
+_LAMP_COLORS = ((1.0, 0.62, 0.25), (1.0, 0.8, 0.55), (0.9, 0.95, 1.0))
+"""Of street lamps: sodium, warm and cold white."""
+_LAMP_SHARES = (0.5, 0.25, 0.25)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Light:
     """Light and air of one condition.
 
@@ -65,9 +71,14 @@ class Light:
 
     def in_float32(self) -> Light:
         """The same with float32 arrays, so that the shader never leaves float32."""
-        arrays = {k: v.astype(np.float32) for k, v in self.__dict__.items() if isinstance(v, np.ndarray)}
-        numbers = {k: float(v) for k, v in self.__dict__.items() if isinstance(v, float)}
-        return Light(**{**self.__dict__, **numbers, **arrays})
+        changed: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.ndarray):
+                changed[field.name] = value.astype(np.float32)
+            elif isinstance(value, float):  # a NumPy float64 among them would make every float32 product a float64
+                changed[field.name] = float(value)
+        return replace(self, **changed)
 
 
 def physical_value(condition: Condition, what: str) -> float:
@@ -81,79 +92,112 @@ def physical_value(condition: Condition, what: str) -> float:
 
 def light_of(scene: Scene, condition: Condition) -> Light:
     """Sun, sky, lamps and air of `scene` under `condition`."""
-    sky = scene.sky
     rng = np.random.default_rng([scene.seed, 97])
-    azimuth, elevation = np.radians(sky.sun_azimuth), np.radians(sky.sun_elevation)
-    to_sun = np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)])
-    high = np.sin(elevation)
-    cover = sky.cloud_cover if condition.weather == "clear" else float(rng.uniform(0.9, 1.0))
-    warm = np.array([1.0, 0.96 - 0.25 * np.exp(-high * 5), 0.9 - 0.5 * np.exp(-high * 5)])
-    through = 0.0 if cover > 0.82 else 1 - 0.75 * cover**2
-    sun = 95000 * np.exp(-0.22 / max(high, 0.06)) * through * warm
-    blue, grey = np.array([0.50, 0.72, 1.15]), np.array([0.97, 1.0, 1.05])
-    level = (9000 + 9000 * high) * (1 - cover) + (7000 + 16000 * high) * cover
-    zenith = level * (blue * (1 - cover) + grey * cover)
-    horizon = level * 1.25 * (np.array([0.85, 0.95, 1.05]) * (1 - cover) + grey * cover)
-    extinction, wet, snow, rain_rate, snow_rate, gain = 3.0 / float(rng.uniform(8000, 40000)), 0.0, 0.0, 0.0, 0.0, 1.0
-    lamp = headlamp = lit = 0.0
-    target = 0.2
-    if condition.weather == "fog":
-        extinction = -np.log(0.05) / physical_value(condition, "fog")
-        zenith = horizon = level * grey * 0.8
-        sun = sun * 0
-        wet = float(rng.uniform(0, 0.35))
-        target = 0.26
-    elif condition.weather == "rain":
-        rain_rate = physical_value(condition, "rain")
-        extinction += 0.248e-3 * rain_rate**0.67  # 1.076 R ** 0.67 dB / km
-        zenith, horizon = zenith * 0.5, horizon * 0.55
-        sun = sun * 0
-        wet = float(np.clip(0.55 + 0.012 * rain_rate, 0, 1))
-    elif condition.weather == "snow":
-        snow_rate = physical_value(condition, "snow")
-        extinction += 1.26e-3 * snow_rate**1.38  # dry snow, 5.5 S ** 1.38 dB / km
-        sun = sun * 0
-        snow = float(np.clip(0.45 + 0.11 * snow_rate, 0, 1))
-        zenith, horizon = zenith * 0.8, horizon * 0.8
-        target = 0.3
+    # Under a condition the sky is overcast, whatever it is on a clear day.
+    cover = scene.sky.cloud_cover if condition.weather == "clear" else float(rng.uniform(0.9, 1.0))
+    light = _by_day(scene, cover, visibility_m=float(rng.uniform(8000, 40000)))
+    if condition.weather != "clear":
+        light = _in_weather(light, scene, condition, rng)
     if condition.time_of_day == "dusk":
-        lux = physical_value(condition, "dusk")
-        glow = np.array([1.25, 0.95, 0.75]) if cover < 0.7 else np.array([0.95, 0.97, 1.08])
-        zenith, horizon = lux * np.array([0.62, 0.8, 1.2]) * 0.85, lux * glow * 1.4
-        sun = sun * 0
-        lamp, headlamp, lit = (12.0, 8.0, 0.6) if lux < 300 else (4.0, 4.0, 0.4)
-        target, gain = float(rng.uniform(0.06, 0.14)), 1.6 + 120 / lux
+        light = _at_dusk(light, condition, rng)
     elif condition.time_of_day == "night":
-        lux = physical_value(condition, "night")
-        zenith = horizon = lux * 0.02 * np.array([0.75, 0.8, 1.0])
-        horizon = horizon * np.array([2.4, 1.9, 1.4])
-        sun = sun * 0
-        lamp, headlamp, lit = lux * 2.2, 9.0, 1.0
-        target, gain = float(rng.uniform(0.035, 0.09)), 3.0 + 4.0 / np.sqrt(lux)
-    ambient = 0.62 * zenith + 0.38 * horizon
-    color = [(1.0, 0.62, 0.25), (1.0, 0.8, 0.55), (0.9, 0.95, 1.0)][int(rng.choice(3, p=[0.5, 0.25, 0.25]))]
-    airlight = 0.95 * horizon * np.array([1.0, 1.0, 1.0])
-    if condition.time_of_day == "night":
-        airlight = horizon + 0.03 * lamp * np.asarray(color)
+        light = _by_night(light, condition, rng)
+    ambient = 0.62 * light.zenith + 0.38 * light.horizon  # the sky's mean over the hemisphere, weighted by the cosine
+    lamp_color = _LAMP_COLORS[int(rng.choice(3, p=_LAMP_SHARES))]
+    airlight = 0.95 * light.horizon
+    if condition.time_of_day == "night":  # the air shines in the light of the street lamps
+        airlight = light.horizon + 0.03 * light.lamp * np.asarray(lamp_color)
+    return replace(light, ambient=ambient, airlight=airlight, lamp_color=lamp_color)
+
+
+def _elevation_sine(scene: Scene) -> float:
+    return np.sin(np.radians(scene.sky.sun_elevation))
+
+
+def _overcast_level(high: float, cover: float) -> float:
+    """Lux of a level surface under the sky alone: 9,000 to 18,000 if blue, 7,000 to 23,000 under clouds."""
+    return (9000 + 9000 * high) * (1 - cover) + (7000 + 16000 * high) * cover
+
+
+def _by_day(scene: Scene, cover: float, visibility_m: float) -> Light:
+    """A dry day; `ambient` and `airlight` are left to `light_of`."""
+    azimuth, elevation = np.radians(scene.sky.sun_azimuth), np.radians(scene.sky.sun_elevation)
+    high = _elevation_sine(scene)
+    warm = np.array([1.0, 0.96 - 0.25 * np.exp(-high * 5), 0.9 - 0.5 * np.exp(-high * 5)])
+    # Above a cover of 0.82 the sun casts no shadows.
+    through = 0.0 if cover > 0.82 else 1 - 0.75 * cover**2
+    level = _overcast_level(high, cover)
     return Light(
-        to_sun,
-        sun,
-        zenith,
-        horizon,
-        ambient,
-        cover,
-        float(extinction),
-        airlight,
-        lamp,
-        color,
-        headlamp,
-        lit,
-        wet,
-        snow,
-        rain_rate,
-        snow_rate,
-        target,
-        gain,
+        to_sun=np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), high]),
+        # 95,000 lux above the air, dimmed along its slanting path through it (at most 17 times the upright one).
+        sun=95000 * np.exp(-0.22 / max(high, 0.06)) * through * warm,
+        zenith=level * (_BLUE * (1 - cover) + _GREY * cover),
+        horizon=level * 1.25 * (np.array([0.85, 0.95, 1.05]) * (1 - cover) + _GREY * cover),
+        ambient=np.zeros(3),
+        cloud=cover,
+        extinction=3.0 / visibility_m,  # Koschmieder: 5 % of the contrast is left at the visibility, -ln(0.05) = 3.0
+        airlight=np.zeros(3),
+    )
+
+
+def _in_weather(light: Light, scene: Scene, condition: Condition, rng: np.random.Generator) -> Light:
+    """Fog, rain or snow by day. Sources of the attenuations: `docs/synthetic.md`."""
+    value = physical_value(condition, condition.weather)
+    sunless = replace(light, sun=light.sun * 0)
+    if condition.weather == "fog":
+        grey = _overcast_level(_elevation_sine(scene), light.cloud) * _GREY * 0.8
+        extinction, wet = float(-np.log(0.05) / value), float(rng.uniform(0, 0.35))
+        return replace(sunless, extinction=extinction, zenith=grey, horizon=grey, wet=wet, target=0.26)
+    if condition.weather == "rain":
+        return replace(
+            sunless,
+            extinction=light.extinction + 0.248e-3 * value**0.67,  # 1.076 R ** 0.67 dB / km
+            zenith=light.zenith * 0.5,
+            horizon=light.horizon * 0.55,
+            wet=float(np.clip(0.55 + 0.012 * value, 0, 1)),
+            rain_mm_h=value,
+        )
+    return replace(
+        sunless,
+        extinction=light.extinction + 1.26e-3 * value**1.38,  # dry snow, 5.5 S ** 1.38 dB / km
+        zenith=light.zenith * 0.8,
+        horizon=light.horizon * 0.8,
+        snow=float(np.clip(0.45 + 0.11 * value, 0, 1)),
+        snow_mm_h=value,
+        target=0.3,  # cameras expose snow so that it comes out white
+    )
+
+
+def _at_dusk(light: Light, condition: Condition, rng: np.random.Generator) -> Light:
+    lux = physical_value(condition, "dusk")
+    glow = np.array([1.25, 0.95, 0.75]) if light.cloud < 0.7 else np.array([0.95, 0.97, 1.08])
+    lamp, headlamp, lit = (12.0, 8.0, 0.6) if lux < 300 else (4.0, 4.0, 0.4)
+    return replace(
+        light,
+        sun=light.sun * 0,
+        zenith=lux * np.array([0.62, 0.8, 1.2]) * 0.85,
+        horizon=lux * glow * 1.4,
+        lamp=lamp,
+        headlamp=headlamp,
+        lit=lit,
+        target=float(rng.uniform(0.06, 0.14)),
+        gain=1.6 + 120 / lux,
+    )
+
+
+def _by_night(light: Light, condition: Condition, rng: np.random.Generator) -> Light:
+    lux = physical_value(condition, "night")
+    sky = lux * 0.02 * np.array([0.75, 0.8, 1.0])
+    return replace(
+        light,
+        sun=light.sun * 0,
+        zenith=sky,
+        horizon=sky * np.array([2.4, 1.9, 1.4]),  # the glow of the town
+        lamp=lux * 2.2,  # a lamp's own spot; the road between lamps comes to `lux` on average
+        headlamp=9.0,
+        lit=1.0,
+        target=float(rng.uniform(0.035, 0.09)),
+        gain=3.0 + 4.0 / np.sqrt(lux),
     )
 
 

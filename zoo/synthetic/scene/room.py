@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from zoo.geometry.transforms import yaw_matrix
 from zoo.synthetic.scene.types import Thing
 from zoo.synthetic.shapes.templates import template
 
@@ -16,8 +17,8 @@ _GAP = 0.1  # metres
 def footprint(thing: Thing) -> tuple[float, float, float, float]:
     """(s, t, half length, half width) of the rectangle around a thing along the street at time 0, metres."""
     vertices = template(thing.kind, thing.variant).vertices[:, :2] * np.asarray(thing.scale[:2])
-    c, s = np.cos(thing.yaw), np.sin(thing.yaw)
-    low, high = (vertices @ np.array([[c, s], [-s, c]])).min(0), (vertices @ np.array([[c, s], [-s, c]])).max(0)
+    turned = vertices @ np.ascontiguousarray(yaw_matrix(-thing.yaw)[:2, :2])
+    low, high = turned.min(0), turned.max(0)
     middle, half = (low + high) / 2, (high - low) / 2
     return thing.s + float(middle[0]), thing.t + float(middle[1]), float(half[0]), float(half[1])
 

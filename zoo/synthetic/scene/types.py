@@ -6,18 +6,24 @@ into the world: x forward, y left, z up, the ego vehicle starting near the origi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from enum import IntEnum
 from functools import cached_property
 
 import numpy as np
+
+from zoo.synthetic.shapes.surfaces import Material
 
 __all__ = [
     "Block",
     "Bonnet",
     "Building",
     "CameraSpec",
+    "CentreLine",
     "Crossing",
+    "EdgeLine",
     "Optics",
+    "Paving",
     "Scene",
     "Sky",
     "Street",
@@ -26,9 +32,35 @@ __all__ = [
 ]
 
 Color = tuple[float, float, float]
+"""Linear reflectance of red, green and blue, 0 to 1."""
 
 
-@dataclass(frozen=True)
+class CentreLine(IntEnum):
+    """Paint between the two directions."""
+
+    NONE = 0  # nor between lanes of the same direction
+    DASHED = 1
+    DOUBLE = 2
+
+
+class EdgeLine(IntEnum):
+    """Paint along the kerb."""
+
+    NONE = 0
+    SINGLE = 1
+    DOUBLE_YELLOW = 2  # no parking, as in Britain
+
+
+class Paving(IntEnum):
+    """What a pavement is made of."""
+
+    SQUARE_SLABS = 0
+    LONG_SLABS = 1
+    BRICKS = 2
+    TARMAC = 3
+
+
+@dataclass(frozen=True, kw_only=True)
 class Crossing:
     """A side street between `start` and `end` along the main street, on one side (+1 left, -1 right) or both (0)."""
 
@@ -39,7 +71,7 @@ class Crossing:
     zebra: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Street:
     """The main street.
 
@@ -47,31 +79,36 @@ class Street:
         start, end: Metres along the centre line.
         half_width: Metres from the centre line to the kerb.
         lanes: Number of lanes in both directions together (1: no centre line).
+        lane_width: Metres.
         bend: Curvature of each of several pieces, 1 / m.
         grade: Slope of the same pieces.
         sidewalk: Width of the pavement left and right, metres.
         verge: Width of grass beyond (or before) the pavement, left and right.
         kerb: Height of the kerb, metres.
-        markings: Style of the lines: 0 none, 1 dashed centre, 2 double centre, with edge lines from 3 on.
+        markings: Paint along the centre line and between lanes.
         tram: Whether rails lie in the road.
         shade: Reflectance of the asphalt.
+        parking: Width of the parking lane left and right, metres; 0: none.
+        edge_line: Paint along the kerb.
+        cycle_lane: Whether both sides have a lane for bicycles.
     """
 
     start: float
     end: float
     half_width: float
     lanes: int
+    lane_width: float
     bend: tuple[float, ...]
     grade: tuple[float, ...]
     sidewalk: tuple[float, float]
     verge: tuple[float, float]
     kerb: float
-    markings: int
+    markings: CentreLine
     tram: bool
     shade: float
     parking: tuple[float, float]
-    edge_line: int
-    cycle_lane: int
+    edge_line: EdgeLine
+    cycle_lane: bool
 
     @cached_property
     def _line(self) -> tuple[np.ndarray, ...]:
@@ -125,7 +162,7 @@ class Street:
         return out
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Block:
     """The ground between two side streets on one side: rounded corners, pavement, then `yard`."""
 
@@ -137,13 +174,13 @@ class Block:
     verge: float
     verge_first: bool
     yard: str  # grass | paved | gravel
-    paving: int
+    paving: Paving
     shade: float
     open_start: bool
     open_end: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Building:
     """A house: its front lies along the street from `s0` to `s1`, `t0` metres from the centre line."""
 
@@ -158,7 +195,7 @@ class Building:
     bay: float
     window: tuple[float, float, float, float]  # low x, high x (of the bay), low z, high z (of the storey)
     recess: float
-    wall: int
+    wall: Material
     color: Color
     trim: Color
     roof: str  # gable | flat | hip | mansard
@@ -174,7 +211,7 @@ class Building:
     seed: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Strip:
     """A fence, wall, hedge or guard rail along a line of street coordinates."""
 
@@ -186,7 +223,7 @@ class Strip:
     seed: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Thing:
     """One placed template. `speed` is metres per second along the street (negative: towards the camera)."""
 
@@ -213,7 +250,7 @@ class Thing:
         return here, street.headings(s) + self.yaw, (street.start < s) & (s < street.end)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sky:
     """Sun and clouds of a clear day at this place; conditions derive theirs from it."""
 
@@ -225,7 +262,7 @@ class Sky:
     turbidity: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CameraSpec:
     """A pinhole camera on the ego vehicle: degrees and metres."""
 
@@ -238,7 +275,7 @@ class CameraSpec:
     left_m: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Optics:
     """What the camera does to the light."""
 
@@ -257,7 +294,7 @@ class Optics:
     black: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Bonnet:
     """The part of the ego vehicle in front of its camera: metres below and ahead of the camera."""
 
@@ -267,7 +304,7 @@ class Bonnet:
     color: Color
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scene:
     """One place with everything in it."""
 
@@ -286,9 +323,9 @@ class Scene:
     ego_lane: float
     ego_speed: float
     ego_start: float
-    season: str
+    season: str  # summer | spring | autumn | winter
     bonnet: Bonnet | None
-    extra: dict = field(default_factory=dict)
+    kind: str  # of `kinds.PLACE_KINDS`
 
     def ego_poses(self, times_s: np.ndarray) -> np.ndarray:
         """`(N, 4, 4)` poses of the ego vehicle at `(N,)` scene times; it drives along its lane at its own speed."""

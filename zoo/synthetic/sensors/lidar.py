@@ -31,10 +31,11 @@ import numpy as np
 
 from zoo.condition import Condition
 from zoo.frame import Sweep
+from zoo.geometry.transforms import yaw_matrix
 from zoo.synthetic.models.build import build_body
 from zoo.synthetic.rendering.cast import Caster
 from zoo.synthetic.rendering.light import Light, light_of
-from zoo.synthetic.rendering.texture import ground_albedo, road_albedo
+from zoo.synthetic.rendering.street_texture import ground_albedo, road_albedo
 from zoo.synthetic.scene.types import Scene
 from zoo.synthetic.sensors.rigs import RigLidar
 from zoo.synthetic.shapes.surfaces import Label, Material
@@ -158,7 +159,8 @@ def cast_turn(
         if not there.any() or gap @ gap > (lidar.max_range_m + 30) ** 2:
             continue
         caster, middle, radius = movers.body(index)
-        c, s = np.cos(yaw), np.sin(yaw)
+        own_from_world = yaw_matrix(-yaw)  # (C, 3, 3): the thing stands elsewhere when each column fires
+        c, s = own_from_world[:, 0, 0], own_from_world[:, 0, 1]
         sphere = where + np.stack([c * middle[0] - s * middle[1], s * middle[0] + c * middle[1], zero + middle[2]], 1)
         gap = sphere - origin
         some = np.nonzero(
@@ -174,9 +176,7 @@ def cast_turn(
         if not len(column):
             continue
         column = some[column]
-        turn = np.zeros((len(column), 3, 3))
-        turn[:, 0, 0] = turn[:, 1, 1] = c[column]
-        turn[:, 0, 1], turn[:, 1, 0], turn[:, 2, 2] = s[column], -s[column], 1
+        turn = own_from_world[column]
         origins = np.einsum("pij,pj->pi", turn, origin[column] - where[column])
         directions = np.einsum("pij,pj->pi", turn, toward[column, beam])
         _keep_nearest(found, caster, column * beams + beam, origins, directions)

@@ -23,6 +23,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from zoo.errors import InputError, closest
+from zoo.geometry.cameras import VEHICLE_FROM_OPTICAL, intrinsics_matrix, scale_intrinsics
+from zoo.geometry.transforms import pose, rotation_from_quaternion, yaw_matrix
 
 __all__ = ["RIGS", "Rig", "RigCamera", "RigLidar", "rig_of"]
 
@@ -55,13 +57,7 @@ class RigCamera:
 
     def intrinsics_at(self, size: tuple[int, int]) -> np.ndarray:
         """`(3, 3)` pixels of the same view in `size` (height, width); pixels are oblong where the aspect differs."""
-        tall, wide = size[0] / self.size[0], size[1] / self.size[1]
-        out = np.array(self.intrinsics, float)
-        out[0, :2] *= wide
-        out[1, :2] *= tall
-        out[0, 2] = (self.intrinsics[0, 2] + 0.5) * wide - 0.5
-        out[1, 2] = (self.intrinsics[1, 2] + 0.5) * tall - 0.5
-        return out
+        return scale_intrinsics(self.intrinsics, self.size, size)
 
     def time_us(self, near_us: int) -> int:
         """Microseconds of the exposure nearest to `near_us`; of two equally near ones the earlier."""
@@ -152,37 +148,6 @@ def _check_positive(what: str, **values: float) -> None:
             raise InputError(f"{name} {value} of the {what} is not positive")
 
 
-def _pose(rotation: np.ndarray, at: tuple[float, float, float]) -> np.ndarray:
-    pose = np.eye(4)
-    pose[:3, :3], pose[:3, 3] = rotation, at
-    return pose
-
-
-_OPTICAL = np.array([[0, 0, 1.0], [-1, 0, 0], [0, -1, 0]])
-"""Vehicle axes from those of a camera that looks ahead."""
-
-
-def _yaw(degrees: float) -> np.ndarray:
-    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]])
-
-
-def _quaternion(w: float, x: float, y: float, z: float) -> np.ndarray:
-    """`(3, 3)` rotation."""
-    w, x, y, z = np.array([w, x, y, z]) / np.linalg.norm([w, x, y, z])
-    return np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-        ]
-    )
-
-
-def _intrinsics(fx: float, fy: float, cx: float, cy: float) -> np.ndarray:
-    return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]])
-
-
 def _camera_rig() -> Rig:
     return Rig(name="camera", cameras={"front": None}, lidars={}, period_s=None)
 
@@ -192,19 +157,19 @@ def _kitti() -> Rig:
     # it; image_2 is 0.06 m left of the reference camera, image_3 0.47 m right. A turn ends right of what the cameras
     # see, so that this is swept last, and the pictures are taken at its end: calibration joins the two without the
     # vehicle's motion.
-    k = _intrinsics(721.5377, 721.5377, 609.5593, 172.854)
+    k = intrinsics_matrix(721.5377, 721.5377, 609.5593, 172.854)
     beams = np.concatenate([np.linspace(-24.33, -8.83, 32), np.linspace(-8.33, 2.0, 32)])
     return Rig(
         name="kitti",
         cameras={
-            name: RigCamera(intrinsics=k, size=(375, 1242), ego_from_camera=_pose(_OPTICAL, (1.08, y, 1.65)))
+            name: RigCamera(intrinsics=k, size=(375, 1242), ego_from_camera=pose(VEHICLE_FROM_OPTICAL, (1.08, y, 1.65)))
             for name, y in (("image_2", 0.06), ("image_3", -0.47))
         },
         lidars={
             "velodyne": RigLidar(
                 elevations_deg=tuple(beams.tolist()),
                 columns=2083,
-                ego_from_lidar=_pose(np.eye(3), (0.81, 0.0, 1.73)),
+                ego_from_lidar=pose(np.eye(3), (0.81, 0.0, 1.73)),
                 start_deg=-50.0,
                 dropout=0.03,
             )
@@ -261,7 +226,7 @@ def _a2d2() -> Rig:
         lidars[name] = RigLidar(
             elevations_deg=tuple(np.arange(-15.0, 15.1, 2.0).tolist()),
             columns=1800,
-            ego_from_lidar=_pose(rotation, (at[0], at[1], at[2] + up)),
+            ego_from_lidar=pose(rotation, (at[0], at[1], at[2] + up)),
             phase_s=-0.02 * k,
             start_deg=-60.0,
             max_range_m=100.0,
@@ -269,9 +234,9 @@ def _a2d2() -> Rig:
         )
     view = _from_view((0.99975958, 0.02137218, -0.00490014), (-0.02148264, 0.99948777, -0.02372100))
     camera = RigCamera(
-        intrinsics=_intrinsics(1687.337, 1783.428, 965.434, 684.419),
+        intrinsics=intrinsics_matrix(1687.337, 1783.428, 965.434, 684.419),
         size=(1208, 1920),
-        ego_from_camera=_pose(view @ _OPTICAL, (1.71105, 0.0, 0.94314 + up)),
+        ego_from_camera=pose(view @ VEHICLE_FROM_OPTICAL, (1.71105, 0.0, 0.94314 + up)),
         rate_hz=30.0,
         phase_s=0.005,
     )
@@ -331,20 +296,20 @@ def _nuscenes() -> Rig:
     }
     cameras: dict[str, RigCamera | None] = {
         name: RigCamera(
-            intrinsics=_intrinsics(f, f, cx, cy),
+            intrinsics=intrinsics_matrix(f, f, cx, cy),
             size=(900, 1600),
-            ego_from_camera=_pose(_quaternion(*turn), at),
+            ego_from_camera=pose(rotation_from_quaternion(turn), at),
             rate_hz=12.0,
             phase_s=phase,
         )
         for name, (at, turn, f, cx, cy, phase) in rows.items()
     }
     # The sensor's own axes are turned by -90 degrees about z against this frame.
-    turn = _quaternion(0.70779551, -0.00649224, 0.01064621, -0.70630729) @ _yaw(90.0)
+    turn = rotation_from_quaternion((0.70779551, -0.00649224, 0.01064621, -0.70630729)) @ yaw_matrix(np.radians(90.0))
     lidar = RigLidar(
         elevations_deg=tuple(np.linspace(-30.67, 10.67, 32).tolist()),
         columns=1084,
-        ego_from_lidar=_pose(turn, (0.943713, 0.0, 1.84023)),
+        ego_from_lidar=pose(turn, (0.943713, 0.0, 1.84023)),
         rate_hz=20.0,
         start_deg=95.0,
         max_range_m=100.0,
@@ -364,15 +329,15 @@ def _waymo() -> Rig:
         # Each camera fires when the lidar, which turns clockwise, passes the middle of its view.
         phase = -((yaw + 85.0) % 360.0) / 3600.0
         cameras[name] = RigCamera(
-            intrinsics=_intrinsics(2055.0, 2055.0, 959.5, (height - 1) / 2),
+            intrinsics=intrinsics_matrix(2055.0, 2055.0, 959.5, (height - 1) / 2),
             size=(height, 1920),
-            ego_from_camera=_pose(_yaw(yaw) @ _OPTICAL, at),
+            ego_from_camera=pose(yaw_matrix(np.radians(yaw)) @ VEHICLE_FROM_OPTICAL, at),
             phase_s=phase,
         )
     lidar = RigLidar(
         elevations_deg=tuple(np.linspace(-17.6, 2.4, 64).tolist()),
         columns=2650,
-        ego_from_lidar=_pose(np.eye(3), (1.43, 0.0, 2.18)),
+        ego_from_lidar=pose(np.eye(3), (1.43, 0.0, 2.18)),
         start_deg=-85.0,
         max_range_m=75.0,
         min_range_m=1.5,

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from zoo.geometry.transforms import yaw_matrix
 from zoo.synthetic.shapes.surfaces import Material
 
 __all__ = ["Builder", "Mesh", "concatenate", "place"]
@@ -103,8 +104,7 @@ def place(
     label: int | None = None,
 ) -> Mesh:
     """A copy of a template at `position` metres, turned by `yaw` radians about z, in the colours of `palette`."""
-    c, s = np.cos(yaw), np.sin(yaw)
-    turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]], np.float32)
+    turn = yaw_matrix(yaw).astype(np.float32)
     size = np.broadcast_to(np.asarray(scale, np.float32), 3)
     vertices = (mesh.vertices * size) @ turn.T + np.asarray(position, np.float32)
     color = mesh.color

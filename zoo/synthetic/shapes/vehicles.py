@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -9,11 +10,14 @@ import numpy as np
 from zoo.synthetic.shapes.mesh import Builder, Mesh
 from zoo.synthetic.shapes.surfaces import Label, Material
 
-__all__ = ["bonnet", "bus", "car", "train", "truck"]
+__all__ = ["CAR_STYLES", "bonnet", "bus", "car", "train", "truck"]
 
 _DARK = (0.02, 0.02, 0.022)
 _GLASS = (0.03, 0.035, 0.04)
 _CHROME = (0.55, 0.55, 0.57)
+_LAMP_GLASS = (0.75, 0.75, 0.78)
+_TAIL_GLASS = (0.45, 0.02, 0.02)
+_BUMPER = (0.04, 0.04, 0.04)
 
 
 def _wheels(b: Builder, xs, half_width: float, radius: float, width: float = 0.22, hub=_CHROME) -> None:
@@ -45,93 +49,153 @@ def _panel(b: Builder, x, y0, y1, z0, z1, color, material, **kwargs) -> None:
     b.quads(np.array([[[x, y0, z0], [x, y1, z0], [x, y1, z1], [x, y0, z1]]]), color, material, **kwargs)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Build:
+    """One build of car, in metres: `hood` is the bonnet's length, `trunk` the boot's, `rear_rake` the slope of the
+    rear window, how much farther ahead its top lies than its bottom."""
+
+    length: float
+    height: float
+    hood: float
+    trunk: float
+    rear_rake: float
+    tall: bool = False  # stands higher on larger wheels
+    steep: bool = False  # windscreen
+    long_roof: bool = False  # one more pillar
+
+
+_BUILDS = {
+    "hatch": _Build(length=4.0, height=1.47, hood=0.95, trunk=0.08, rear_rake=0.45),
+    "sedan": _Build(length=4.6, height=1.43, hood=1.15, trunk=0.85, rear_rake=0.7),
+    "estate": _Build(length=4.7, height=1.48, hood=1.15, trunk=0.06, rear_rake=0.3, long_roof=True),
+    "suv": _Build(length=4.6, height=1.7, hood=1.05, trunk=0.08, rear_rake=0.35, tall=True, long_roof=True),
+    "van": _Build(length=5.0, height=1.95, hood=0.62, trunk=0.04, rear_rake=0.1, tall=True, steep=True, long_roof=True),
+    "mini": _Build(length=3.5, height=1.5, hood=0.7, trunk=0.06, rear_rake=0.3, steep=True),
+}
+CAR_STYLES = ("hatch", "sedan", "estate", "suv", "van", "hatch", "sedan", "mini")
+"""Build of variant k: entry k % 8."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _CarSize:
+    """Measures of one car: metres, x from its middle, heights from the ground; `belt` is the windows' lower edge."""
+
+    style: str
+    build: _Build
+    length: float
+    width: float
+    height: float
+    sill: float
+    belt: float
+    hood: float
+    trunk: float
+    hood_drop: float
+
+    @property
+    def front(self) -> float:
+        return self.length / 2
+
+    @property
+    def rear(self) -> float:
+        return -self.length / 2
+
+    @property
+    def windscreen(self) -> float:
+        """x of its lower edge."""
+        return self.front - self.hood - 0.02
+
+
+def _car_size(rng: np.random.Generator, style: str) -> _CarSize:
+    build = _BUILDS[style]
+    length = build.length * rng.uniform(0.95, 1.06)
+    width = rng.uniform(1.68, 1.86) + (0.1 if build.tall else 0)
+    height = build.height * rng.uniform(0.97, 1.04)
+    return _CarSize(
+        style=style,
+        build=build,
+        length=length,
+        width=width,
+        height=height,
+        sill=0.32 if build.tall else 0.24,
+        belt=height * rng.uniform(0.61, 0.66) if style != "van" else height * 0.56,
+        hood=build.hood * rng.uniform(0.9, 1.1),
+        trunk=build.trunk * rng.uniform(0.8, 1.2),
+        hood_drop=rng.uniform(0.1, 0.2),
+    )
+
+
 def car(rng: np.random.Generator, variant: int) -> Mesh:
-    """A car of one of seven builds; slot 0 is its paint."""
+    """A car of one of six builds; slot 0 is its paint."""
     b = Builder(Label.CAR)
-    style = ("hatch", "sedan", "estate", "suv", "van", "hatch", "sedan", "mini")[variant % 8]
-    length = {"hatch": 4.0, "sedan": 4.6, "estate": 4.7, "suv": 4.6, "van": 5.0, "mini": 3.5}[style] * rng.uniform(
-        0.95, 1.06
+    size = _car_size(rng, CAR_STYLES[variant % len(CAR_STYLES)])
+    _car_body(b, size)
+    rake = _car_cabin(b, size, rng)
+    _car_wheels(b, size, rng)
+    _car_lamps_and_mirrors(b, size, rake, rng)
+    _car_plates_and_bumpers(b, size, rng)
+    return b.mesh()
+
+
+def _car_body(b: Builder, size: _CarSize) -> None:
+    """The lower body: rings across the car whose tops follow bonnet, waist and boot."""
+    front, rear, belt, drop = size.front, size.rear, size.belt, size.hood_drop
+    outline = (
+        (rear, belt * 0.72),
+        (rear + 0.06, belt * 0.93),
+        (rear + 0.25, belt * 0.99),
+        (rear + max(size.trunk, 0.3), belt),
+        (0, belt),
+        (front - size.hood, belt),
+        (front - 0.45, belt - drop * 0.7),
+        (front - 0.12, belt - drop * 1.4),
+        (front, belt * 0.62),
     )
-    width = rng.uniform(1.68, 1.86) + (0.1 if style in ("suv", "van") else 0)
-    height = {"hatch": 1.47, "sedan": 1.43, "estate": 1.48, "suv": 1.7, "van": 1.95, "mini": 1.5}[style] * rng.uniform(
-        0.97, 1.04
-    )
-    sill = 0.24 if style not in ("suv", "van") else 0.32
-    belt = height * rng.uniform(0.61, 0.66) if style != "van" else height * 0.56
-    front, rear = length / 2, -length / 2
-    hood = {"hatch": 0.95, "sedan": 1.15, "estate": 1.15, "suv": 1.05, "van": 0.62, "mini": 0.7}[style] * rng.uniform(
-        0.9, 1.1
-    )
-    trunk = {"hatch": 0.08, "sedan": 0.85, "estate": 0.06, "suv": 0.08, "van": 0.04, "mini": 0.06}[style] * rng.uniform(
-        0.8, 1.2
-    )
-    hood_drop = rng.uniform(0.1, 0.2)
-    # Lower body: heights along the car of bonnet, waist and boot.
-    keys_x = [
-        rear,
-        rear + 0.06,
-        rear + 0.25,
-        rear + max(trunk, 0.3),
-        0,
-        front - hood,
-        front - 0.45,
-        front - 0.12,
-        front,
-    ]
-    keys_z = [
-        belt * 0.72,
-        belt * 0.93,
-        belt * 0.99,
-        belt,
-        belt,
-        belt,
-        belt - hood_drop * 0.7,
-        belt - hood_drop * 1.4,
-        belt * 0.62,
-    ]
+    keys_x, keys_z = zip(*outline)
     xs = np.unique(np.concatenate([np.linspace(rear, front, 18), keys_x]))
     top = np.interp(xs, keys_x, keys_z)
-    reach = np.abs(2 * xs / length)
-    half = width / 2 * (1 - 0.16 * reach**8 - 0.03 * reach**2)
-    bottom = sill + 0.10 * np.clip((reach - 0.9) / 0.1, 0, 1)
-    mid = sill + 0.55 * (top - sill)
-    profile = [
-        (0.86, lambda: bottom), (0.97, lambda: bottom + 0.06), (1.0, lambda: mid), (0.985, lambda: top - 0.07),
-        (0.9, lambda: top - 0.01), (0.5, lambda: top + 0.02), (0.0, lambda: top + 0.035),
-    ]  # fmt: skip
-    left = np.stack([np.stack([xs, half * w, z()], -1) for w, z in profile], 1)
-    right = left[:, -2::-1] * [1, -1, 1]
-    body = np.concatenate([left, right], 1)
-    cap0, cap1 = body[:1].copy(), body[-1:].copy()
-    cap0[:, :, 1:] = cap0[:, :, 1:] * [0.6, 1]
-    cap0[:, :, 2] = np.clip(cap0[:, :, 2], None, belt * 0.6)
-    cap0 = np.broadcast_to(body[0].mean(0), body[:1].shape)
-    cap1 = np.broadcast_to(body[-1].mean(0), body[:1].shape)
-    b.loft(np.concatenate([cap0, body, cap1]), (0.5, 0.5, 0.5), Material.PAINT, slot=0)
-    b.box([rear + 0.15, -width * 0.42, sill - 0.1], [front - 0.15, width * 0.42, sill + 0.05], _DARK, Material.PLAIN)
-    # Greenhouse.
-    w0 = front - hood - 0.02
-    r0 = rear + trunk
-    rake = rng.uniform(0.55, 0.8) if style not in ("van", "mini") else rng.uniform(0.35, 0.5)
-    rake_rear = {"hatch": 0.45, "sedan": 0.7, "estate": 0.3, "suv": 0.35, "van": 0.1, "mini": 0.3}[style] * rng.uniform(
-        0.8, 1.2
+    reach = np.abs(2 * xs / size.length)
+    half = size.width / 2 * (1 - 0.16 * reach**8 - 0.03 * reach**2)
+    bottom = size.sill + 0.10 * np.clip((reach - 0.9) / 0.1, 0, 1)
+    mid = size.sill + 0.55 * (top - size.sill)
+    profile = (  # share of the half width, and height, from the sill up to the middle of the top
+        (0.86, bottom),
+        (0.97, bottom + 0.06),
+        (1.0, mid),
+        (0.985, top - 0.07),
+        (0.9, top - 0.01),
+        (0.5, top + 0.02),
+        (0.0, top + 0.035),
     )
-    roof_f, roof_r = w0 - rake, r0 + rake_rear
-    pillar = np.linspace(roof_r, roof_f, 3 + (style in ("estate", "van", "suv")))[1:-1]
-    stations = [r0, roof_r - 0.03, roof_r + 0.06]
-    kinds = ["rear", "post"]
-    for p in pillar:
-        stations += [p - 0.045, p + 0.045]
+    left = np.stack([np.stack([xs, half * w, z], -1) for w, z in profile], 1)
+    body = np.concatenate([left, left[:, -2::-1] * [1, -1, 1]], 1)
+    ends = [np.broadcast_to(body[k].mean(0), body[:1].shape) for k in (0, -1)]
+    b.loft(np.concatenate([ends[0], body, ends[1]]), (0.5, 0.5, 0.5), Material.PAINT, slot=0)
+    low, high = [rear + 0.15, -size.width * 0.42, size.sill - 0.1], [front - 0.15, size.width * 0.42, size.sill + 0.05]
+    b.box(low, high, _DARK, Material.PLAIN)
+
+
+def _car_cabin(b: Builder, size: _CarSize, rng: np.random.Generator) -> float:
+    """Windows, pillars and roof; returns how far the windscreen leans back, metres."""
+    build, belt, height = size.build, size.belt, size.height
+    screen, boot = size.windscreen, size.rear + size.trunk
+    rake = rng.uniform(0.35, 0.5) if build.steep else rng.uniform(0.55, 0.8)
+    roof_front, roof_rear = screen - rake, boot + build.rear_rake * rng.uniform(0.8, 1.2)
+    stations = [boot, roof_rear - 0.03, roof_rear + 0.06]
+    kinds = ["rear", "post"]  # what lies between one station and the next
+    for pillar in np.linspace(roof_rear, roof_front, 3 + build.long_roof)[1:-1]:
+        stations += [pillar - 0.045, pillar + 0.045]
         kinds += ["side", "post"]
-    panel_van = style == "van" and rng.random() < 0.6
-    stations += [roof_f - 0.02, roof_f + 0.04, w0]
+    panel_van = size.style == "van" and rng.random() < 0.6  # sheet metal behind the front seats
+    stations += [roof_front - 0.02, roof_front + 0.04, screen]
     kinds += ["side", "post", "front"]
     xs = np.array(stations)
     z = np.interp(
-        xs, [r0, roof_r, (roof_r + roof_f) / 2, roof_f, w0], [belt, height - 0.04, height, height - 0.03, belt - 0.01]
+        xs,
+        [boot, roof_rear, (roof_rear + roof_front) / 2, roof_front, screen],
+        [belt, height - 0.04, height, height - 0.03, belt - 0.01],
     )
     lift = np.clip((z - belt) / (height - belt), 0, 1)
-    base = np.full_like(xs, width / 2 * 0.93)
+    base = np.full_like(xs, size.width / 2 * 0.93)
     top_half = base * (1 - 0.17 * lift)
     rows = [
         (base, np.full_like(z, belt - 0.03)),
@@ -141,79 +205,67 @@ def car(rng: np.random.Generator, variant: int) -> Mesh:
     ]
     left = np.stack([np.stack([xs, y, zz], -1) for y, zz in rows], 1)
     cabin = np.concatenate([left, left[:, -2::-1] * [1, -1, 1]], 1)
-    material = np.full((len(xs) - 1, 6), Material.PAINT, np.uint8)
+    # Six strips around the cabin: 0 and 5 are the side windows, those between them the roof.
+    glass = np.zeros((len(xs) - 1, 6), bool)
     for i, kind in enumerate(kinds):
         if kind == "rear":
-            material[i, 1:5] = Material.GLASS if not panel_van else Material.PAINT
+            glass[i, 1:5] = not panel_van
         elif kind == "front":
-            material[i, :] = Material.GLASS
+            glass[i, :] = True
         elif kind == "side" and not (panel_van and i < len(kinds) - 3):
-            material[i, [0, 5]] = Material.GLASS
-    glass = material == Material.GLASS
+            glass[i, [0, 5]] = True
+    material = np.where(glass, Material.GLASS, Material.PAINT).astype(np.uint8)
     color = np.where(glass[..., None], _GLASS, 0.5)
     b.loft(cabin, color, material, slot=np.where(glass, -1, 0), smooth=False)
-    radius = rng.uniform(0.29, 0.33) if style not in ("suv", "van") else rng.uniform(0.34, 0.37)
-    axle_f, axle_r = front - rng.uniform(0.72, 0.85), rear + rng.uniform(0.68, 0.85)
-    for x in (axle_f, axle_r):  # dark wheel houses behind the wheels
+    return rake
+
+
+def _car_wheels(b: Builder, size: _CarSize, rng: np.random.Generator) -> None:
+    radius = rng.uniform(0.34, 0.37) if size.build.tall else rng.uniform(0.29, 0.33)
+    axles = size.front - rng.uniform(0.72, 0.85), size.rear + rng.uniform(0.68, 0.85)
+    for x in axles:  # dark wheel houses behind the wheels
         for side in (-1, 1):
-            y = side * width / 2
-            b.tubes(
-                [[x, y * 0.6, radius + 0.02]],
-                [[x, y * 1.004, radius + 0.02]],
-                radius + 0.07,
-                radius + 0.07,
-                16,
-                _DARK,
-                Material.RUBBER,
-                caps=True,
-            )
-    _wheels(b, (axle_f, axle_r), width / 2 * 1.012, radius, hub=_CHROME if rng.random() < 0.7 else (0.1, 0.1, 0.1))
-    # Lamps, plates, grille, bumpers, mirrors.
+            y = side * size.width / 2
+            inner, outer = [x, y * 0.6, radius + 0.02], [x, y * 1.004, radius + 0.02]
+            b.tubes([inner], [outer], radius + 0.07, radius + 0.07, 16, _DARK, Material.RUBBER, caps=True)
+    _wheels(b, axles, size.width / 2 * 1.012, radius, hub=_CHROME if rng.random() < 0.7 else (0.1, 0.1, 0.1))
+
+
+def _car_lamps_and_mirrors(b: Builder, size: _CarSize, rake: float, rng: np.random.Generator) -> None:
+    front, rear, belt, width = size.front, size.rear, size.belt, size.width
     lamp_z = belt * rng.uniform(0.66, 0.74)
     lw, lh = rng.uniform(0.22, 0.4), rng.uniform(0.12, 0.2)
+    mirror_x = size.windscreen - rake * 0.35
     for side in (-1, 1):
         y = side * width * 0.36
-        b.box(
-            [front - 0.22, y - lw / 2, lamp_z - lh / 2],
-            [front - 0.0, y + lw / 2, lamp_z + lh / 2],
-            (0.75, 0.75, 0.78),
-            Material.HEADLIGHT,
-        )
+        low, high = [front - 0.22, y - lw / 2, lamp_z - lh / 2], [front - 0.0, y + lw / 2, lamp_z + lh / 2]
+        b.box(low, high, _LAMP_GLASS, Material.HEADLIGHT)
         tail = rng.uniform(0.1, 0.2) if rng.random() < 0.7 else rng.uniform(0.25, 0.42)
-        tw = 0.13 if tail < 0.21 else 0.08
+        half = 0.13 if tail < 0.21 else 0.08
+        y += side * 0.06
+        low, high = [rear - 0.005, y - half, lamp_z + 0.02], [rear + 0.2, y + half, lamp_z + 0.02 + tail]
+        b.box(low, high, _TAIL_GLASS, Material.TAILLIGHT)
+        # The left mirror is 2 cm shorter than the right one: a slip that is kept, as the scenes must not change.
+        y0, y1 = (width / 2 - 0.02, width / 2 + 0.16 - 0.02) if side > 0 else (-(width / 2 + 0.16), -width / 2 + 0.02)
         b.box(
-            [rear - 0.005, y + side * 0.06 - tw, lamp_z + 0.02],
-            [rear + 0.2, y + side * 0.06 + tw, lamp_z + 0.02 + tail],
-            (0.45, 0.02, 0.02),
-            Material.TAILLIGHT,
-        )
-        mx = w0 - rake * 0.35
-        b.box(
-            [mx - 0.05, side * (width / 2) - 0.02, belt - 0.02],
-            [mx + 0.1, side * (width / 2 + 0.16) - 0.02, belt + 0.13],
-            (0.5, 0.5, 0.5),
-            Material.PAINT,
-            slot=0,
-        ) if side > 0 else b.box(
-            [mx - 0.05, -(width / 2 + 0.16), belt - 0.02],
-            [mx + 0.1, -width / 2 + 0.02, belt + 0.13],
+            [mirror_x - 0.05, y0, belt - 0.02],
+            [mirror_x + 0.1, y1, belt + 0.13],
             (0.5, 0.5, 0.5),
             Material.PAINT,
             slot=0,
         )
+
+
+def _car_plates_and_bumpers(b: Builder, size: _CarSize, rng: np.random.Generator) -> None:
+    front, rear, width, plate_z = size.front, size.rear, size.width, size.belt * 0.6
     plate = (0.75, 0.75, 0.7) if rng.random() < 0.7 else (0.7, 0.55, 0.05)
     b.box([front - 0.05, -0.26, 0.42], [front + 0.015, 0.26, 0.53], plate, Material.SIGN)
-    b.box([rear - 0.02, -0.26, belt * 0.6], [rear + 0.05, 0.26, belt * 0.6 + 0.12], plate, Material.SIGN)
-    b.box(
-        [front - 0.15, -width * 0.3, 0.3],
-        [front + 0.005, width * 0.3, 0.42 if rng.random() < 0.5 else 0.6],
-        _DARK,
-        Material.PLAIN,
-    )
+    b.box([rear - 0.02, -0.26, plate_z], [rear + 0.05, 0.26, plate_z + 0.12], plate, Material.SIGN)
+    grille_top = 0.42 if rng.random() < 0.5 else 0.6
+    b.box([front - 0.15, -width * 0.3, 0.3], [front + 0.005, width * 0.3, grille_top], _DARK, Material.PLAIN)
     if rng.random() < 0.5:
-        b.box([rear - 0.04, -width * 0.43, 0.33], [rear + 0.1, width * 0.43, 0.5], (0.04, 0.04, 0.04), Material.PLAIN)
-        b.box([front - 0.1, -width * 0.4, 0.3], [front + 0.03, width * 0.4, 0.44], (0.04, 0.04, 0.04), Material.PLAIN)
-    return b.mesh()
+        b.box([rear - 0.04, -width * 0.43, 0.33], [rear + 0.1, width * 0.43, 0.5], _BUMPER, Material.PLAIN)
+        b.box([front - 0.1, -width * 0.4, 0.3], [front + 0.03, width * 0.4, 0.44], _BUMPER, Material.PLAIN)
 
 
 def _hull(b: Builder, x0, x1, width, z0, z1, windows, *, pane=1.2, slot=0, round_=0.18, stripe=None) -> None:
@@ -254,11 +306,11 @@ def _hull(b: Builder, x0, x1, width, z0, z1, windows, *, pane=1.2, slot=0, round
 
 
 def _front(b: Builder, x, width, z0, z1, rng, *, back=False) -> None:
-    """Windscreen, lamps, plate and bumper of a large vehicle"s end at `x`."""
+    """Windscreen, lamps, plate and bumper of a large vehicle's end at `x`."""
     s = -1 if back else 1
     _panel(b, x + s * 0.03, -width * 0.44, width * 0.44, z0, z1, _GLASS, Material.GLASS)
     lamp = Material.TAILLIGHT if back else Material.HEADLIGHT
-    color = (0.45, 0.02, 0.02) if back else (0.75, 0.75, 0.78)
+    color = _TAIL_GLASS if back else _LAMP_GLASS
     for side in (-1, 1):
         y = side * width * 0.38
         b.box([min(x, x + s * 0.04), y - 0.16, 0.62], [max(x, x + s * 0.04), y + 0.16, 0.85], color, lamp)
@@ -318,43 +370,16 @@ def truck(rng: np.random.Generator, variant: int) -> Mesh:
     x1 = front - cab - 0.12
     top = rng.uniform(2.8, 3.9)
     if style == "box":
-        b.box([tail, -width / 2, 0.95], [x1, width / 2, top], (0.6, 0.6, 0.6), Material.PAINT, slot=1)
-        for z in (0.95, top - 0.08):
-            b.box([tail - 0.02, -width / 2 - 0.02, z], [x1, width / 2 + 0.02, z + 0.08], _CHROME, Material.METAL)
-        for side in (-1, 1):
-            b.box(
-                [tail + 1, side * (width / 2 + 0.008) - 0.004, 1.3],
-                [x1 - 1, side * (width / 2 + 0.008) + 0.004, top - 0.5],
-                (0.5, 0.5, 0.5),
-                Material.FASCIA,
-                slot=2,
-            )
-        b.box([tail - 0.02, -0.02, 0.98], [tail, 0.02, top], _DARK)
+        _box_body(b, tail, x1, width, top)
     elif style == "tanker":
-        b.tubes([[tail, 0, 1.95]], [[x1, 0, 1.95]], 1.05, 1.05, 16, (0.6, 0.6, 0.6), Material.PAINT, slot=1)
-        for x in (tail, x1):
-            b.ellipsoid([x, 0, 1.95], [0.35, 1.05, 1.05], (0.6, 0.6, 0.6), Material.PAINT, rings=6, sides=12, slot=1)
+        _tank(b, tail, x1)
     else:
-        b.box([tail, -width / 2, 0.9], [x1, width / 2, 1.1], (0.2, 0.15, 0.1), Material.WOOD)
-        rim = 1.6 if style == "tipper" else 1.35
-        for y in (-width / 2, width / 2 - 0.06):
-            b.box([tail, y, 1.1], [x1, y + 0.06, rim + 0.2], (0.5, 0.5, 0.5), Material.PAINT, slot=1)
-        b.box([tail, -width / 2, 1.1], [tail + 0.06, width / 2, rim], (0.5, 0.5, 0.5), Material.PAINT, slot=1)
-        b.box([x1 - 0.06, -width / 2, 1.1], [x1, width / 2, rim + 0.7], (0.5, 0.5, 0.5), Material.PAINT, slot=1)
-        for _ in range(4):
-            x, y = rng.uniform(tail + 0.8, x1 - 0.8), rng.uniform(-0.5, 0.5)
-            size = rng.uniform(0.4, 0.9, 3)
-            b.box(
-                [x - size[0], y - size[1] * 0.7, 1.1],
-                [x + size[0], y + size[1] * 0.7, 1.1 + size[2]],
-                rng.uniform(0.05, 0.5, 3),
-                Material.PLAIN,
-            )
+        _open_bed(b, tail, x1, width, 1.6 if style == "tipper" else 1.35, rng)
     for side in (-1, 1):
         b.box(
             [tail - 0.03, side * width * 0.38 - 0.15, 0.7],
             [tail + 0.03, side * width * 0.38 + 0.15, 0.9],
-            (0.45, 0.02, 0.02),
+            _TAIL_GLASS,
             Material.TAILLIGHT,
         )
         b.box(
@@ -366,6 +391,37 @@ def truck(rng: np.random.Generator, variant: int) -> Mesh:
     axles = [front - cab * 0.55, tail + 1.4] + ([tail + 2.5] if length > 7.5 else [])
     _wheels(b, axles, width / 2 * 0.99, 0.46, 0.3, hub=(0.35, 0.35, 0.35))
     return b.mesh()
+
+
+def _box_body(b: Builder, tail: float, x1: float, width: float, top: float) -> None:
+    b.box([tail, -width / 2, 0.95], [x1, width / 2, top], (0.6, 0.6, 0.6), Material.PAINT, slot=1)
+    for z in (0.95, top - 0.08):
+        b.box([tail - 0.02, -width / 2 - 0.02, z], [x1, width / 2 + 0.02, z + 0.08], _CHROME, Material.METAL)
+    for side in (-1, 1):
+        y = side * (width / 2 + 0.008)
+        low, high = [tail + 1, y - 0.004, 1.3], [x1 - 1, y + 0.004, top - 0.5]
+        b.box(low, high, (0.5, 0.5, 0.5), Material.FASCIA, slot=2)
+    b.box([tail - 0.02, -0.02, 0.98], [tail, 0.02, top], _DARK)
+
+
+def _tank(b: Builder, tail: float, x1: float) -> None:
+    b.tubes([[tail, 0, 1.95]], [[x1, 0, 1.95]], 1.05, 1.05, 16, (0.6, 0.6, 0.6), Material.PAINT, slot=1)
+    for x in (tail, x1):
+        b.ellipsoid([x, 0, 1.95], [0.35, 1.05, 1.05], (0.6, 0.6, 0.6), Material.PAINT, rings=6, sides=12, slot=1)
+
+
+def _open_bed(b: Builder, tail: float, x1: float, width: float, rim: float, rng: np.random.Generator) -> None:
+    """A bed with sides up to `rim` and four crates on it."""
+    b.box([tail, -width / 2, 0.9], [x1, width / 2, 1.1], (0.2, 0.15, 0.1), Material.WOOD)
+    for y in (-width / 2, width / 2 - 0.06):
+        b.box([tail, y, 1.1], [x1, y + 0.06, rim + 0.2], (0.5, 0.5, 0.5), Material.PAINT, slot=1)
+    b.box([tail, -width / 2, 1.1], [tail + 0.06, width / 2, rim], (0.5, 0.5, 0.5), Material.PAINT, slot=1)
+    b.box([x1 - 0.06, -width / 2, 1.1], [x1, width / 2, rim + 0.7], (0.5, 0.5, 0.5), Material.PAINT, slot=1)
+    for _ in range(4):
+        x, y = rng.uniform(tail + 0.8, x1 - 0.8), rng.uniform(-0.5, 0.5)
+        size = rng.uniform(0.4, 0.9, 3)
+        low, high = [x - size[0], y - size[1] * 0.7, 1.1], [x + size[0], y + size[1] * 0.7, 1.1 + size[2]]
+        b.box(low, high, rng.uniform(0.05, 0.5, 3), Material.PLAIN)
 
 
 def train(rng: np.random.Generator, variant: int) -> Mesh:
@@ -404,7 +460,7 @@ def train(rng: np.random.Generator, variant: int) -> Mesh:
 
 
 def bonnet(rng: np.random.Generator, variant: int) -> Mesh:
-    """The ego vehicle"s own bonnet, 1.3 m long and 1.6 m wide; it has no class."""
+    """The ego vehicle's own bonnet, 1.3 m long and 1.6 m wide; it has no class."""
     b = Builder(Label.NONE)
     x = np.linspace(0, 1.3, 10)
     across = np.linspace(-1, 1, 17)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 
 from zoo.frame import Box3D, Sweep
+from zoo.geometry.boxes import box_array, points_in_box, wrap_angle
+from zoo.geometry.cameras import inside_image, project
+from zoo.geometry.transforms import transform, yaw_matrix
 from zoo.synthetic.models.build import MOVING
 from zoo.synthetic.rendering.cast import Caster
 from zoo.synthetic.scene.types import Scene, Thing
 from zoo.synthetic.shapes.surfaces import Label
 from zoo.synthetic.shapes.templates import template
+from zoo.synthetic.shapes.vehicles import CAR_STYLES
 
-__all__ = ["RANGE_M", "Body", "View", "bodies_of", "boxes_at", "points_inside", "track_table"]
+__all__ = ["RANGE_M", "Body", "View", "bodies_of", "boxes_at", "track_table"]
 
 RANGE_M = 80.0
 """Boxes whose centres lie farther from the ego vehicle, in the plane, are left out."""
@@ -91,8 +95,8 @@ def _surface_points(kind: str, variant: int) -> np.ndarray:
 
 
 def _kind(thing: Thing) -> str:
-    # Every eighth variant of a car is a van (`vehicles.car`).
-    return "van" if thing.kind == "car" and thing.variant % 8 == 4 else thing.kind
+    is_van = thing.kind == "car" and CAR_STYLES[thing.variant % len(CAR_STYLES)] == "van"
+    return "van" if is_van else thing.kind
 
 
 def bodies_of(scene: Scene) -> list[Body]:
@@ -169,9 +173,7 @@ def boxes_at(
     for body in bodies:
         around = np.array([time_s - 0.05, time_s, time_s + 0.05])
         where, yaw, there = body.thing.places(scene.street, around)
-        c, s = np.cos(yaw[1]), np.sin(yaw[1])
-        turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]])
-        center = where[1] + turn @ ((body.low + body.high) / 2)
+        center = where[1] + yaw_matrix(yaw[1]) @ ((body.low + body.high) / 2)
         if not there[1] or np.linalg.norm((center - world_from_ego[:3, 3])[:2]) > RANGE_M:
             continue
         box = Box3D(
@@ -179,7 +181,7 @@ def boxes_at(
             track=body.track,
             center=center,
             size=body.high - body.low,
-            yaw=float((yaw[1] + np.pi) % (2 * np.pi) - np.pi),
+            yaw=float(wrap_angle(yaw[1])),
             velocity=(where[2] - where[0]) / 0.1,
             moving=body.thing.speed != 0,
             kind=body.kind,
@@ -189,29 +191,15 @@ def boxes_at(
     world = [_world_points(sweep) for sweep in sweeps]
     out = []
     for (_, box), share in zip(near, seen):
-        count = sum(int(points_inside(box, points).sum()) for points in world) if sweeps else None
-        out.append(Box3D(**{**box.__dict__, "visibility": share, "num_points": count}))
+        count = sum(int(points_in_box(box_array(box), points).sum()) for points in world) if sweeps else None
+        out.append(replace(box, visibility=share, num_points=count))
     return tuple(out)
 
 
 def _world_points(sweep: Sweep) -> np.ndarray:
     assert sweep.world_from_ego is not None
     assert sweep.ego_from_lidar is not None
-    pose = sweep.world_from_ego @ sweep.ego_from_lidar
-    return sweep.points[:, :3].astype(float) @ pose[:3, :3].T + pose[:3, 3]
-
-
-def points_inside(box: Box3D, points: np.ndarray) -> np.ndarray:
-    """`(N,)` bool: which of `(N, 3)` world points lie in the box, its faces included."""
-    out = np.zeros(len(points), bool)
-    reach = np.linalg.norm(box.size)
-    close = np.nonzero(np.abs(points[:, 0] - box.center[0]) <= reach)[0]
-    close = close[np.abs(points[close, 1] - box.center[1]) <= reach]
-    c, s = np.cos(box.yaw), np.sin(box.yaw)
-    turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]])
-    local = (points[close] - box.center) @ turn
-    out[close] = (np.abs(local) <= np.asarray(box.size) / 2).all(1)
-    return out
+    return transform(sweep.world_from_ego @ sweep.ego_from_lidar, sweep.points[:, :3])
 
 
 def _visibility(scene: Scene, bodies: list[Body], tracks: np.ndarray, views: Sequence[View]) -> list[float]:
@@ -222,11 +210,8 @@ def _visibility(scene: Scene, bodies: list[Body], tracks: np.ndarray, views: Seq
         points = np.stack([_points_at(scene, body, view.time_s) for body in bodies]).reshape(-1, 3)
         rotation, eye = view.world_from_camera[:3, :3], view.world_from_camera[:3, 3]
         local = (points - eye) @ rotation
-        pixels = local @ view.intrinsics.T
-        x, y = (pixels[:, k] / np.maximum(local[:, 2], 1e-6) for k in (0, 1))
-        height, width = view.size
-        inside = (local[:, 2] > 0.1) & (x > -0.5) & (y > -0.5) & (x < width - 0.5) & (y < height - 0.5)
-        some = np.nonzero(inside)[0]
+        pixels, depth = project(local, view.intrinsics)
+        some = np.nonzero((depth > 0.1) & inside_image(pixels, view.size))[0]
         if not len(some):
             continue
         hits = view.caster.trace(np.broadcast_to(eye, (len(some), 3)), points[some] - eye)
@@ -241,5 +226,4 @@ def _points_at(scene: Scene, body: Body, time_s: float) -> np.ndarray:
     where, yaw, _ = body.thing.places(scene.street, np.array([time_s]))
     share = _SAMPLES // len(body.parts)
     local = np.concatenate([_surface_points(part.kind, part.variant)[:share] * part.scale for part in body.parts])
-    c, s = np.cos(yaw[0]), np.sin(yaw[0])
-    return local @ np.array([[c, s, 0], [-s, c, 0], [0, 0, 1.0]]) + where[0]
+    return local @ yaw_matrix(-yaw[0]) + where[0]

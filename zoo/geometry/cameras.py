@@ -1,0 +1,92 @@
+"""Pinhole cameras: x right, y down, z forward; the centre of the first pixel is (0, 0). See `README.md`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+
+__all__ = [
+    "VEHICLE_FROM_OPTICAL",
+    "inside_image",
+    "intrinsics_from_fov",
+    "intrinsics_matrix",
+    "pixel_rays",
+    "project",
+    "scale_intrinsics",
+]
+
+VEHICLE_FROM_OPTICAL = np.array([[0, 0, 1.0], [-1, 0, 0], [0, -1, 0]])
+"""`(3, 3)` vehicle axes (x forward, y left, z up) from those of a camera that looks ahead."""
+
+
+def intrinsics_matrix(fx: float, fy: float, cx: float, cy: float) -> Float[np.ndarray, "3 3"]:
+    """Pixels from directions: focal lengths and principal point, in pixels."""
+    return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]])
+
+
+def intrinsics_from_fov(fov_deg: float, size: tuple[int, int]) -> Float[np.ndarray, "3 3"]:
+    """Intrinsics of square pixels around the middle of an image.
+
+    Args:
+        fov_deg: Field of view of the longer side, outer edge to outer edge.
+        size: (height, width) in pixels.
+    """
+    height, width = size
+    focal = max(height, width) / 2 / np.tan(np.radians(fov_deg) / 2)
+    return intrinsics_matrix(focal, focal, (width - 1) / 2, (height - 1) / 2)
+
+
+def scale_intrinsics(
+    intrinsics: Float[np.ndarray, "3 3"], size: tuple[int, int], new_size: tuple[int, int]
+) -> Float[np.ndarray, "3 3"]:
+    """Intrinsics of the same view when an image of `size` is resized to `new_size`, both (height, width).
+
+    The image's outer edges stay where they are, so that the principal point is scaled from the edge at -0.5.
+    """
+    tall, wide = new_size[0] / size[0], new_size[1] / size[1]
+    out = np.array(intrinsics, float)
+    out[0, :2] *= wide
+    out[1, :2] *= tall
+    out[0, 2] = (intrinsics[0, 2] + 0.5) * wide - 0.5
+    out[1, 2] = (intrinsics[1, 2] + 0.5) * tall - 0.5
+    return out
+
+
+def pixel_rays(intrinsics: Float[np.ndarray, "3 3"], size: tuple[int, int]) -> Float[np.ndarray, "HW 3"]:
+    """Directions through the centres of all pixels, row by row, in camera axes; z is 1: lengths along them are depths.
+
+    Args:
+        intrinsics: Pixels, without skew.
+        size: (height, width).
+    """
+    height, width = size
+    x = (np.arange(width) - intrinsics[0, 2]) / intrinsics[0, 0]
+    y = (np.arange(height) - intrinsics[1, 2]) / intrinsics[1, 1]
+    grid = np.ones((height, width, 3))
+    grid[..., 0], grid[..., 1] = x, y[:, None]
+    return grid.reshape(-1, 3)
+
+
+def project(
+    points: Float[np.ndarray, "N 3"], intrinsics: Float[np.ndarray, "3 3"], nearest_m: float = 1e-6
+) -> tuple[Float[np.ndarray, "N 2"], Float[np.ndarray, " N"]]:
+    """Pixels (x, y), and depths in metres, of points in camera axes.
+
+    Args:
+        points: Metres.
+        intrinsics: Pixels.
+        nearest_m: Depths are taken to be at least this. Pixels of points that are nearer, or behind the camera, mean
+            nothing; their depths tell them apart.
+    """
+    pixels = points @ intrinsics.T
+    return pixels[:, :2] / np.maximum(points[:, 2:], nearest_m), points[:, 2]
+
+
+def inside_image(pixels: Float[np.ndarray, "N 2"], size: tuple[int, int]) -> Bool[np.ndarray, " N"]:
+    """Which pixels (x, y) lie in an image of `size` (height, width), whose outer edges are half a pixel out."""
+    x, y = pixels[:, 0], pixels[:, 1]
+    return (x > -0.5) & (y > -0.5) & (x < size[1] - 0.5) & (y < size[0] - 0.5)

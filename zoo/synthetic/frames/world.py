@@ -1,0 +1,71 @@
+"""A place that is ready to be rendered."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from zoo.synthetic.models.barriers import build_sheets
+from zoo.synthetic.models.build import build_moving, build_parked, build_static
+from zoo.synthetic.rendering.cast import Caster, embree_scene
+from zoo.synthetic.scene.types import Scene
+from zoo.synthetic.sensors.lidar import Movers
+from zoo.synthetic.shapes.mesh import Mesh, concatenate
+from zoo.synthetic.shapes.surfaces import Material
+from zoo.synthetic.truth.boxes import bodies_of, track_table
+
+__all__ = ["World"]
+
+
+class World:
+    """A scene's triangles and search trees, reused for all of its frames."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.static = build_static(scene)
+        self.lamps = _lamp_positions(self.static)
+        sheets, self.sheet_boxes = build_sheets(scene)
+        self.sheets = None if sheets is None else Caster([sheets])
+        self.bodies = bodies_of(scene)
+        self.tracks = track_table(self.bodies)
+        self.movers = Movers(scene)
+        self._moving: tuple[float, Caster, np.ndarray] | None = None
+
+    @cached_property
+    def still(self) -> tuple[Mesh, Any]:
+        """Mesh and search tree of all that stays where it is, parked vehicles too."""
+        parked = build_parked(self.scene)
+        mesh = self.static if parked is None else concatenate([parked, self.static])
+        return mesh, embree_scene(mesh)
+
+    def caster(self, time_s: float, world_from_ego: np.ndarray) -> tuple[Caster, np.ndarray]:
+        """The caster with everything where it is at `time_s`, and `(K, 8, 3)` boxes around its first mesh."""
+        if self._moving is None or self._moving[0] != time_s:
+            self._moving = (time_s, *self.caster_at(time_s, world_from_ego))
+        return self._moving[1:]
+
+    def caster_at(self, time_s: float, bonnet: np.ndarray | None) -> tuple[Caster, np.ndarray]:
+        """The same for many moments: parked vehicles are not built anew; the bonnet belongs to it at its pose."""
+        moving, boxes = build_moving(self.scene, time_s, bonnet, parked=False)
+        return self._join(moving, *self.still), boxes
+
+    @staticmethod
+    def _join(moving: Mesh | None, mesh: Mesh, tree: Any) -> Caster:
+        if moving is None:
+            return Caster([mesh], [tree])
+        return Caster([moving, mesh], [embree_scene(moving), tree])
+
+    def world_from_ego(self, s: float) -> np.ndarray:
+        """`(4, 4)` pose of the ego vehicle `s` metres along the street."""
+        return self.scene.street.poses(np.array([s]), self.scene.ego_lane)[0]
+
+
+def _lamp_positions(mesh: Mesh) -> np.ndarray:
+    """`(L, 3)` centres of the street lamps' lights, joined where nearer than a metre."""
+    centres = mesh.vertices[mesh.faces[mesh.material == Material.LAMP]].mean(1)
+    if not len(centres):
+        return np.zeros((0, 3), np.float32)
+    _, first = np.unique(np.round(centres / 1.5).astype(int), axis=0, return_index=True)
+    return centres[np.sort(first)]

@@ -1,0 +1,116 @@
+"""The street itself: its course and lanes, the side streets, and the blocks of raised ground between them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from zoo.synthetic.scene.kinds import PLACE_KINDS
+from zoo.synthetic.scene.types import Block, CentreLine, Crossing, EdgeLine, Paving, Street
+
+__all__ = ["draw_blocks", "draw_crossings", "draw_street"]
+
+START_M, END_M = -25.0, 190.0
+_LAST_CROSSING_M = 170.0
+_PIECES = 7
+"""Pieces of the street, each with a curvature and a slope of its own."""
+_PARKING_M = 2.1
+_CYCLE_LANE_M = 1.5
+_CENTRE_LINES = (CentreLine.NONE, CentreLine.DASHED, CentreLine.DOUBLE, CentreLine.DASHED, CentreLine.DASHED)
+_EDGE_LINES = (EdgeLine.NONE, EdgeLine.SINGLE, EdgeLine.DOUBLE_YELLOW, EdgeLine.NONE)
+
+
+def draw_street(rng: np.random.Generator, kind: str) -> Street:
+    """The main street of a place of this kind."""
+    about = PLACE_KINDS[kind]
+    lanes = _lanes(rng, kind)
+    lane_width = float(rng.uniform(2.9, 3.6))
+    cycle_lane = bool(rng.random() < 0.22)
+    left, right = (_PARKING_M if rng.random() < about.parking else 0.0 for _ in range(2))
+    straight = rng.random() < 0.4
+    bend = np.zeros(_PIECES) if straight else np.clip(rng.normal(0, 0.0045, _PIECES), -0.008, 0.008)
+    grade = rng.normal(0, 0.012, _PIECES) if rng.random() < 0.6 else np.zeros(_PIECES)
+    sidewalk = tuple(float(rng.uniform(1.6, 4.5) if kind != "rural" else rng.choice([0.0, 1.6])) for _ in range(2))
+    verge = tuple(_verge(rng, kind) for _ in range(2))
+    return Street(
+        start=START_M,
+        end=END_M,
+        half_width=float(lanes * lane_width / 2 + max(left, right) + _CYCLE_LANE_M * cycle_lane),
+        lanes=lanes,
+        lane_width=lane_width,
+        bend=tuple(bend),
+        grade=tuple(grade),
+        sidewalk=(sidewalk[0], sidewalk[1]),
+        verge=(verge[0], verge[1]),
+        kerb=float(rng.uniform(0.06, 0.16)),
+        markings=CentreLine(int(rng.choice(_CENTRE_LINES))),
+        tram=bool(rng.random() < about.tram),
+        shade=float(rng.uniform(0.055, 0.17)),
+        parking=(left, right),
+        edge_line=_EDGE_LINES[int(rng.integers(0, 4))],
+        cycle_lane=cycle_lane,
+    )
+
+
+def _lanes(rng: np.random.Generator, kind: str) -> int:
+    # Both are drawn for every kind of place: the draws that follow must not depend on it.
+    city, industrial = int(rng.choice([2, 3, 4])), int(rng.choice([2, 4]))
+    return {"city": city, "boulevard": 4, "industrial": industrial}.get(kind, 2)
+
+
+def _verge(rng: np.random.Generator, kind: str) -> float:
+    if kind in ("residential", "boulevard", "industrial"):
+        return float(rng.choice([0, rng.uniform(1, 4)], p=[0.65, 0.35]))
+    return float(rng.uniform(3, 9)) if kind == "rural" else 0.0
+
+
+def draw_crossings(rng: np.random.Generator, kind: str) -> tuple[Crossing, ...]:
+    """Side streets along the main street, 45 to 110 m apart."""
+    out, s = [], float(rng.uniform(8, 70))
+    while s < _LAST_CROSSING_M:
+        if rng.random() < PLACE_KINDS[kind].crossing:
+            width = float(rng.uniform(6, 13))
+            out.append(
+                Crossing(
+                    start=s,
+                    end=s + width,
+                    side=int(rng.choice([-1, 0, 0, 1])),
+                    signals=bool(rng.random() < 0.5),
+                    zebra=bool(rng.random() < 0.5),
+                )
+            )
+            s += width
+        s += float(rng.uniform(45, 110))
+    return tuple(out)
+
+
+def draw_blocks(
+    rng: np.random.Generator, street: Street, crossings: tuple[Crossing, ...], kind: str
+) -> tuple[Block, ...]:
+    """The blocks between the side streets, first all on the left, then all on the right."""
+    blocks = []
+    for index, side in enumerate((1, -1)):
+        cuts = [c for c in crossings if c.side in (0, side)]
+        edges = [street.start] + [v for c in cuts for v in (c.start, c.end)] + [street.end]
+        yard = str(rng.choice(["grass", "paved", "gravel"], p=PLACE_KINDS[kind].yards))
+        paving, shade = Paving(int(rng.integers(0, 4))), float(rng.uniform(0.13, 0.4))
+        verge_first = bool(rng.random() < 0.5)
+        if paving == Paving.TARMAC:  # hardly lighter than the road
+            shade *= 0.45
+        for i in range(0, len(edges), 2):
+            blocks.append(
+                Block(
+                    start=edges[i],
+                    end=edges[i + 1],
+                    side=side,
+                    corner=float(rng.uniform(2.5, 7)),
+                    sidewalk=street.sidewalk[index],
+                    verge=street.verge[index],
+                    verge_first=verge_first,
+                    yard=yard if rng.random() < 0.8 else str(rng.choice(["grass", "paved"])),
+                    paving=paving,
+                    shade=shade,
+                    open_start=i == 0,
+                    open_end=i == len(edges) - 2,
+                )
+            )
+    return tuple(blocks)

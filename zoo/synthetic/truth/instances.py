@@ -1,0 +1,25 @@
+"""Instance ids in the coding of Cityscapes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from zoo.synthetic.models.build import LABELS_WITH_INSTANCES
+
+__all__ = ["REGULAR_IDS", "instance_ids"]
+
+REGULAR_IDS = np.array([7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33])
+"""Regular Cityscapes id of every training id, 0 to 18."""
+
+
+def instance_ids(labels: np.ndarray, tracks: np.ndarray) -> np.ndarray:
+    """`(H, W)` int32 in the coding of Cityscapes: id * 1000 + track for the classes that have instances.
+
+    Tracks of a place stay below 1000, so that a number means the same object in every picture, sweep and box.
+    """
+    ids = np.zeros(256, np.int32)
+    ids[: len(REGULAR_IDS)] = REGULAR_IDS
+    out = ids[labels]
+    here = np.isin(labels, list(LABELS_WITH_INSTANCES))
+    out[here] = out[here] * 1000 + tracks[here]
+    return out
