@@ -35,7 +35,7 @@ from PIL import Image, ImageDraw
 from zoo.classes import CITYSCAPES
 from zoo.data import open_dataset
 from zoo.data.labels import CITYSCAPES_IDS, LABEL_FROM_ID, read_label_ids
-from zoo.evaluate.metrics import INSTANCE_CLASSES, Tally, class_iou, instance_iou, mean_iou, tally
+from zoo.evaluate.metrics.counts import INSTANCE_CLASSES, Tally, class_iou, instance_iou, mean_iou, tally
 
 HEIGHT, WIDTH = 1024, 2048
 _OFFICIAL = """

@@ -20,7 +20,7 @@ from pathlib import Path
 from PIL import Image
 
 import zoo
-from zoo.predictor import as_image
+from zoo.inputs.image import as_image
 from zoo.synthetic.embedded import embedded_frames
 
 

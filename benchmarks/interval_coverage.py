@@ -26,7 +26,7 @@ from statistics import NormalDist
 import numpy as np
 
 from zoo.evaluate.intervals import Sampling, Spread, interval
-from zoo.evaluate.metrics import mean_iou
+from zoo.evaluate.metrics.counts import mean_iou
 from zoo.evaluate.summary import Measured, difference, rpd
 
 PIXELS = 172_800

@@ -13,7 +13,7 @@ import numpy as np
 from zoo.class_maps import class_map
 from zoo.classes import ClassTable
 from zoo.errors import InputError
-from zoo.evaluate.metrics import Tally, tally
+from zoo.evaluate.metrics.counts import Tally, tally
 from zoo.frame import Frame
 from zoo.prediction import Segmentation2D
 

@@ -19,7 +19,7 @@ from typing import IO, Any
 import numpy as np
 
 from zoo.errors import InputError
-from zoo.evaluate.metrics import ECE_BINS, Tally
+from zoo.evaluate.metrics.counts import ECE_BINS, Tally
 
 __all__ = ["FrameStore", "protocol_hash"]
 

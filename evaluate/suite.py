@@ -33,7 +33,7 @@ from zoo.data import Dataset
 from zoo.errors import InputError
 from zoo.evaluate.core import evaluate
 from zoo.evaluate.intervals import MIN_UNITS
-from zoo.evaluate.metrics import ECE_BINS, Tally
+from zoo.evaluate.metrics.counts import ECE_BINS, Tally
 from zoo.evaluate.store import FrameStore, protocol_hash
 from zoo.evaluate.submission import SERVERS
 from zoo.evaluate.summary import ALL, Measured, difference, examples, groups_of, measure, rpd, source_of
@@ -334,7 +334,7 @@ def record_rows(metrics: Mapping[str, Any], model: str) -> list[dict[str, Any]]:
         for group, figures in result["groups"].items():
             row = {
                 "artefact_sha256": block["artefact"]["sha256"],
-                "task": "segmentation",
+                "task": "segmentation2d",
                 "data": kind,
                 "split": metrics["data"][kind]["split"],
                 "group": group,

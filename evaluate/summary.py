@@ -16,7 +16,7 @@ import numpy as np
 from zoo.data import Dataset
 from zoo.errors import InputError
 from zoo.evaluate.intervals import Sampling, Scale, Spread, combine, interval
-from zoo.evaluate.metrics import (
+from zoo.evaluate.metrics.counts import (
     INSTANCE_CLASSES,
     Tally,
     calibration_error,

@@ -29,7 +29,7 @@ from zoo.model_folder import ModelFolder
 
 __all__ = ["RECORD_KEY", "Arguments", "measure", "run"]
 
-RECORD_KEY = ("kind", "artefact_sha256", "engine", "device", "precision", "threads", "image", "inference", "machine")
+RECORD_KEY = ("kind", "artefact_sha256", "engine", "device", "precision", "threads", "image", "inputs", "machine")
 """Fields that identify a recorded row: measuring the same again replaces it."""
 _STEPS = ("preprocessing", "inference", "postprocessing")
 _ROUNDS = 5
@@ -198,7 +198,7 @@ def _row(worker: _Worker, times: Sequence[Sequence[float]], image: np.ndarray, a
         "precision": settings["precision"],
         "threads": options.get("threads"),
         "image": list(image.shape[:2]),
-        "inference": settings["inference"],
+        "inputs": settings["inputs"],
         "runs": len(times),
         "latency_ms": {f"p{share}": float(np.percentile(whole, share)) for share in (50, 90, 99)},
         "steps_ms": {name: float(np.median(steps[:, i])) for i, name in enumerate(_STEPS)},

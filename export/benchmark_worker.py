@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from zoo.errors import InputError
-from zoo.inference import InferenceMode
+from zoo.inputs.windows import InferenceMode
 from zoo.loading import load
 from zoo.predictor import Predictor
 
@@ -53,7 +53,7 @@ def _runs(predictor: Predictor, image: np.ndarray, count: int) -> list[list[floa
         marks = [time.perf_counter()]
         prepared = predictor.prepare(image)
         marks.append(time.perf_counter())
-        outputs = predictor.infer(prepared)
+        prepared, outputs = predictor.infer(prepared)
         marks.append(time.perf_counter())
         predictor.finish(outputs, prepared)
         marks.append(time.perf_counter())

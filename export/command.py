@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import signal
 import sys
@@ -12,13 +13,14 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from zoo.contract import artefact_contract
+from zoo.contract import joined
+from zoo.engines import TensorSpec
 from zoo.errors import InputError, require
-from zoo.inference import window_cells
+from zoo.export.plan import Plan, plan_for
+from zoo.inputs import Input
 from zoo.loading import find_folder, load
 from zoo.model_folder import ModelFolder
 from zoo.predictor import Predictor
-from zoo.preprocessing import MAX_ASPECT, Preprocessing
 
 __all__ = ["Arguments", "export", "run"]
 
@@ -73,7 +75,7 @@ def print_parity(row: Mapping[str, Any]) -> None:
         f"{row['relative_error']:.2g} of the largest"
     )
     for name, values in row["conditions"].items():
-        difference = values["miou_difference"]
+        difference = values["difference"]
         shown = "no labels" if difference is None else f"mIoU {100 * difference:+.4f} points"
         print(f"  {name}: {values['frames']} frames, {100 * values['agreement']:.4f} %, {shown}")
     for shape in row["other_shapes"]:
@@ -114,9 +116,11 @@ def export(arguments: Arguments) -> tuple[ModelFolder, dict[str, Any], dict[str,
         from zoo.export.graph import OPSET, to_onnx
     except ImportError as error:
         raise require("torch", "export", "exporting a model") from error
-    from zoo.export.parity import LIMITS, EngineSource, compare, embedded_set, frames_in, refuse_if_beyond
-    from zoo.export.readback import read_back
-    from zoo.export.rewrite import fuse_image_steps, set_metadata, to_half
+    from zoo.export.gate import LIMITS, compare, refuse_if_beyond
+    from zoo.export.readback import metadata_of, read_back
+    from zoo.export.rewrite import set_metadata, to_half
+    from zoo.export.samples import embedded_set, frames_in
+    from zoo.export.sources import EngineSource, Side
     from zoo.export.tensorrt_check import check_tensorrt
     from zoo.export.tensorrt_operators import SOURCE
 
@@ -124,47 +128,46 @@ def export(arguments: Arguments) -> tuple[ModelFolder, dict[str, Any], dict[str,
     folder.verify()
     sets = [embedded_set()] + ([frames_in(arguments.frames)] if arguments.frames else [])
     predictor = load(folder.path, engine="torch")
-    module, stride, multiple = predictor.module, predictor.stride, predictor.preprocessing.size_multiple
-    check_runnable(predictor, size, arguments.uint8_input)
-    inner = _inner_size(size, multiple, arguments.uint8_input)
+    plan = plan_for(predictor, axes, size, arguments.uint8_input)
+    engine = predictor.engine
     model = to_onnx(
-        module,
-        size=inner or (3 * multiple, 4 * multiple),
-        batch=2 if "batch" in axes else 1,
-        dynamic=axes,
+        predictor.module,
+        engine.spec.inputs,
+        predictor.task.outputs,
+        lengths=plan.lengths,
+        free=axes,
         what=folder.name,
     )
     if arguments.precision == "fp16":
         model = to_half(model)
-    source = EngineSource(predictor.engine, predictor.artefact["sha256"])
+    source = EngineSource(Side(engine, predictor.input, predictor.task), predictor.artefact["sha256"])
     limits = LIMITS[arguments.precision]
-    if arguments.uint8_input:
+    if plan.rewrite is not None:
         # Scores alone would hardly show a class that never wins, so the graph inside is compared as well.
-        core = _file(model.SerializeToString(), predictor, axes, inner, fused=False, precision=arguments.precision)
+        inside = _tensors(model, predictor, plan)
+        core = _file(model.SerializeToString(), predictor, inside, precision=arguments.precision)
         refuse_if_beyond(compare(source, core, sets[:1], limits)[0], f"the graph inside the file of {folder.name}")
-        model = fuse_image_steps(model, predictor.preprocessing, stride=stride, size=size)
+        model = plan.rewrite(model)
     entry: dict[str, Any] = {
         "file": _file_name(folder.name, arguments, axes, size),
         "engine": "onnx",
         "precision": arguments.precision,
         "source_sha256": predictor.artefact["sha256"],
         "opset": OPSET,
-        "stride": stride,
-        "size_multiple": multiple,
-        "dynamic": list(axes),
-        **_tensors(model),
-        "in_graph": ["normalise", "pad", "upsample", "argmax"] if arguments.uint8_input else [],
+        **_tensors(model, predictor, plan),
+        "in_graph": list(plan.in_graph),
     }
-    entry["contract"] = artefact_contract(entry, folder.preprocessing, folder.inference)
-    set_metadata(model, _metadata(folder, predictor, entry))
+    entry["contract"] = joined(predictor.input.contract(entry), predictor.task.contract(entry))
+    set_metadata(model, metadata_of(folder, entry))
     content = model.SerializeToString()
     said = read_back(content, folder, entry)
     findings = {"list": SOURCE, "rejected": [finding.to_json() for finding in check_tensorrt(model)]}
-    file = _file(content, predictor, axes, size, fused=arguments.uint8_input, precision=arguments.precision, said=said)
-    row, stored = compare(source, file, sets, limits)
-    refuse_if_beyond(row, entry["file"])
+    file = _file(content, predictor, entry, precision=arguments.precision, said=said)
+    compared, stored = compare(source, file, sets, limits)
+    refuse_if_beyond(compared, entry["file"])
     entry["sha256"] = hashlib.sha256(content).hexdigest()
-    row = {"artefact_sha256": entry["sha256"], "file": entry["file"], "precision": arguments.precision, **row}
+    about = {"artefact_sha256": entry["sha256"], "file": entry["file"], "precision": arguments.precision}
+    row = {**about, **compared.to_json()}
     return add(folder, arguments.out, entry, content, row, stored, findings), row, findings
 
 
@@ -175,101 +178,17 @@ def add(folder: ModelFolder, out: Path, *parts: Any) -> ModelFolder:
     return add_file(folder, out, *parts)
 
 
-def _inner_size(size: tuple[int, int] | None, multiple: int, uint8_input: bool) -> tuple[int, int] | None:
-    """The fixed size that the network itself sees."""
-    if size is None:
-        return None
-    padded = tuple(side + -side % multiple for side in size)
-    if padded != size and not uint8_input:
-        raise InputError(
-            f"--size {size[0]}x{size[1]} is no multiple of {multiple}; take {padded[0]}x{padded[1]}, "
-            "or --uint8-input, which pads inside"
-        )
-    return padded[0], padded[1]
-
-
-def check_runnable(predictor: Predictor, size: tuple[int, int] | None, uint8_input: bool) -> None:
-    """Refuses a file that would be exported, and that `zoo predict` could then not run on any picture.
-
-    Args:
-        predictor: The source model.
-        size: Fixed (height, width) of the file's input, if it is fixed.
-        uint8_input: The image steps are inside the file.
-
-    Raises:
-        InputError: If the model's windows or the size of its images do not fit the file.
-    """
-    if predictor.inference.mode == "sliding":
-        _check_windows(predictor, size, uint8_input)
-    elif size is not None:
-        _check_reachable(predictor.preprocessing, size, uint8_input)
-
-
-def _check_windows(predictor: Predictor, size: tuple[int, int] | None, uint8_input: bool) -> None:
-    if uint8_input:
-        raise InputError(
-            f'{predictor.name} runs overlapping windows (inference mode "sliding" in config.json), but a file with '
-            "--uint8-input picks the labels itself and takes whole images only; omit --uint8-input"
-        )
-    assert predictor.inference.window is not None
-    height, width = window_cells(predictor.inference.window, predictor.stride)
-    multiple = predictor.preprocessing.size_multiple
-    if height % multiple or width % multiple:
-        raise InputError(
-            f"{predictor.name} runs windows of {height}x{width} pixels, but the network takes multiples of {multiple}; "
-            f"set inference.window in config.json to [{height + -height % multiple}, {width + -width % multiple}]"
-        )
-    if size is not None and size != (height, width):
-        raise InputError(
-            f"--size {size[0]}x{size[1]}: {predictor.name} runs windows of {height}x{width} pixels; "
-            f"take --size {height}x{width}, or leave the size free"
-        )
-
-
-def _check_reachable(preprocessing: Preprocessing, size: tuple[int, int], uint8_input: bool) -> None:
-    """Whether any picture has this size after the resize (and after the padding, if that is outside the file)."""
-    short = preprocessing.short_side
-    if short is None:
-        return
-    multiple = 1 if uint8_input else preprocessing.size_multiple
-    smallest, largest = (side + -side % multiple for side in (short, short * MAX_ASPECT))
-    if min(size) != smallest or max(size) > largest:
-        wide = size[1] >= size[0]
-        long = min(max(max(size), smallest), largest)
-        height, width = (smallest, long) if wide else (long, smallest)
-        padded = f", padded to {smallest}," if smallest != short else ""
-        raise InputError(
-            f"--size {size[0]}x{size[1]}: pictures are resized to a short side of {short} pixels{padded} before the "
-            f"file runs, so none has this size; take for example --size {height}x{width}, or change "
-            "preprocessing.short_side in a copy of the model and measure that"
-        )
-
-
 def _file(
-    content: bytes,
-    predictor: Predictor,
-    axes: tuple[str, ...],
-    size: Any,
-    *,
-    fused: bool,
-    precision: str,
-    said: Preprocessing | None = None,
+    content: bytes, predictor: Predictor, entry: Mapping[str, Any], *, precision: str, said: Input | None = None
 ) -> Any:
+    """The finished file, fed as its own metadata says."""
+    from zoo.engines import TensorSpec
     from zoo.engines.onnx import OnnxEngine
-    from zoo.export.parity import ExportedFile
+    from zoo.export.sources import ExportedFile
 
-    multiple = predictor.preprocessing.size_multiple
-    return ExportedFile(
-        engine=OnnxEngine(content, precision=precision, size_multiple=multiple, what="the exported file"),
-        fused=fused,
-        stride=predictor.stride,
-        size_multiple=multiple,
-        size=size,
-        batch="batch" in axes,
-        preprocessing=predictor.preprocessing,
-        classes=predictor.classes,
-        said=said,
-    )
+    declared = [TensorSpec.from_json(tensor) for tensor in (*entry["inputs"], *entry["outputs"])]
+    engine = OnnxEngine(content, precision=precision, declared=declared, what="the exported file")
+    return ExportedFile(engine, said or predictor.input, predictor.task, tuple(entry.get("in_graph", ())))
 
 
 def _file_name(model: str, arguments: Arguments, axes: tuple[str, ...], size: tuple[int, int] | None) -> str:
@@ -283,37 +202,25 @@ def _file_name(model: str, arguments: Arguments, axes: tuple[str, ...], size: tu
     return f"onnx/{'.'.join(parts)}.onnx"
 
 
-def _tensors(model: Any) -> dict[str, Any]:
-    """`input` and `outputs` of the file's entry, read from the graph; `None` is a free axis."""
+def _tensors(model: Any, predictor: Predictor, plan: Plan) -> dict[str, Any]:
+    """`inputs` and `outputs` of the file's entry: shapes from the graph, the rest from model and plan."""
     from onnx.helper import tensor_dtype_to_np_dtype
 
-    def described(value: Any) -> dict[str, Any]:
-        tensor = value.type.tensor_type
-        shape = [side.dim_value if side.HasField("dim_value") else None for side in tensor.shape.dim]
-        return {"name": value.name, "dtype": tensor_dtype_to_np_dtype(tensor.elem_type).name, "shape": shape}
+    def shape(value: Any) -> tuple[int | None, ...]:
+        sides = value.type.tensor_type.shape.dim
+        return tuple(side.dim_value if side.HasField("dim_value") else None for side in sides)
 
-    image = described(model.graph.input[0])
-    image["layout"] = "NHWC" if image["dtype"] == "uint8" else "NCHW"
-    return {"input": image, "outputs": [described(value) for value in model.graph.output]}
+    def dtype(value: Any) -> str:
+        return tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name
 
-
-def _metadata(folder: ModelFolder, predictor: Predictor, entry: Mapping[str, Any]) -> dict[str, Any]:
-    """What the file says about itself, for whoever has it without its folder."""
-    from zoo.export.readback import PRODUCER
-
-    config = folder.config
-    return {
-        "name": folder.name,
-        "task": config["task"],
-        "classes": list(predictor.classes.names),
-        "colors": [list(color) for color in predictor.classes.colors],
-        "taxonomy": predictor.classes.taxonomy,
-        "preprocessing": predictor.preprocessing.to_json(),
-        "contract": entry["contract"],
-        "stride": entry["stride"],
-        "size_multiple": entry["size_multiple"],
-        "precision": entry["precision"],
-        "licence": config.get("licence", {"weights": "not stated"}),
-        "source_sha256": entry["source_sha256"],
-        "producer": PRODUCER,
-    }
+    known = {tensor.name: tensor for tensor in (*plan.inputs(model), *predictor.engine.spec.outputs)}
+    inputs, outputs = (
+        [
+            dataclasses.replace(known[value.name], dtype=dtype(value), shape=shape(value)).to_json()
+            if value.name in known
+            else TensorSpec(value.name, dtype(value), shape(value)).to_json()
+            for value in values
+        ]
+        for values in (model.graph.input, model.graph.output)
+    )
+    return {"inputs": inputs, "outputs": outputs}

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from zoo.card import render_card
+from zoo.engines import ENGINES
 from zoo.errors import InputError
 from zoo.files import atomic_directory, write_bytes
 from zoo.model_folder import (
@@ -24,14 +25,6 @@ __all__ = ["PARITY", "add_file", "add_row", "not_measured", "read_parity", "refe
 
 PARITY = "parity.json"
 _ROW_KEY = ("artefact_sha256", "engine", "device", "machine", "frame_sets")
-_DEVICES = (
-    ("onnx", "cpu"),
-    ("onnx", "cuda"),
-    ("onnx", "tensorrt"),
-    ("onnx", "openvino"),
-    ("openvino", "cpu"),
-    ("openvino", "gpu"),
-)
 
 
 def reference_name(file: str) -> str:
@@ -54,7 +47,12 @@ def read_parity(folder: ModelFolder) -> dict[str, Any]:
 def not_measured(rows: Sequence[Mapping[str, Any]], sha256: str) -> list[str]:
     """Engines and devices that no row tells of for this file."""
     done = {(row["engine"], row["device"].split(":")[0]) for row in rows if row["artefact_sha256"] == sha256}
-    return [f"{engine} on {device}" for engine, device in _DEVICES if (engine, device) not in done]
+    return [
+        f"{engine} on {device}"
+        for engine, row in ENGINES.items()
+        for device in row.devices
+        if row.reads == "onnx" and (engine, device) not in done
+    ]
 
 
 def _merged(parity: Mapping[str, Any], row: Mapping[str, Any], files: list[dict[str, Any]]) -> dict[str, Any]:
@@ -97,8 +95,8 @@ def add_file(
     """
     file = entry["file"]
     artefacts = [old for old in folder.config["artefacts"] if old["file"] != file]
-    preprocessing = folder.preprocessing.to_json()  # without keys that have no effect
-    config = {**folder.config, "preprocessing": preprocessing, "artefacts": [*artefacts, dict(entry)]}
+    inputs = [each.to_json() for each in folder.inputs]  # without keys that have no effect
+    config = {**folder.config, "inputs": inputs, "artefacts": [*artefacts, dict(entry)]}
     known = {artefact["sha256"] for artefact in config["artefacts"]}
     parity = read_parity(folder)
     files = [dict(old) for old in parity["files"] if old["file"] != file]

@@ -4,43 +4,43 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import inspect
 import logging
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
+from zoo.engines import TensorSpec
 from zoo.errors import InputError, require
 from zoo.export.rewrite import import_onnx
 
-__all__ = ["DYNAMIC_AXES", "OPSET", "to_onnx"]
+__all__ = ["OPSET", "to_onnx"]
 
 OPSET = 18
 """What torch's exporter writes without a conversion; TensorRT takes 9 to 24."""
-DYNAMIC_AXES = ("batch", "height", "width")
 
 
 def to_onnx(
     module: nn.Module,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[str],
     *,
-    size: tuple[int, int],
-    batch: int = 2,
-    dynamic: Collection[str] = DYNAMIC_AXES,
-    input_name: str = "image",
-    output_names: tuple[str, ...] = ("logits",),
+    lengths: Mapping[str, int],
+    free: Collection[str],
     what: str = "the model",
 ) -> Any:
-    """The `onnx.ModelProto` of `module`, which takes `(B, 3, H, W)` float32.
+    """The `onnx.ModelProto` of `module`.
 
     Args:
-        module: The model; its outputs are one tensor, or a list of them.
-        size: (height, width) of the example; also the fixed size, if it is not dynamic.
-        batch: Batch of the example, at least 2 if it is dynamic: torch takes an axis of length 1 for a constant.
-        dynamic: Axes of `DYNAMIC_AXES` that stay free.
-        input_name: Name of the input.
-        output_names: Names of the outputs.
+        module: The model; it takes `inputs` by position and gives one tensor, or a sequence of them.
+        inputs: What it takes, every axis named.
+        outputs: Names of what it gives.
+        lengths: Of the example, for every axis that `inputs` leave free; also the fixed length, if it is not in `free`.
+            A free axis needs at least 2: torch takes an axis of length 1 for a constant.
+        free: Names of the axes that stay free.
         what: The model's name, for errors.
 
     Raises:
@@ -50,20 +50,28 @@ def to_onnx(
     onnx = import_onnx()
     if importlib.util.find_spec("onnxscript") is None:
         raise require("onnxscript", "export", "exporting to ONNX")
-    example = torch.zeros(batch, 3, *size)
+    shapes = [
+        [lengths[axis] if side is None else side for side, axis in zip(tensor.shape, tensor.axes, strict=True)]
+        for tensor in inputs
+    ]
+    example = tuple(
+        torch.zeros(shape, dtype=getattr(torch, tensor.dtype)) for shape, tensor in zip(shapes, inputs, strict=True)
+    )
     # DYNAMIC, not AUTO: an axis that the model pins is an error here and not a file that fails on the road.
-    places = {"batch": 0, "height": 2, "width": 3}
-    free = {places[axis]: torch.export.Dim.DYNAMIC for axis in DYNAMIC_AXES if axis in dynamic}
+    dynamic = tuple(
+        {i: torch.export.Dim.DYNAMIC for i, axis in enumerate(tensor.axes) if axis in free and tensor.shape[i] is None}
+        for tensor in inputs
+    )
     try:
         with warnings.catch_warnings(), _quiet("onnxscript", "torch.onnx"), torch.no_grad():
             warnings.simplefilter("ignore")  # of torch about its own deprecations
             program = torch.onnx.export(
                 module.eval(),
-                (example,),
+                example,
                 dynamo=True,
-                dynamic_shapes=(free,),
-                input_names=[input_name],
-                output_names=list(output_names),
+                dynamic_shapes=(dynamic,) if _takes_any_number(module) else dynamic,
+                input_names=[tensor.name for tensor in inputs],
+                output_names=list(outputs),
                 opset_version=OPSET,
                 verbose=False,
             )
@@ -76,9 +84,15 @@ def to_onnx(
     assert program is not None
     model = program.model_proto
     _tidy(model)
-    _name_axes(model, dynamic)
+    _name_axes(model, inputs, free)
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _takes_any_number(module: nn.Module) -> bool:
+    """Whether `forward` is `forward(*inputs)`, which torch sees as one argument that is a tuple."""
+    kinds = [parameter.kind for parameter in inspect.signature(module.forward).parameters.values()]
+    return kinds == [inspect.Parameter.VAR_POSITIONAL]
 
 
 @contextlib.contextmanager
@@ -111,16 +125,19 @@ def _tidy(model: Any) -> None:
                 attribute.s = b"half_pixel"
 
 
-def _name_axes(model: Any, dynamic: Collection[str]) -> None:
-    def name(value: Any, names: tuple[str, ...]) -> None:
+def _name_axes(model: Any, inputs: Sequence[TensorSpec], free: Collection[str]) -> None:
+    """Names the free axes: those of an input by its spec, those of an output by the output."""
+
+    def name(value: Any, names: Sequence[str]) -> set[str]:
+        named = set()
         for side, text in zip(value.type.tensor_type.shape.dim, names):
             if side.dim_param:
                 side.dim_param = text
+                named.add(text)
+        return named
 
-    for value in model.graph.input:
-        name(value, ("batch", "channels", "height", "width"))
+    found = set().union(*(name(value, tensor.axes) for value, tensor in zip(model.graph.input, inputs, strict=True)))
     for value in model.graph.output:
-        name(value, ("batch", f"{value.name}_channels", f"{value.name}_height", f"{value.name}_width"))
-    shape = model.graph.input[0].type.tensor_type.shape.dim
-    found = {shape[place].dim_param for place in (0, 2, 3)} - {""}
-    assert found == set(dynamic), (found, dynamic)
+        rest = [f"{value.name}_{axis}" for axis in ("channels", "height", "width")]
+        name(value, (inputs[0].axes[0], *rest))
+    assert found == set(free), (found, free)

@@ -9,20 +9,20 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.contract import artefact_contract, preprocessing_of
+from zoo.contract import joined
 from zoo.engines.onnx_file import metadata
 from zoo.errors import InputError, ParityError
+from zoo.inputs import Input
 from zoo.model_folder import ModelFolder
-from zoo.preprocessing import Preprocessing
 
-__all__ = ["PRODUCER", "read_back"]
+__all__ = ["PRODUCER", "metadata_of", "read_back"]
 
 PRODUCER = "perception-zoo"
 _TEXTS = ("name", "task", "taxonomy", "precision", "source_sha256", "producer")  # the others are JSON
 
 
-def read_back(content: bytes, folder: ModelFolder, entry: Mapping[str, Any]) -> Preprocessing:
-    """The preprocessing that the file's own metadata describes, once all of the metadata agrees with the folder.
+def read_back(content: bytes, folder: ModelFolder, entry: Mapping[str, Any]) -> Input:
+    """The input that the file's own metadata describes, once all of the metadata agrees with the folder.
 
     Args:
         content: The ONNX file.
@@ -35,7 +35,8 @@ def read_back(content: bytes, folder: ModelFolder, entry: Mapping[str, Any]) -> 
     """
     file = entry["file"]
     said = _parse(metadata(content, file), file)
-    for key, expected in _expected(folder, entry).items():
+    contract = joined(folder.inputs[0].contract(entry), folder.task.contract(entry))
+    for key, expected in {**metadata_of(folder, entry), "contract": contract}.items():
         if key not in said:
             raise ParityError(f"the metadata of {file} lacks {key!r}; export the model again with zoo export")
         if said[key] != expected:
@@ -45,24 +46,23 @@ def read_back(content: bytes, folder: ModelFolder, entry: Mapping[str, Any]) -> 
                 "export the model again with zoo export"
             )
     try:
-        return preprocessing_of(said["contract"])
+        return folder.inputs[0].from_contract(said["contract"])
     except (KeyError, TypeError, InputError) as error:
         raise ParityError(f"the contract in the metadata of {file} cannot be followed: {error!r}") from error
 
 
-def _expected(folder: ModelFolder, entry: Mapping[str, Any]) -> dict[str, Any]:
-    classes = folder.config["classes"]
-    preprocessing = folder.preprocessing
+def metadata_of(folder: ModelFolder, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file says about itself, for whoever has it without its folder."""
+    classes = folder.task.classes
+    named = {} if classes is None else {"classes": list(classes.names), "colors": [list(c) for c in classes.colors]}
     return {
         "name": folder.name,
-        "task": folder.config["task"],
-        "classes": classes["names"],
-        "colors": classes["colors"],
-        "taxonomy": classes["taxonomy"],
-        "preprocessing": preprocessing.to_json(),
-        "contract": artefact_contract(entry, preprocessing, folder.inference),
-        "stride": entry["stride"],
-        "size_multiple": entry["size_multiple"],
+        "task": folder.task.name,
+        **named,
+        **({} if classes is None else {"taxonomy": classes.taxonomy}),
+        "inputs": entry["inputs"],
+        "outputs": entry["outputs"],
+        "contract": entry["contract"],
         "precision": entry["precision"],
         "licence": folder.config.get("licence", {"weights": "not stated"}),
         "source_sha256": entry["source_sha256"],

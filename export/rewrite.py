@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from zoo.errors import InputError, require
-from zoo.preprocessing import MIN_STD, Preprocessing
+from zoo.inputs.preprocessing import MIN_STD, Preprocessing
 
 __all__ = ["fuse_image_steps", "import_onnx", "set_metadata", "to_half"]
 

@@ -16,22 +16,13 @@ import tyro
 from zoo.errors import InputError
 from zoo.export.command import print_parity
 from zoo.export.folder import add_row, reference_name
-from zoo.export.parity import (
-    LIMITS,
-    EngineSource,
-    ExportedFile,
-    StoredSource,
-    compare,
-    embedded_set,
-    frames_in,
-    refuse_if_beyond,
-)
+from zoo.export.gate import LIMITS, compare, refuse_if_beyond
 from zoo.export.readback import read_back
-from zoo.inference import InferenceMode
+from zoo.export.samples import embedded_set, frames_in
+from zoo.export.sources import EngineSource, ExportedFile, Side, StoredSource
+from zoo.inputs import Input
 from zoo.loading import find_folder, load
 from zoo.model_folder import ModelFolder
-from zoo.predictor import is_fused
-from zoo.preprocessing import Preprocessing
 
 __all__ = ["Arguments", "run", "verify"]
 
@@ -87,9 +78,10 @@ def verify(arguments: Arguments) -> list[str | dict[str, Any]]:
         said = read_back(folder.read_bytes(entry["file"]), folder, entry)
         source = _source(folder, entry, arguments)
         file = _exported_file(folder, entry, arguments, said)
-        row, _ = compare(source, file, sets, LIMITS[entry["precision"]])
-        refuse_if_beyond(row, entry["file"])
-        row = {"artefact_sha256": entry["sha256"], "file": entry["file"], "precision": entry["precision"], **row}
+        compared, _ = compare(source, file, sets, LIMITS[entry["precision"]])
+        refuse_if_beyond(compared, entry["file"])
+        about = {"artefact_sha256": entry["sha256"], "file": entry["file"], "precision": entry["precision"]}
+        row = {**about, **compared.to_json()}
         kept = "stored outputs of the source" if row["source"]["stored"] else "the source model"
         shown += [f"{entry['file']} against {kept}:", row]
         if not arguments.record:
@@ -105,7 +97,7 @@ def verify(arguments: Arguments) -> list[str | dict[str, Any]]:
 
 def _check_entry(folder: ModelFolder, entry: Mapping[str, Any]) -> None:
     """Raises an `InputError` unless `zoo export` made the entry: other ONNX files run, but do not tell their source."""
-    lacks = [key for key in ("precision", "source_sha256", "input", "dynamic", "size_multiple") if key not in entry]
+    lacks = [key for key in ("precision", "source_sha256", "inputs", "outputs") if key not in entry]
     if lacks:
         raise InputError(
             f"{folder.path}: the entry of {entry['file']} lacks {', '.join(lacks)}, so its source is not known; "
@@ -119,14 +111,14 @@ def _source(folder: ModelFolder, entry: Mapping[str, Any], arguments: Arguments)
     sha256 = entry["source_sha256"]
     here = {artefact["sha256"]: artefact for artefact in folder.config["artefacts"] if artefact["engine"] == "torch"}
     if sha256 in here and _torch_is_installed():
-        predictor = load(folder.path, engine="torch", file=here[sha256]["file"], inference=InferenceMode())
-        return EngineSource(predictor.engine, sha256)
+        predictor = load(folder.path, engine="torch", file=here[sha256]["file"])
+        return EngineSource(Side(predictor.engine, predictor.input, predictor.task), sha256)
     stored = reference_name(entry["file"])
     if stored not in folder.manifest:
         raise InputError(
             f"{folder.path} holds no stored outputs for {entry['file']}; pip install 'perception-zoo[torch]'"
         )
-    return StoredSource(folder.read_bytes(stored), sha256, stored)
+    return StoredSource(folder.read_bytes(stored), sha256, folder.task, folder.inputs[0], stored)
 
 
 def _torch_is_installed() -> bool:
@@ -136,28 +128,8 @@ def _torch_is_installed() -> bool:
         return False
 
 
-def _exported_file(
-    folder: ModelFolder, entry: Mapping[str, Any], arguments: Arguments, said: Preprocessing
-) -> ExportedFile:
+def _exported_file(folder: ModelFolder, entry: Mapping[str, Any], arguments: Arguments, said: Input) -> ExportedFile:
     predictor = load(
-        folder.path,
-        engine=arguments.engine,
-        device=arguments.device,
-        threads=arguments.threads,
-        file=entry["file"],
-        inference=InferenceMode(),
+        folder.path, engine=arguments.engine, device=arguments.device, threads=arguments.threads, file=entry["file"]
     )
-    fused = is_fused(entry)
-    shape = entry["input"]["shape"]
-    height, width = (shape[1], shape[2]) if fused else (shape[2], shape[3])
-    return ExportedFile(
-        engine=predictor.engine,
-        fused=fused,
-        stride=predictor.stride,
-        size_multiple=entry["size_multiple"],
-        size=None if "height" in entry["dynamic"] else (height, width),
-        batch="batch" in entry["dynamic"],
-        preprocessing=predictor.preprocessing,
-        classes=predictor.classes,
-        said=said,
-    )
+    return ExportedFile(predictor.engine, said, predictor.task, tuple(entry.get("in_graph", ())))

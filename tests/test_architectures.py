@@ -10,7 +10,7 @@ import torch
 
 import zoo
 from zoo._torchvision import import_timm
-from zoo.architecture import SegmentationModel, build
+from zoo.architecture import EncoderHead, build
 from zoo.catalogue import entries
 from zoo.encoders.convnet import ConvNet
 from zoo.encoders.vit import ViT
@@ -42,7 +42,7 @@ def test_catalogue_states_the_number_of_parameters(created: tuple[str, torch.nn.
 
 def test_features_have_the_declared_channels_and_strides(created: tuple[str, torch.nn.Module]) -> None:
     _, model = created
-    encoder = model.encoder if isinstance(model, SegmentationModel) else model
+    encoder = model.encoder if isinstance(model, EncoderHead) else model
     for height, width in ((64, 96), (96, 32)):
         with torch.no_grad():
             levels = encoder.forward_features(formula_image(2, height, width))

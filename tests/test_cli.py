@@ -99,7 +99,7 @@ def test_predict_writes_ids_overlay_and_summary(photo: Path, tmp_path: Path) -> 
 def test_sliding_windows_from_the_command_line(photo: Path, tmp_path: Path) -> None:
     words = ["predict", MODEL, str(photo), "--out", str(tmp_path / "out"), "--window", "128", "128"]
     assert main(words) == 0
-    inference = json.loads((tmp_path / "out" / "photo.json").read_text())["settings"]["inference"]
+    inference = json.loads((tmp_path / "out" / "photo.json").read_text())["settings"]["inputs"][0]["inference"]
     assert inference == {"mode": "sliding", "window": [128, 128], "window_stride": [85, 85], "batch": 4}
 
 

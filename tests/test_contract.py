@@ -15,18 +15,19 @@ import numpy as np
 import onnx
 import pytest
 from PIL import Image
-from test_export import SCHEMA, write_model
+from test_export import SCHEMA, graph_of, write_model
 
 import zoo
 from zoo.card import render_card
 from zoo.cli import main
-from zoo.contract import image_contract, preprocessing_of
+from zoo.contract import joined
 from zoo.engines.onnx_file import metadata
-from zoo.export.graph import to_onnx
-from zoo.export.parity import FrameSet, embedded_set
-from zoo.inference import InferenceMode
+from zoo.export.samples import FrameSet, embedded_set
+from zoo.inputs.image import ImageInput
+from zoo.inputs.image_contract import image_contract
+from zoo.inputs.preprocessing import Preprocessing
+from zoo.inputs.windows import InferenceMode
 from zoo.model_folder import ModelFolder, write_manifest
-from zoo.preprocessing import Preprocessing
 
 REAL = Path(__file__).parents[2] / "shared" / "real"
 BUNDLED = "supervised-resnet18w48-synthetic.fpn-camvid"
@@ -97,7 +98,7 @@ WRONG: dict[str, dict[str, Any]] = {
 def graph(tmp_path_factory: pytest.TempPathFactory) -> onnx.ModelProto:
     """torch's exporter takes long; the graph is the same for every normalisation."""
     model = write_model(tmp_path_factory.mktemp("graph") / "model")
-    return to_onnx(zoo.load(model, engine="torch").module, size=(24, 32))
+    return graph_of(zoo.load(model, engine="torch").module, (24, 32))
 
 
 @pytest.fixture
@@ -106,12 +107,13 @@ def export(tmp_path: Path, graph: onnx.ModelProto, monkeypatch: pytest.MonkeyPat
 
     def make(*options: str, inference: dict[str, Any] | None = None, **preprocessing: Any) -> ModelFolder:
         monkeypatch.setattr("zoo.export.graph.to_onnx", lambda *_, **__: copy.deepcopy(graph))
-        monkeypatch.setattr("zoo.export.parity._SHAPE_PIXELS", 1000)  # the gate has tests of its own
-        monkeypatch.setattr("zoo.export.parity.embedded_set", lambda: FrameSet("embedded", embedded_set().frames[:1]))
+        monkeypatch.setattr("zoo.inputs.image._SHAPE_PIXELS", 1000)  # the gate has tests of its own
+        monkeypatch.setattr("zoo.export.samples.embedded_set", lambda: FrameSet("embedded", embedded_set().frames[:1]))
         model = write_model(tmp_path / "model", **preprocessing)
         if inference is not None:
             config = json.loads((model / "config.json").read_text())
-            (model / "config.json").write_text(json.dumps({**config, "inference": inference}))
+            config["inputs"][0]["inference"] = inference
+            (model / "config.json").write_text(json.dumps(config))
             write_manifest(model)
         assert main(["export", str(model), "--out", str(tmp_path / "out"), *options]) == 0
         return ModelFolder.open(tmp_path / "out")
@@ -140,8 +142,8 @@ def test_the_metadata_alone_is_enough(
     jsonschema.validate(json.loads((folder.path / "config.json").read_text()), SCHEMA)
     # Only what is in use: neither in the data nor in the words of the contract, nor in the section of the config.
     constant = normalisation == "constant"
-    for section in (json.loads(said["preprocessing"]), folder.config["preprocessing"]):
-        assert ("mean" in section, "std" in section) == (constant, constant)
+    for section in (folder.config["inputs"][0]["preprocessing"], entry["contract"]["before"].get("normalise", {})):
+        assert ("mean" in section, "std" in section) == ((constant, constant) if section else (False, False))
     assert ("0.485" in said["contract"], "[0.4, 0.5, 0.3]" in said["contract"]) == (False, constant)
 
 
@@ -168,8 +170,8 @@ def test_windows_are_part_of_the_contract(tmp_path: Path, export: Callable[..., 
 )
 @pytest.mark.parametrize("fused", [False, True])
 def test_the_data_of_a_contract_gives_the_preprocessing_back(preprocessing: Preprocessing, fused: bool) -> None:
-    contract = image_contract(preprocessing, InferenceMode(), stride=4, fused=fused)
-    assert preprocessing_of(json.loads(json.dumps(contract))) == preprocessing
+    contract = image_contract(preprocessing, InferenceMode(), stride=4, normalises=fused, size=None)
+    assert ImageInput.from_contract(json.loads(json.dumps(contract))).preprocessing == preprocessing
     assert preprocessing.to_json().keys() >= {"normalisation", "size_multiple"}
     assert Preprocessing.from_json(preprocessing.to_json()) == preprocessing
     every = {**contract["before"], **contract["inside"]}
@@ -193,7 +195,8 @@ def test_the_card_states_the_contract_of_every_file() -> None:
     """In the words of the metadata, worked out anew from the configuration."""
     folder = ModelFolder.open(Path(__file__).parents[1] / "zoo" / "models" / BUNDLED)
     card = render_card(folder.config, [])
-    contract = image_contract(folder.preprocessing, folder.inference, stride=2)
+    entry = folder.artefact("onnx")
+    contract = joined(folder.inputs[0].contract(entry), folder.task.contract(entry))
     for part in ("before", "inside", "after"):
         for step in contract[part].values():
             assert step["text"] in card

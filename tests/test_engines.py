@@ -7,6 +7,7 @@ so red 255 gives 2, red 0 gives -2, and the winner's probability is 1 / (1 + exp
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import subprocess
@@ -31,7 +32,8 @@ from zoo.engines.onnx_file import external_files, metadata, shape_nodes
 from zoo.engines.openvino import OpenVINOEngine
 from zoo.engines.placement import misplaced, placed_nodes
 from zoo.errors import InputError, IntegrityError, MissingExtraError
-from zoo.inference import InferenceMode
+from zoo.inputs.image import image_tensor
+from zoo.inputs.windows import InferenceMode
 from zoo.loading import engines_for
 from zoo.model_folder import ModelFolder
 
@@ -74,6 +76,16 @@ def seal(path: Path) -> None:
     (path / "MANIFEST.json").write_text(json.dumps({"format": 1, "files": files}))
 
 
+def image_entry(batch: int | None, height: int | None, width: int | None) -> dict[str, Any]:
+    return {
+        "name": "image",
+        "dtype": "float32",
+        "shape": [batch, 3, height, width],
+        "axes": ["batch", "channels", "height", "width"],
+        "multiples": [1, 1, 2, 2],
+    }
+
+
 def write_folder(path: Path, content: bytes, **changes: Any) -> Path:
     """A folder with an ONNX file and no weights for torch, written without this project's writer."""
     (path / "onnx").mkdir(parents=True)
@@ -85,21 +97,20 @@ def write_folder(path: Path, content: bytes, **changes: Any) -> Path:
         "sha256": hashlib.sha256(content).hexdigest(),
         "source_sha256": "0" * 64,
         "opset": 18,
-        "stride": 2,
-        "size_multiple": 2,
-        "dynamic": ["batch", "height", "width"],
-        "input": {"name": "image", "dtype": "float32", "shape": [None, 3, None, None], "layout": "NCHW"},
-        "outputs": [{"name": "logits", "dtype": "float32", "shape": [None, 2, None, None]}],
+        "inputs": [image_entry(None, None, None)],
+        "outputs": [{"name": "logits", "dtype": "float32", "shape": [None, 2, None, None], "stride": 2}],
         "in_graph": [],
         **changes,
     }
     config = {
         "format": 1,
         "name": "red",
-        "task": "segmentation",
+        "task": "segmentation2d",
         "architecture": {"encoder": {"class": "zoo.encoders.vit:ViT"}},
-        "preprocessing": {"mean": [0, 0, 0], "std": [1, 1, 1], "size_multiple": 2},
-        "classes": {"taxonomy": "ground", "names": ["floor", "wall"], "colors": [[10, 20, 30], [200, 100, 0]]},
+        "inputs": [{"kind": "image", "preprocessing": {"mean": [0, 0, 0], "std": [1, 1, 1], "size_multiple": 2}}],
+        "output": {
+            "classes": {"taxonomy": "ground", "names": ["floor", "wall"], "colors": [[10, 20, 30], [200, 100, 0]]}
+        },
         "artefacts": [artefact],
     }
     (path / "config.json").write_text(json.dumps(config))
@@ -130,7 +141,7 @@ def test_the_numbers_are_those_worked_out_by_hand(folder: Path, half_red: np.nda
     np.testing.assert_allclose(prediction.scores[:, [0, 7]], CONFIDENCE, atol=1e-6)
     assert predictor.settings["engine"] == engine
     assert predictor.engine.spec.options["threads"] == 1
-    assert predictor.stride == 2
+    assert [output.stride for output in predictor.engine.spec.outputs] == [2]
     with pytest.raises(InputError, match=f"the {engine} engine has no nn"):
         _ = predictor.module
 
@@ -148,29 +159,28 @@ def test_a_fixed_file_takes_windows_one_by_one_and_no_other_size(
     tmp_path: Path, half_red: np.ndarray, engine: str
 ) -> None:
     content = red_model(1, 4, 4).SerializeToString()
-    image = {"name": "image", "dtype": "float32", "shape": [1, 3, 4, 4], "layout": "NCHW"}
-    folder = write_folder(tmp_path / "fixed", content, dynamic=[], input=image)
+    folder = write_folder(tmp_path / "fixed", content, inputs=[image_entry(1, 4, 4)])
     mode = InferenceMode(mode="sliding", window=(4, 4), window_stride=(2, 2), batch=3)
     assert zoo.load(folder, engine=engine, inference=mode)(half_red).labels.tolist() == [[1, 1, 1, 1, 0, 0, 0, 0]] * 5
-    with pytest.raises(InputError, match=r"must be \(1, 3, 4, 4\) float32; \(1, 3, 6, 8\) float32 came"):
+    with pytest.raises(InputError, match=r"must be \(1, 3, 4, 4\) float32; got \(1, 3, 6, 8\) float32"):
         zoo.load(folder, engine=engine)(half_red)
 
 
 @pytest.mark.parametrize("make", [OnnxEngine, OpenVINOEngine])
 def test_what_the_runtimes_would_swallow_is_refused(make: Any) -> None:
-    engine = make(red_model().SerializeToString(), size_multiple=4)
+    engine = make(red_model().SerializeToString(), declared=[image_tensor(3, 4)])
     engine.warmup({"image": (2, 3, 8, 4)})
-    with pytest.raises(InputError, match="image height 6 is no multiple of 4; pad it to 8"):
+    with pytest.raises(InputError, match="image height 6 is not a multiple of 4; pad it to 8"):
         engine.run({"image": np.zeros((1, 3, 6, 8), np.float32)})
-    with pytest.raises(InputError, match="image width 10 is no multiple of 4; pad it to 12"):
+    with pytest.raises(InputError, match="image width 10 is not a multiple of 4; pad it to 12"):
         engine.run({"image": np.zeros((1, 3, 8, 10), np.float32)})
-    with pytest.raises(InputError, match=r"\(any, 3, any, any\) float32; \(1, 3, 8, 8\) float64 came"):
+    with pytest.raises(InputError, match=r"\(any, 3, any, any\) float32; got \(1, 3, 8, 8\) float64"):
         engine.run({"image": np.zeros((1, 3, 8, 8))})
-    with pytest.raises(InputError, match=r"\(1, 4, 8, 8\) float32 came"):
+    with pytest.raises(InputError, match=r"got \(1, 4, 8, 8\) float32"):
         engine.run({"image": np.zeros((1, 4, 8, 8), np.float32)})
     with pytest.raises(InputError, match="is empty"):
         engine.run({"image": np.zeros((0, 3, 8, 8), np.float32)})
-    with pytest.raises(InputError, match="takes image; picture came"):
+    with pytest.raises(InputError, match="takes image; got picture"):
         engine.run({"picture": np.zeros((1, 3, 8, 8), np.float32)})
     with pytest.raises(InputError, match="threads 0"):
         make(red_model().SerializeToString(), threads=0)
@@ -188,7 +198,7 @@ def test_a_provider_is_had_or_refused(folder: Path, monkeypatch: pytest.MonkeyPa
     import onnxruntime
 
     messages = {
-        "cuda": "needs CUDAExecutionProvider, which the installed onnxruntime .* has not",
+        "cuda": "needs CUDAExecutionProvider, which the installed onnxruntime .* does not have",
         "tensorrt:1": "needs TensorrtExecutionProvider",
         "openvino": "engine 'openvino' runs the same file",
         "tpu": "device 'tpu' is unknown; known: |unknown to the onnx engine",
@@ -356,14 +366,12 @@ def test_openvino_computes_in_what_was_asked_for(folder: Path) -> None:
 
 
 def test_auto_is_the_first_that_is_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from zoo import loading
-
     opened = ModelFolder.open(folder)
     assert engines_for(opened) == ["onnx", "openvino"]
     assert zoo.load(folder).settings["engine"] == "onnx"
     missing = {"onnxruntime"}
-    installed = loading._installed
-    monkeypatch.setattr(loading, "_installed", lambda package: package not in missing and installed(package))
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name in missing else find(name, *rest))
     assert zoo.load(folder).settings["engine"] == "openvino"
     missing.add("openvino")
     with pytest.raises(MissingExtraError, match=r"perception-zoo\[onnx\]"):
@@ -373,26 +381,26 @@ def test_auto_is_the_first_that_is_there(folder: Path, monkeypatch: pytest.Monke
 def test_wrong_choices_say_what_there_is(folder: Path) -> None:
     for options, message in (
         ({"engine": "tensorrt"}, "unknown engine 'tensorrt'; .*known: torch, onnx, openvino, auto"),
-        ({"engine": "torch"}, r"has not a file for torch in fp32; it has onnx/red.onnx \(onnx fp32\)"),
-        ({"engine": "onnx", "precision": "fp16"}, "has not a file for onnx in fp16.*zoo export makes one"),
+        ({"engine": "torch"}, r"does not have a file for torch in fp32; it has onnx/red.onnx \(onnx fp32\)"),
+        ({"engine": "onnx", "precision": "fp16"}, "does not have a file for onnx in fp16.*zoo export makes one"),
         ({"engine": "onnx", "precision": "bf16"}, "the onnx engine has no precision 'bf16'; it has fp32, fp16"),
         ({"precision": "int8"}, "the onnx engine has no precision 'int8'"),
-        ({"file": "onnx/blue.onnx"}, "has not onnx/blue.onnx; it has onnx/red.onnx"),
-        ({"file": "onnx/red.onnx", "precision": "fp16"}, r"has not onnx/red.onnx in fp16; .*\(onnx fp32\)"),
+        ({"file": "onnx/blue.onnx"}, "does not have onnx/blue.onnx; it has onnx/red.onnx"),
+        ({"file": "onnx/red.onnx", "precision": "fp16"}, r"does not have onnx/red.onnx in fp16; .*\(onnx fp32\)"),
     ):
         with pytest.raises(InputError, match=message):
             zoo.load(folder, **options)  # type: ignore[arg-type]
     assert zoo.load(folder, file="onnx/red.onnx").artefact["file"] == "onnx/red.onnx"
 
 
-@pytest.mark.parametrize("missing", ["stride", "size_multiple"])
+@pytest.mark.parametrize("missing", ["inputs", "outputs"])
 def test_an_entry_without_its_sizes_is_refused(tmp_path: Path, missing: str) -> None:
     folder = write_folder(tmp_path / "model", red_model().SerializeToString())
     config = json.loads((folder / "config.json").read_text())
     del config["artefacts"][0][missing]
     (folder / "config.json").write_text(json.dumps(config))
     seal(folder)
-    with pytest.raises(InputError, match="needs stride and size_multiple"):
+    with pytest.raises(InputError, match="needs inputs and outputs"):
         zoo.load(folder)
 
 
@@ -584,22 +592,21 @@ def test_a_fresh_environment_with_the_base_and_onnx_only(tmp_path: Path, folder:
 
 def test_measuring_a_fixed_file_on_another_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = red_model(1, 8, 12).SerializeToString()
-    image = {"name": "image", "dtype": "float32", "shape": [1, 3, 8, 12]}
-    folder = write_folder(tmp_path / "model", content, dynamic=[], input=image)
+    folder = write_folder(tmp_path / "model", content, inputs=[image_entry(1, 8, 12)])
     words = ["benchmark", str(folder), "--engine", "onnx", "--runs", "1", "--warmup", "0", "--out", str(tmp_path)]
     assert main([*words, "--size", "8x14"]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("zoo: error: input image must be (1, 3, 8, 12) float32; (1, 3, 8, 14) float32 came")
+    assert error.startswith("zoo: error: input image must be (1, 3, 8, 12) float32; got (1, 3, 8, 14) float32")
     assert error.count("\n") == 1
 
 
 def test_verifying_a_file_whose_source_is_not_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = json.loads((folder / "config.json").read_text())
-    del config["artefacts"][0]["source_sha256"], config["artefacts"][0]["dynamic"]
+    del config["artefacts"][0]["source_sha256"]
     (folder / "config.json").write_text(json.dumps(config))
     seal(folder)
     assert main(["verify", str(folder)]) == 2
-    assert "the entry of onnx/red.onnx lacks source_sha256, dynamic" in capsys.readouterr().err
+    assert "the entry of onnx/red.onnx lacks source_sha256," in capsys.readouterr().err
 
 
 def test_a_wrong_engine_on_the_command_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,31 +27,27 @@ from zoo.catalogue import BUNDLED, entries
 from zoo.class_maps import class_map
 from zoo.classes import CAMVID, CITYSCAPES, ClassTable
 from zoo.cli import main
-from zoo.contract import image_contract
-from zoo.engines import EngineSpec
+from zoo.contract import joined
+from zoo.engines import EngineSpec, TensorSpec
 from zoo.engines.onnx import OnnxEngine
 from zoo.engines.onnx_file import metadata
 from zoo.errors import InputError, IntegrityError, ParityError
 from zoo.export import command as export_command
 from zoo.export.benchmark import print_table, write_plot
+from zoo.export.gate import LIMITS, Limits, Row, compare, refuse_if_beyond
 from zoo.export.graph import to_onnx
-from zoo.export.parity import (
-    LIMITS,
-    EngineSource,
-    ExportedFile,
-    FrameSet,
-    Limits,
-    StoredSource,
-    compare,
-    embedded_set,
-    refuse_if_beyond,
-)
 from zoo.export.rewrite import fuse_image_steps, to_half
+from zoo.export.samples import FrameSet, embedded_set
+from zoo.export.sources import EngineSource, ExportedFile, Side, StoredSource
 from zoo.export.tensorrt_check import check_tensorrt
 from zoo.frame import CameraFrame, Frame
-from zoo.inference import InferenceMode
+from zoo.inputs.image import ImageInput, image_tensor
+from zoo.inputs.image_contract import image_contract
+from zoo.inputs.preprocessing import Preprocessing
+from zoo.inputs.windows import InferenceMode
 from zoo.model_folder import ModelFolder, write_manifest
-from zoo.preprocessing import Preprocessing
+from zoo.tasks.segmentation2d import Segmentation2DTask, labels_and_scores
+from zoo.tasks.segmentation_contract import segmentation_contract
 
 SCHEMA = json.loads((Path(zoo.__file__).parent / "config.schema.json").read_text())
 BUNDLED_EXPORTS = [name for name in entries() if list((BUNDLED / name).glob("onnx/*.onnx"))]
@@ -83,13 +79,20 @@ def write_model(path: Path, *, architecture: dict[str, Any] = ARCHITECTURE, **pr
     config = {
         "format": 1,
         "name": "small",
-        "task": "segmentation",
+        "task": "segmentation2d",
         "architecture": architecture,
-        "preprocessing": {"short_side": 32, "size_multiple": model.size_multiple, **preprocessing},
-        "classes": {
-            "taxonomy": CLASSES.taxonomy,
-            "names": list(NAMES),
-            "colors": [list(color) for color in CLASSES.colors],
+        "inputs": [
+            {
+                "kind": "image",
+                "preprocessing": {"short_side": 32, "size_multiple": max(model.encoder.strides), **preprocessing},
+            }
+        ],
+        "output": {
+            "classes": {
+                "taxonomy": CLASSES.taxonomy,
+                "names": list(NAMES),
+                "colors": [list(color) for color in CLASSES.colors],
+            }
         },
         "licence": {"weights": "Apache-2.0"},
         "artefacts": [{"file": "model.safetensors", "engine": "torch", "precision": "fp32", "sha256": sha256}],
@@ -147,6 +150,12 @@ def without_torch(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
 
 
+def graph_of(module: torch.nn.Module, size: tuple[int, int]) -> onnx.ModelProto:
+    """The exported graph of a segmenter, every axis free."""
+    lengths = {"batch": 2, "height": size[0], "width": size[1]}
+    return to_onnx(module, module.inputs, ["logits"], lengths=lengths, free=tuple(lengths))
+
+
 def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     small = rng.integers(0, 256, (max(2, height // 6), max(2, width // 6), 3), dtype=np.uint8)
@@ -165,12 +174,17 @@ def test_the_folder_after_an_export(model: Path, exported: Path) -> None:
     content = (exported / "onnx/small.onnx").read_bytes()
     assert entry["sha256"] == hashlib.sha256(content).hexdigest()
     assert entry["source_sha256"] == torch_entry["sha256"]
-    assert (entry["stride"], entry["size_multiple"], entry["dynamic"]) == (8, 8, ["batch", "height", "width"])
-    assert entry["input"] == {"name": "image", "dtype": "float32", "shape": [None, 3, None, None], "layout": "NCHW"}
+    assert entry["inputs"] == [
+        {
+            "name": "image", "dtype": "float32", "shape": [None, 3, None, None], "multiples": [1, 1, 8, 8],
+            "axes": ["batch", "channels", "height", "width"],
+        }
+    ]  # fmt: skip
+    assert entry["outputs"] == [{"name": "logits", "dtype": "float32", "shape": [None, 11, None, None], "stride": 8}]
     said = metadata(content, "it")
     assert json.loads(said["classes"]) == list(NAMES)
     assert json.loads(said["licence"]) == {"weights": "Apache-2.0"}
-    assert json.loads(said["preprocessing"])["short_side"] == 32
+    assert json.loads(said["contract"])["before"]["resize"]["short_side"] == 32
     assert said["source_sha256"] == torch_entry["sha256"]
     assert b"/work" not in content.replace(b"/workspace", b""), "no path of the machine that exported"
 
@@ -187,8 +201,9 @@ def test_the_parity_record(exported: Path) -> None:
     assert row["agreement"] >= 0.9999
     assert 0 < row["relative_error"] <= 1e-3
     for part in row["conditions"].values():
-        assert part["miou_difference"] == part["miou_file"] - part["miou_source"]
-        assert abs(part["miou_difference"]) < 1e-3
+        assert part["metric"] == "miou"
+        assert part["difference"] == part["file"] - part["source"]
+        assert abs(part["difference"]) < 1e-3
     assert [shape["shape"] for shape in row["other_shapes"]] == [
         [64, 8, 8], [64, 8, 24], [64, 40, 16], [1, 64, 128],
     ]  # fmt: skip
@@ -208,7 +223,7 @@ def test_the_mean_iou_of_the_record_against_a_loop(exported: Path) -> None:
     for frame in embedded_set().frames:
         if frame.group != "fog":
             continue
-        small = predictor.preprocessing.resize(frame.camera.image)
+        small = predictor.input.preprocessing.resize(frame.camera.image)
         labels = frame.camera.labels
         assert labels is not None
         truth = np.asarray(Image.fromarray(labels).resize(small.shape[1::-1], Image.Resampling.NEAREST))
@@ -217,7 +232,7 @@ def test_the_mean_iou_of_the_record_against_a_loop(exported: Path) -> None:
             hits[c] = hits.get(c, 0) + int(((truth == c) & (found == c)).sum())
             union[c] = union.get(c, 0) + int(((truth != 255) & ((truth == c) | (found == c))).sum())
     expected = np.mean([hits[c] / union[c] for c in range(19) if union[c]])
-    assert row["conditions"]["fog"]["miou_source"] == pytest.approx(expected)
+    assert row["conditions"]["fog"]["source"] == pytest.approx(expected)
 
 
 def test_the_test_model_uses_every_class(exported: Path) -> None:
@@ -232,7 +247,7 @@ def test_every_size_is_the_same_function(exported: Path, engine: str, size: tupl
     """One row of patches too, where ONNX's `pytorch_half_pixel` would differ from torch."""
     source = zoo.load(exported, engine="torch")
     file = zoo.load(exported, engine=engine)
-    x = source.preprocessing.normalise(photo(*size))
+    x = source.input.preprocessing.normalise(photo(*size))
     x = np.pad(x, ((0, 0), (0, -size[0] % 8), (0, -size[1] % 8)), mode="edge")
     images = np.stack([x, x[:, ::-1], -x])
     expected = source.engine.run({"image": images})["logits"]
@@ -298,8 +313,6 @@ def test_the_image_steps_against_the_reference(
 ) -> None:
     """Padding, both normalisations, a nearly even image whose deviation has a floor, and the argmax."""
     from zoo.engines.onnx import OnnxEngine
-    from zoo.inference import labels_and_scores
-    from zoo.preprocessing import Preprocessing
 
     preprocessing = Preprocessing(normalisation=normalisation, size_multiple=8)
     fused = fuse_image_steps(graph, preprocessing, stride=8, size=size)
@@ -310,8 +323,9 @@ def test_the_image_steps_against_the_reference(
     images = np.stack([photo(27, 45), even])
     found = engine.run({"image": images})
     for i, image in enumerate(images):
-        prepared = preprocessing(image)
-        labels, scores = labels_and_scores(core.run({"image": prepared.array[None]})["logits"][0], 8, prepared)
+        prepared = ImageInput(preprocessing=preprocessing).prepare(image)
+        logits = core.run({"image": prepared.arrays["image"][None]})["logits"][0]
+        labels, scores = labels_and_scores(logits, prepared.context)
         assert (found["labels"][i] == labels).mean() > 0.999
         np.testing.assert_allclose(found["scores"][i], scores, atol=1e-4)
 
@@ -331,7 +345,7 @@ def test_the_moments_of_a_large_bright_image() -> None:
     preprocessing = Preprocessing(normalisation="image")
     fused = fuse_image_steps(identity, preprocessing, stride=1, size=None)
     scores = OnnxEngine(fused.SerializeToString()).run({"image": image[None]})["scores"][0]
-    normalised = preprocessing(image).array.astype(np.float64)  # moments from an exact histogram
+    normalised = preprocessing.normalise(image).astype(np.float64)  # moments from an exact histogram
     odds = np.exp(normalised - normalised.max(0))
     np.testing.assert_allclose(scores, 1 / odds.sum(0), atol=2e-5)
 
@@ -342,10 +356,11 @@ def test_a_fixed_size(model: Path, tmp_path: Path) -> None:
     assert main(words) == 0
     entry = ModelFolder.open(tmp_path / "fixed").config["artefacts"][1]
     assert entry["file"] == "onnx/small.uint8.32x50.onnx"
-    assert entry["dynamic"] == []
-    assert entry["input"] == {"name": "image", "dtype": "uint8", "shape": [1, 32, 50, 3], "layout": "NHWC"}
+    (image,) = entry["inputs"]
+    assert (image["dtype"], image["shape"]) == ("uint8", [1, 32, 50, 3])
+    assert image["axes"] == ["batch", "height", "width", "channels"]
     predictor = zoo.load(tmp_path / "fixed", engine="onnx")
-    with pytest.raises(InputError, match=r"\(1, 32, 50, 3\) uint8; \(1, 32, 64, 3\) uint8 came"):
+    with pytest.raises(InputError, match=r"\(1, 32, 50, 3\) uint8; got \(1, 32, 64, 3\) uint8"):
         predictor(photo(32, 64))
     source = zoo.load(tmp_path / "fixed", engine="torch")
     assert (source(photo(64, 100)).labels == predictor(photo(64, 100)).labels).mean() > 0.9  # enlarged by nearest
@@ -353,17 +368,13 @@ def test_a_fixed_size(model: Path, tmp_path: Path) -> None:
 
 def exported_file(model: Path, content: bytes, *, fused: bool = False) -> tuple[EngineSource, ExportedFile]:
     source = zoo.load(model, engine="torch")
-    file = ExportedFile(
-        engine=OnnxEngine(content, size_multiple=8),
-        fused=fused,
-        stride=8,
-        size_multiple=8,
-        size=None,
-        batch=True,
-        preprocessing=source.preprocessing,
-        classes=source.classes,
-    )
-    return EngineSource(source.engine, "0" * 64), file
+    inputs = source.engine.spec.inputs
+    if fused:
+        inputs = (TensorSpec("image", "uint8", (None, None, None, 3), axes=("batch", "height", "width", "channels")),)
+    engine = OnnxEngine(content, declared=inputs)
+    in_graph = ("normalise", "pad", "upsample", "argmax") if fused else ()
+    file = ExportedFile(engine, source.input, source.task, in_graph)
+    return EngineSource(Side(source.engine, source.input, source.task), "0" * 64), file
 
 
 def initializer(model: onnx.ModelProto, *, shape: tuple[int, ...]) -> TensorProto:
@@ -406,7 +417,7 @@ FAULTS = [swap_channels, cubic_resize, zero_one_class]
 TESTED = {"fp32": LIMITS["fp32"], "fp16": Limits(0.99, LIMITS["fp16"].relative_error)}
 
 
-def compared(model: Path, graph: onnx.ModelProto, precision: str, fault: Any = None) -> dict[str, Any]:
+def compared(model: Path, graph: onnx.ModelProto, precision: str, fault: Any = None) -> Row:
     changed = onnx.ModelProto()
     changed.CopyFrom(graph)
     if fault is not None:
@@ -420,10 +431,10 @@ def compared(model: Path, graph: onnx.ModelProto, precision: str, fault: Any = N
 def test_the_right_graph_passes_and_planted_faults_are_refused(
     model: Path, graph: onnx.ModelProto, precision: str
 ) -> None:
-    assert compared(model, graph, precision)["passed"]
+    assert not compared(model, graph, precision).beyond()
     for fault in FAULTS:
         row = compared(model, graph, precision, fault)
-        assert not row["passed"], fault.__doc__
+        assert row.beyond(), fault.__doc__
         with pytest.raises(ParityError, match=r"does not compute what its source computes .*the file is not kept"):
             refuse_if_beyond(row, "small.onnx")
 
@@ -432,12 +443,12 @@ def test_the_right_graph_passes_and_planted_faults_are_refused(
 def test_planted_faults_in_a_file_with_the_image_steps_are_refused(
     model: Path, graph: onnx.ModelProto, fault: Callable[[onnx.ModelProto], None]
 ) -> None:
-    wrong = fuse_image_steps(graph, zoo.load(model, engine="torch").preprocessing, stride=8, size=None)
+    wrong = fuse_image_steps(graph, zoo.load(model, engine="torch").input.preprocessing, stride=8, size=None)
     sets = [embedded_set()]
-    assert compare(*exported_file(model, wrong.SerializeToString(), fused=True), sets, LIMITS["fp32"])[0]["passed"]
+    assert not compare(*exported_file(model, wrong.SerializeToString(), fused=True), sets, LIMITS["fp32"])[0].beyond()
     fault(wrong)
     row, _ = compare(*exported_file(model, wrong.SerializeToString(), fused=True), sets, LIMITS["fp32"])
-    assert not row["passed"]
+    assert row.beyond()
 
 
 @pytest.mark.parametrize("fault", [swap_channels, wrong_normalisation])
@@ -473,7 +484,7 @@ def test_a_file_that_runs_at_some_sizes_only_is_refused(model: Path, graph: onnx
     (node,) = [node for node in wrong.graph.node if node.op_type == "Resize"]
     node.input[3] = "fixed"
     wrong.graph.initializer.append(numpy_helper.from_array(np.array([1, 16, 4, 8], np.int64), "fixed"))
-    with pytest.raises(ParityError, match=r"cannot be run on an input \(64, 3, 8, 8\)"):
+    with pytest.raises(ParityError, match=r"cannot be run on 64 samples of \(8, 8, 3\)"):
         compare(*exported_file(model, wrong.SerializeToString()), [embedded_set()], LIMITS["fp32"])
 
 
@@ -499,8 +510,8 @@ def test_a_file_that_fails_on_larger_pictures_only_is_refused(model: Path, graph
     wrong.CopyFrom(graph)
     zeroed_above(wrong, 48)
     row, _ = compare(*exported_file(model, wrong.SerializeToString()), [embedded_set()], LIMITS["fp32"])
-    assert row["agreement"] == 1
-    assert [part["agreement"] >= 0.9999 for part in row["other_shapes"]] == [True, True, True, False]
+    assert row.totals["agreement"] == 1
+    assert [part["agreement"] >= 0.9999 for part in row.other_shapes] == [True, True, True, False]
     with pytest.raises(ParityError, match=r"input \[1, 64, 128\]"):
         refuse_if_beyond(row, "the file")
 
@@ -510,12 +521,14 @@ def reversed_classes(said: dict[str, Any]) -> None:
 
 
 def wrong_constants(said: dict[str, Any]) -> None:
-    said["preprocessing"] = {**said["preprocessing"], "mean": [0.5, 0.5, 0.5]}
+    said["contract"] = json.loads(json.dumps(said["contract"]))
+    said["contract"]["before"]["normalise"]["mean"] = [0.5, 0.5, 0.5]
 
 
 def another_normalisation(said: dict[str, Any]) -> None:
     preprocessing = Preprocessing(normalisation="image", short_side=32, size_multiple=8)
-    said["contract"] = image_contract(preprocessing, InferenceMode(), stride=8)
+    own = image_contract(preprocessing, InferenceMode(), stride=8, normalises=False, size=None)
+    said["contract"] = joined(own, segmentation_contract(stride=8, decides=False))
 
 
 def zero_padding(said: dict[str, Any]) -> None:
@@ -523,11 +536,11 @@ def zero_padding(said: dict[str, Any]) -> None:
 
 
 def wrong_stride(said: dict[str, Any]) -> None:
-    said["stride"] = 4
+    said["outputs"] = [{**said["outputs"][0], "stride": 4}]
 
 
 def wrong_multiple(said: dict[str, Any]) -> None:
-    said["size_multiple"] = 16
+    said["inputs"] = [{**said["inputs"][0], "multiples": [1, 1, 16, 16]}]
 
 
 def no_contract(said: dict[str, Any]) -> None:
@@ -540,11 +553,11 @@ def another_source(said: dict[str, Any]) -> None:
 
 METADATA_FAULTS = [
     (reversed_classes, r'says classes\[0\] "bicyclist", but the model folder says "sky"'),
-    (wrong_constants, r"says preprocessing.mean\[0\] 0.5, but the model folder says 0.485"),
+    (wrong_constants, r"says contract.before.normalise.mean\[0\] 0.5, but the model folder says 0.485"),
     (another_normalisation, r'contract.before.normalise.kind "image", but the model folder says "constant"'),
     (zero_padding, r'contract.before.pad.kind "constant", but the model folder says "edge"'),
-    (wrong_stride, "says stride 4, but the model folder says 8"),
-    (wrong_multiple, "says size_multiple 16, but the model folder says 8"),
+    (wrong_stride, r"says outputs\[0\].stride 4, but the model folder says 8"),
+    (wrong_multiple, r"says inputs\[0\].multiples\[2\] 16, but the model folder says 8"),
     (no_contract, "lacks 'contract'"),
     (another_source, "says source_sha256"),
 ]
@@ -599,16 +612,17 @@ def test_verify_refuses_wrong_metadata(
 def test_the_file_is_fed_by_its_own_metadata(model: Path, graph: onnx.ModelProto) -> None:
     """The comparison covers the contract: with the right graph and a wrong contract it fails."""
     source, file = exported_file(model, graph.SerializeToString())
-    wrong = dataclasses.replace(file.preprocessing, mean=(0.4, 0.456, 0.406))
-    row, _ = compare(source, dataclasses.replace(file, said=wrong), [embedded_set()], LIMITS["fp32"])
-    assert not row["passed"]
+    wrong = dataclasses.replace(file.input.preprocessing, mean=(0.4, 0.456, 0.406))
+    said = dataclasses.replace(file.input, preprocessing=wrong)
+    row, _ = compare(source, dataclasses.replace(file, input=said), [embedded_set()], LIMITS["fp32"])
+    assert row.beyond()
 
 
 def with_inference(path: Path, **inference: Any) -> Path:
     """A small model with windows."""
     write_model(path)
     config = json.loads((path / "config.json").read_text())
-    config["inference"] = {"mode": "sliding", "window_stride": [16, 16], **inference}
+    config["inputs"][0]["inference"] = {"mode": "sliding", "window_stride": [16, 16], **inference}
     (path / "config.json").write_text(json.dumps(config))
     write_manifest(path)
     return path
@@ -621,7 +635,7 @@ def test_a_file_that_predict_would_refuse_is_not_exported(
     odd = with_inference(tmp_path / "odd", window=[25, 44])
     coarse = with_inference(tmp_path / "coarse", window=[24, 32])
     config = json.loads((coarse / "config.json").read_text())
-    config["preprocessing"]["size_multiple"] = 16
+    config["inputs"][0]["preprocessing"]["size_multiple"] = 16
     (coarse / "config.json").write_text(json.dumps(config))
     write_manifest(coarse)
     whole = write_model(tmp_path / "whole")
@@ -654,7 +668,8 @@ class ByHand:
     """
 
     def __init__(self, flipped: int = 0, error: float = 0.0) -> None:
-        self.spec = EngineSpec("torch", "cpu", "fp32", (), ())
+        logits = TensorSpec("logits", "float32", (None, 3, None, None), stride=1)
+        self.spec = EngineSpec("torch", "cpu", "fp32", (image_tensor(3, 8),), (logits,))
         self.flipped, self.error = flipped, error
 
     def run(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -669,45 +684,46 @@ class ByHand:
         return {"logits": logits.reshape(batch, 3, height, width)}
 
 
-def by_hand(**faults: Any) -> dict[str, Any]:
+def by_hand(**faults: Any) -> Row:
     classes = ClassTable("three", ("a", "b", "c"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)))
     preprocessing = Preprocessing(short_side=16, size_multiple=8)
     right: Any = ByHand()
     engine: Any = ByHand(**faults)
-    file = ExportedFile(engine, False, 1, 8, None, True, preprocessing, classes)
+    images, task = ImageInput(preprocessing=preprocessing), Segmentation2DTask(classes)
     frames = [FrameSet("one", embedded_set().frames[:1])]
-    return compare(EngineSource(right, "0" * 64), file, frames, LIMITS["fp32"])[0]
+    source = EngineSource(Side(right, images, task), "0" * 64)
+    return compare(source, ExportedFile(engine, images, task), frames, LIMITS["fp32"])[0]
 
 
 def test_every_shape_keeps_to_the_limit_of_the_frames() -> None:
     """25 batches of 64 crops of 8x8 are 102,400 pixels, of which ten may differ."""
-    assert by_hand()["passed"]
+    assert not by_hand().beyond()
     row = by_hand(flipped=10)
-    assert row["other_shapes"][0]["images"] == 1600
-    assert row["other_shapes"][0]["agreement"] == pytest.approx(1 - 10 / 102_400, abs=1e-9)
-    assert row["passed"]
+    assert row.other_shapes[0]["images"] == 1600
+    assert row.other_shapes[0]["agreement"] == pytest.approx(1 - 10 / 102_400, abs=1e-9)
+    assert not row.beyond()
     row = by_hand(flipped=11)
-    assert not row["passed"]
+    assert row.beyond()
     with pytest.raises(ParityError, match=r"input \[64, 8, 8\]\): 99.9893 % of the labels agree \(at least 99.99 %\)"):
         refuse_if_beyond(row, "the file")
 
 
 def test_a_refusal_names_the_limit_that_was_not_kept() -> None:
     row = by_hand(error=0.002)
-    assert row["agreement"] == 1
+    assert row.totals["agreement"] == 1
     with pytest.raises(ParityError, match=r"input \[64, 8, 8\]\): 100.0000 % .* logits 0.002 \(at most 0.001\)"):
         refuse_if_beyond(row, "the file")
 
 
 def test_stored_outputs_belong_to_their_pictures(exported: Path) -> None:
     stored = (exported / "onnx" / "small.reference.npz").read_bytes()
-    source = StoredSource(stored, "0" * 64, "the record")
     file = exported_file(exported, (exported / "onnx" / "small.onnx").read_bytes())[1]
+    source = StoredSource(stored, "0" * 64, file.task, file.input, "the record")
     frame = embedded_set().frames[0]
-    assert compare(source, file, [FrameSet("embedded", [frame], CITYSCAPES)], LIMITS["fp32"])[0]["passed"]
+    assert not compare(source, file, [FrameSet("embedded", [frame], CITYSCAPES)], LIMITS["fp32"])[0].beyond()
     image = 255 - frame.camera.image
     other = Frame(id=frame.id, group="clear", cameras={"front": CameraFrame(image_source=lambda: image)})
-    with pytest.raises(InputError, match=rf"output for frame {frame.id} is of another picture"):
+    with pytest.raises(InputError, match=rf"output for frame {frame.id} belongs to another picture"):
         compare(source, file, [FrameSet("embedded", [other])], LIMITS["fp32"])
 
 
@@ -726,7 +742,7 @@ def test_an_output_that_is_not_a_number_does_not_pass(model: Path, graph: onnx.M
     array[0, 0, 0] = np.nan
     tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
     row, _ = compare(*exported_file(model, wrong.SerializeToString()), [embedded_set()], LIMITS["fp32"])
-    assert not row["passed"]
+    assert row.beyond()
 
 
 def test_an_interrupted_export_leaves_nothing(
@@ -759,7 +775,7 @@ def test_frames_of_the_users_own(
     assert main([*words, str(frames)]) == 0
     row = json.loads((tmp_path / "out" / "parity.json").read_text())["rows"][0]
     assert row["frame_sets"][1] == {"name": str(frames), "frames": 1}
-    assert row["conditions"]["given"]["miou_difference"] is None
+    assert row["conditions"]["given"]["difference"] is None
 
 
 def test_wrong_use(model: Path, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -802,7 +818,14 @@ class Pinned(torch.nn.Module):
 @pytest.mark.parametrize("wrong", [Pinned, pytest.param(Unexportable, marks=pytest.mark.slow)])
 def test_an_unsupported_architecture_says_so(wrong: type[torch.nn.Module]) -> None:
     with pytest.raises(InputError, match="the architecture of it cannot be exported to ONNX: "):
-        to_onnx(wrong(), size=(24, 32), what="it")
+        to_onnx(
+            wrong(),
+            [image_tensor(3, 8)],
+            ["logits"],
+            lengths={"batch": 2, "height": 24, "width": 32},
+            free=("batch", "height", "width"),
+            what="it",
+        )
 
 
 def test_verify(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -1051,9 +1074,9 @@ def test_every_architecture_of_the_catalogue_exports(
 ) -> None:
     torch.manual_seed(0)
     network = build({"encoder": encoder, "head": head}, 7).eval()
-    graph = to_onnx(network, size=(3 * multiple, 4 * multiple))
+    graph = graph_of(network, (3 * multiple, 4 * multiple))
     assert check_tensorrt(graph) == []
-    engine = OnnxEngine(graph.SerializeToString(), size_multiple=multiple)
+    engine = OnnxEngine(graph.SerializeToString(), declared=network.inputs)
     for batch, rows, columns in ((1, 1, 1), (2, 1, 5), (3, 14, 14), (1, 7, 16)):
         image = torch.randn(batch, 3, rows * multiple, columns * multiple)
         with torch.inference_mode():
@@ -1063,7 +1086,6 @@ def test_every_architecture_of_the_catalogue_exports(
 
 
 def test_a_tampered_record_of_the_source_is_refused(exported: Path, tmp_path: Path) -> None:
-    from zoo.export.parity import StoredSource
-
-    with pytest.raises(IntegrityError, match="holds no stored outputs"):
-        StoredSource(b"no archive", "0" * 64, "it")
+    predictor = zoo.load(exported, engine="torch")
+    with pytest.raises(IntegrityError, match="not a usable npz archive"):
+        StoredSource(b"no archive", "0" * 64, predictor.task, predictor.input, "it")

@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 import pytest
 
+from zoo.engines import EngineSpec, TensorSpec
 from zoo.errors import InputError
-from zoo.inference import InferenceMode, labels_and_scores, predict_logits, window_starts
-from zoo.preprocessing import Prepared, Preprocessing
+from zoo.inputs.image import ImageContext, ImageInput, image_tensor
+from zoo.inputs.preprocessing import Preprocessing
+from zoo.inputs.windows import InferenceMode, run_windows, window_starts
+from zoo.tasks.segmentation2d import labels_and_scores
 
 
 def test_constant_normalisation_by_hand() -> None:
     preprocessing = Preprocessing(mean=(0.5, 0.25, 0.0), std=(0.5, 0.25, 2.0))
     image = np.array([[[255, 0, 51]]], np.uint8)
     # (1 - 0.5) / 0.5 = 1; (0 - 0.25) / 0.25 = -1; (0.2 - 0) / 2 = 0.1
-    np.testing.assert_allclose(preprocessing(image).array.ravel(), [1, -1, 0.1], atol=1e-6)
+    np.testing.assert_allclose(preprocessing.normalise(image).ravel(), [1, -1, 0.1], atol=1e-6)
 
 
 def test_image_normalisation_cancels_gain_offset_and_cast() -> None:
     preprocessing = Preprocessing(normalisation="image")
     image = np.random.default_rng(0).integers(0, 100, (20, 30, 3))
     changed = image * np.array([2, 1, 1]) + np.array([10, 0, 50])
-    one, other = (preprocessing(values.astype(np.uint8)).array for values in (image, changed))
+    one, other = (preprocessing.normalise(values.astype(np.uint8)) for values in (image, changed))
     np.testing.assert_allclose(one, other, atol=1e-5)
     np.testing.assert_allclose(one.mean(axis=(1, 2)), 0, atol=1e-5)
     np.testing.assert_allclose(one.std(axis=(1, 2)), 1, atol=1e-5)
 
 
 def test_an_even_image_is_not_blown_up() -> None:
-    array = Preprocessing(normalisation="image")(np.full((5, 5, 3), 128, np.uint8)).array
+    array = Preprocessing(normalisation="image").normalise(np.full((5, 5, 3), 128, np.uint8))
     assert np.abs(array).max() < 1e-4
 
 
@@ -48,10 +53,12 @@ def test_resized_sizes(size: tuple[int, int], expected: tuple[int, int]) -> None
 
 
 def test_padding_repeats_the_edge_at_the_right_and_the_bottom() -> None:
-    prepared = Preprocessing(mean=(0, 0, 0), std=(1, 1, 1), size_multiple=4)(np.array([[[255] * 3, [0] * 3]], np.uint8))
-    assert prepared.array.shape == (3, 4, 4)
-    assert prepared.size == (1, 2)
-    np.testing.assert_allclose(prepared.array[0], [[1, 0, 0, 0]] * 4)
+    preprocessing = Preprocessing(mean=(0, 0, 0), std=(1, 1, 1), size_multiple=4)
+    prepared = ImageInput(preprocessing=preprocessing).prepare(np.array([[[255] * 3, [0] * 3]], np.uint8))
+    array = prepared.arrays["image"]
+    assert array.shape == (3, 4, 4)
+    assert (prepared.context.size, prepared.context.padded) == ((1, 2), (4, 4))
+    np.testing.assert_allclose(array[0], [[1, 0, 0, 0]] * 4)
 
 
 def test_windows_cover_everything_and_end_flush() -> None:
@@ -61,6 +68,26 @@ def test_windows_cover_everything_and_end_flush() -> None:
     assert window_starts(3, 4, 3) == [0]
 
 
+class FakeEngine:
+    """Gives the output `logits` at stride 4; `run` maps `(B, 3, H, W)` to it."""
+
+    def __init__(self, run: Callable[[np.ndarray], np.ndarray]) -> None:
+        self._run = run
+        logits = TensorSpec("logits", "float32", (None, None, None, None), stride=4)
+        self.spec = EngineSpec("fake", "cpu", "fp32", (image_tensor(3, 4),), (logits,))
+
+    def run(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {"logits": self._run(arrays["image"])}
+
+    def warmup(self, shapes: Mapping[str, tuple[int, ...]]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def windows(image: np.ndarray, run: Callable[[np.ndarray], np.ndarray], mode: InferenceMode) -> np.ndarray:
+    return run_windows(image, FakeEngine(run), mode)["logits"]
+
+
 def test_sliding_a_local_model_gives_the_whole_image_result() -> None:
     # A model that only averages its own 4 x 4 cells sees no window borders, so windows must change nothing.
     def run(images: np.ndarray) -> np.ndarray:
@@ -68,10 +95,10 @@ def test_sliding_a_local_model_gives_the_whole_image_result() -> None:
         return images.reshape(batch, channels, height // 4, 4, width // 4, 4).mean(axis=(3, 5))
 
     image = np.random.default_rng(1).normal(size=(3, 36, 52)).astype(np.float32)
-    whole = predict_logits(image, run, 4, InferenceMode())
+    whole = run(image[None])[0]
     for window, stride in (((16, 16), (8, 12)), ((36, 52), (36, 52)), ((100, 20), (50, 7))):
         mode = InferenceMode(mode="sliding", window=window, window_stride=stride, batch=3)
-        np.testing.assert_allclose(predict_logits(image, run, 4, mode), whole, atol=1e-6)
+        np.testing.assert_allclose(windows(image, run, mode), whole, atol=1e-6)
 
 
 def test_overlapping_windows_are_averaged() -> None:
@@ -83,7 +110,7 @@ def test_overlapping_windows_are_averaged() -> None:
         return np.stack([np.full((1, 1, 2), next(answers), np.float32) for _ in images])
 
     mode = InferenceMode(mode="sliding", window=(4, 8), window_stride=(4, 4), batch=1)
-    found = predict_logits(np.zeros((3, 4, 12), np.float32), run, 4, mode)
+    found = windows(np.zeros((3, 4, 12), np.float32), run, mode)
     assert found.ravel().tolist() == [0.0, 0.5, 1.0]
 
 
@@ -92,8 +119,8 @@ def test_labels_and_scores_by_hand() -> None:
     # (x + 0.5) / 2 - 0.5 = -0.25, 0.25, 0.75, 1.25; clamped at the edge, so the weights of the right cell are
     # 0, 0.25, 0.75, 1. Class 0 has logits (4, 0), class 1 has (0, 4): class 0 is 4, 3, 1, 0 and class 1 is 0, 1, 3, 4.
     logits = np.array([[[4.0, 0.0]], [[0.0, 4.0]]], np.float32)
-    prepared = Prepared(np.zeros((3, 2, 4), np.float32), (2, 4), (2, 4))
-    labels, scores = labels_and_scores(logits, 2, prepared)
+    context = ImageContext(np.zeros((2, 4, 3), np.uint8), size=(2, 4), padded=(2, 4))
+    labels, scores = labels_and_scores(logits, context)
     assert labels.tolist() == [[0, 0, 1, 1]] * 2
     expected = [1 / (1 + np.exp(-4)), 1 / (1 + np.exp(-2)), 1 / (1 + np.exp(-2)), 1 / (1 + np.exp(-4))]
     np.testing.assert_allclose(scores, [expected] * 2, atol=1e-6)
@@ -102,7 +129,7 @@ def test_labels_and_scores_by_hand() -> None:
 def test_padding_does_not_move_the_labels() -> None:
     # A 2 x 4 image padded to 2 x 8: the padded half is never looked at beyond the bilinear neighbour.
     logits = np.array([[[4.0, 0.0, 9.0, 9.0]], [[0.0, 4.0, 0.0, 0.0]]], np.float32)
-    labels, _ = labels_and_scores(logits, 2, Prepared(np.zeros((3, 2, 8), np.float32), (2, 4), (2, 4)))
+    labels, _ = labels_and_scores(logits, ImageContext(np.zeros((2, 4, 3), np.uint8), size=(2, 4), padded=(2, 8)))
     # column 3 lies at 1.25: 0.75 * (0, 4) + 0.25 * (9, 0) = (2.25, 3): class 1
     assert labels.tolist() == [[0, 0, 1, 1]] * 2
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from zoo.evaluate.intervals import MIN_UNITS, Sampling, Spread, combine, interval, t_quantile
-from zoo.evaluate.metrics import mean_iou
+from zoo.evaluate.metrics.counts import mean_iou
 from zoo.evaluate.summary import Measured, difference, rpd
 
 _spec = importlib.util.spec_from_file_location(

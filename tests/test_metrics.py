@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from zoo.errors import InputError
-from zoo.evaluate.metrics import (
+from zoo.evaluate.metrics.counts import (
     ECE_BINS,
     accuracy_of,
     calibration_error,

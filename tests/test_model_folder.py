@@ -18,6 +18,7 @@ import zoo
 from zoo.catalogue import BUNDLED, entries
 from zoo.cli import main
 from zoo.errors import InputError, IntegrityError, NotReleasedError
+from zoo.inputs import input_from_json
 from zoo.model_folder import ModelFolder, write_manifest
 
 SCHEMA = json.loads((Path(zoo.__file__).parent / "config.schema.json").read_text())
@@ -80,7 +81,7 @@ def write_folder(path: Path, **changes: object) -> Path:
     config = {
         "format": 1,
         "name": "two-classes",
-        "task": "segmentation",
+        "task": "segmentation2d",
         "architecture": {
             "encoder": {
                 "class": "zoo.encoders.vit:ViT",
@@ -88,8 +89,10 @@ def write_folder(path: Path, **changes: object) -> Path:
             },
             "head": {"class": "zoo.heads.linear:LinearHead"},
         },
-        "preprocessing": {"size_multiple": 4},
-        "classes": {"taxonomy": "ground", "names": ["floor", "wall"], "colors": [[10, 20, 30], [200, 100, 0]]},
+        "inputs": [{"kind": "image", "preprocessing": {"size_multiple": 4}}],
+        "output": {
+            "classes": {"taxonomy": "ground", "names": ["floor", "wall"], "colors": [[10, 20, 30], [200, 100, 0]]}
+        },
         "artefacts": [
             {
                 "file": "weights.safetensors",
@@ -159,9 +162,9 @@ def test_every_kind_of_input_gives_the_same(folder: Path, tmp_path: Path) -> Non
     ("wrong", "message"),
     [
         (np.zeros((4, 4, 3), np.float32), "multiply by 255"),
-        (np.zeros((4, 4), np.uint8), r"\(H, W, 3\) uint8 RGB; \(4, 4\) uint8 came"),
-        (np.zeros((0, 4, 3), np.uint8), "came"),
-        (17, "int came"),
+        (np.zeros((4, 4), np.uint8), r"\(H, W, 3\) uint8 RGB, got \(4, 4\) uint8"),
+        (np.zeros((0, 4, 3), np.uint8), r"got \(0, 4, 3\)"),
+        (17, "got int"),
     ],
 )
 def test_what_is_no_image_is_refused(folder: Path, wrong: object, message: str) -> None:
@@ -221,7 +224,7 @@ def test_floating_point_images_are_refused(folder: Path, tmp_path: Path) -> None
 def test_a_file_with_other_classes_than_its_configuration_is_refused(tmp_path: Path) -> None:
     folder = ModelFolder.open(BUNDLED / RELEASED[0]).copy_to(tmp_path / "copy")
     config = json.loads((folder.path / "config.json").read_text())
-    config["classes"] = {"taxonomy": "ground", "names": ["floor"], "colors": [[1, 2, 3]]}
+    config["output"]["classes"] = {"taxonomy": "ground", "names": ["floor"], "colors": [[1, 2, 3]]}
     (folder.path / "config.json").write_text(json.dumps(config))
     write_manifest(folder.path)
     with pytest.raises(InputError, match="gives 19 classes, but the configuration lists 1"):
@@ -300,12 +303,25 @@ def damage_no_encoder(folder: Path) -> None:
     change_config(folder, architecture={})
 
 
+def damage_task(folder: Path) -> None:
+    change_config(folder, task="segmentation")
+
+
+def damage_input_kind(folder: Path) -> None:
+    change_config(folder, inputs=[{"kind": "images"}])
+
+
+def damage_input_key(folder: Path) -> None:
+    change_config(folder, inputs=[{"kind": "image", "preprocesing": {}}])
+
+
 def damage_section_kind(folder: Path) -> None:
-    change_config(folder, preprocessing=[1])
+    change_config(folder, inputs=[1])
 
 
 def damage_color(folder: Path) -> None:
-    change_config(folder, classes={"taxonomy": "a", "names": ["a", "b"], "colors": [[1, 2, 300], [0, 0, 0]]})
+    classes = {"taxonomy": "a", "names": ["a", "b"], "colors": [[1, 2, 300], [0, 0, 0]]}
+    change_config(folder, output={"classes": classes})
 
 
 DAMAGES: list[tuple[Callable[[Path], None], str]] = [
@@ -322,8 +338,11 @@ DAMAGES: list[tuple[Callable[[Path], None], str]] = [
     (damage_outside, r"has the key '\.\./secret'.*expected a relative path"),
     (damage_manifest_entry, r"config.json.*\.size is 'many'; expected a whole number"),
     (damage_no_encoder, "architecture lacks encoder"),
-    (damage_section_kind, "preprocessing is a list; expected a table"),
-    (damage_color, r"classes\.colors\[0\]\[2\] is 300; expected at most 255"),
+    (damage_task, "unknown task 'segmentation'; closest: segmentation2d"),
+    (damage_input_kind, "unknown input 'images'; closest: image"),
+    (damage_input_key, r"inputs\[0\]: has the unknown key 'preprocesing'; closest: preprocessing"),
+    (damage_section_kind, r"inputs\[0\] is 1; expected a table"),
+    (damage_color, r"output: classes\.colors\[0\]\[2\] is 300; expected at most 255"),
 ]
 
 
@@ -409,8 +428,9 @@ def test_released_models(name: str) -> None:
     jsonschema.validate(json.loads((folder.path / "config.json").read_text()), SCHEMA)
     entry = entries()[name]
     assert folder.name == name
-    assert folder.classes == entry.classes
-    for key in ("architecture", "preprocessing", "inference"):
+    assert folder.task.classes == entry.classes
+    assert folder.inputs == tuple(input_from_json(section) for section in entry.inputs)
+    for key in ("architecture",):
         expected = json.loads(json.dumps(getattr(entry, key)))
         assert folder.config[key] == expected
     assert (folder.path / "LICENSE").read_text().startswith(name)

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ALLOWED = {
     "zoo": {"zoo"},
-    "export": {"zoo", "export"},
+    "export": {"zoo", "evaluate", "export"},
     "evaluate": {"zoo", "evaluate"},
     "training": {"zoo", "evaluate", "training"},
     "demo": {"zoo", "evaluate", "export", "demo"},

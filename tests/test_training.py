@@ -263,8 +263,8 @@ def test_what_a_folder_says_comes_from_the_run(camvid: Path, tmp_path: Path, cap
     assert config["description"] == (
         "Street segmentation, 11 CamVid classes, trained from random weights on CamVid (train); research only"
     )
-    assert len(config["classes"]["names"]) == 11
-    assert config["classes"]["names"][:2] == ["sky", "building"]
+    assert len(config["output"]["classes"]["names"]) == 11
+    assert config["output"]["classes"]["names"][:2] == ["sky", "building"]
     assert config["training_data"] == ["CamVid (train)"]
     assert config["licence"]["weights"] == "research-only"
     assert config["licence"]["CamVid"].startswith("research use only")

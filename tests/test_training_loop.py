@@ -19,7 +19,7 @@ from torch import nn
 
 from zoo.cli import main
 from zoo.frame import frame_from_image
-from zoo.preprocessing import Preprocessing
+from zoo.inputs.preprocessing import Preprocessing
 from zoo.training import command
 from zoo.training.augment import Augmentation
 from zoo.training.logs import RunLog

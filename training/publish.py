@@ -27,6 +27,7 @@ from zoo.data.terms import IMAGENET, SYNTHETIC, Terms, terms_named, terms_of
 from zoo.errors import InputError
 from zoo.files import atomic_directory, write_json
 from zoo.frame import Frame
+from zoo.inputs import input_from_json
 from zoo.licences import APACHE, UNKNOWN, licence_text, terms_of_weights, weights_licence
 from zoo.model_folder import CARD, CONFIG, FORMAT, METRICS, ModelFolder, write_manifest
 from zoo.provenance import trained_on
@@ -271,17 +272,9 @@ def _config(facts: Facts, model: nn.Module, record: Mapping[str, Any], weights: 
         "task": entry.task,
         "modality": entry.modality,
         "architecture": entry.architecture,
-        "preprocessing": entry.preprocessing,
-        "inference": entry.inference,
-        "sensor": {"type": "camera", "channels": "RGB", "bits": 8},
+        "inputs": [input_from_json(section).to_json() for section in entry.inputs],
+        "output": {} if facts.classes is None else {"classes": facts.classes.to_json()},
     }
-    if facts.classes is not None:
-        config["classes"] = {
-            "taxonomy": facts.classes.taxonomy,
-            "names": list(facts.classes.names),
-            "colors": [list(color) for color in facts.classes.colors],
-            "ignore_index": facts.classes.ignore_index,
-        }
     return {
         **config,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -294,7 +287,6 @@ def _config(facts: Facts, model: nn.Module, record: Mapping[str, Any], weights: 
                 "engine": "torch",
                 "precision": "fp16",
                 "sha256": hashlib.sha256(weights).hexdigest(),
-                "input": {"name": "image", "dtype": "float32", "shape": [None, 3, None, None]},
             }
         ],
     }

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from zoo.errors import InputError
 from zoo.frame import Frame
-from zoo.preprocessing import Preprocessing
+from zoo.inputs.preprocessing import Preprocessing
 from zoo.training.augment import Augmentation, distort, resize_crop_flip, sample_generator
 
 __all__ = ["SampleStream", "Source", "loader", "stream_order"]

@@ -21,8 +21,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from zoo.evaluate.metrics import mean_iou
-from zoo.preprocessing import Preprocessing
+from zoo.evaluate.metrics.counts import mean_iou
+from zoo.inputs.image import ImageInput
 from zoo.training.augment import Augmentation
 from zoo.training.loop import Recipe, run
 from zoo.training.publish import describe, publish
@@ -123,7 +123,9 @@ class Segmenter(Recipe):
         self.classes, self.sources, self.holdout, self.used = read_training_data(settings)
         model, entry, start = initial_model(settings, self.classes)
         self.facts = describe(settings, entry, start, self.used, self.classes)
-        self.preprocessing = Preprocessing.from_json(entry.preprocessing)
+        (section,) = entry.inputs
+        image = ImageInput.from_json({key: value for key, value in section.items() if key != "kind"})
+        self.preprocessing = image.preprocessing
         self.stream = SampleStream(
             self.sources,
             total=settings.steps * settings.batch,

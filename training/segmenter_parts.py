@@ -10,18 +10,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from zoo.architecture import SegmentationModel, build
+from zoo.architecture import EncoderHead, build
 from zoo.catalogue import Entry, entry
 from zoo.class_maps import class_map
 from zoo.classes import ClassTable
 from zoo.data import open_dataset
 from zoo.data.dataset import Dataset
 from zoo.errors import InputError
-from zoo.evaluate.metrics import count_pairs
+from zoo.evaluate.metrics.counts import count_pairs
 from zoo.frame import Frame
-from zoo.inference import InferenceMode, labels_and_scores, predict_logits
+from zoo.inputs.image import ImageInput
+from zoo.inputs.preprocessing import Preprocessing
 from zoo.model_folder import ModelFolder
-from zoo.preprocessing import Preprocessing
+from zoo.tasks.segmentation2d import Segmentation2DTask
 from zoo.training.publish import Start, Used
 from zoo.training.samples import Source
 from zoo.weights import assign, parse
@@ -79,7 +80,7 @@ def split_training(dataset: Dataset, holdout: float) -> tuple[tuple[Frame, ...],
     return frames[:cut], frames[cut:]
 
 
-def initial_model(settings: Any, classes: ClassTable) -> tuple[SegmentationModel, Entry, Start]:
+def initial_model(settings: Any, classes: ClassTable) -> tuple[EncoderHead, Entry, Start]:
     """The model with its initial weights, the catalogue entry of its architecture, and what the weights are.
 
     Raises:
@@ -104,7 +105,7 @@ def _start_from(model: nn.Module, weights: dict[str, torch.Tensor], folder: Mode
     own = model.state_dict()
     if not any(name.startswith("encoder.") for name in weights):
         weights = {f"encoder.{name}": value for name, value in weights.items()}
-    source = folder.classes
+    source = folder.task.classes
     if source is not None and source.names != classes.names:
         weights = {
             name: _map_rows(value, own[name], source, classes)
@@ -168,15 +169,13 @@ def count_frames(
         device: Where the model is.
     """
 
-    @torch.inference_mode()
-    def run(image: np.ndarray) -> np.ndarray:
-        return model(torch.from_numpy(image).to(device)).float().cpu().numpy()
-
     total = np.zeros((len(classes), len(classes) + 1), np.float64)
+    task, whole = Segmentation2DTask(classes), ImageInput(preprocessing=preprocessing)
     for frame, label_map in frames:
-        prepared = preprocessing(frame.camera.image)
-        logits = predict_logits(prepared.array, run, model.stride, InferenceMode())
-        labels, _ = labels_and_scores(logits, model.stride, prepared)
+        prepared = whole.prepare(frame.camera.image)
+        with torch.inference_mode():
+            logits = model(torch.from_numpy(prepared.arrays["image"][None]).to(device))[0].float().cpu().numpy()
+        labels = task.decode({"logits": logits}, prepared).labels
         truth = frame.camera.labels
         assert truth is not None
         total += count_pairs(label_map[truth], labels, len(classes), classes.ignore_index)

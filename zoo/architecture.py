@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zoo.engines import TensorSpec
 from zoo.errors import InputError
 from zoo.schema import schema
 from zoo.weights import check_shapes
 
-__all__ = ["SegmentationModel", "build", "check_outline"]
+__all__ = ["EncoderHead", "build", "check_outline"]
 
 _MAX_BUFFERS = 256 * 1024 * 1024  # bytes; tables that an architecture computes from its arguments, such as masks
 
@@ -29,14 +30,14 @@ def _instantiate(description: Mapping[str, Any], **given: Any) -> nn.Module:
     return getattr(importlib.import_module(module), name)(**arguments, **given)
 
 
-class SegmentationModel(nn.Module):
-    """An encoder and a head that gives class logits.
+class EncoderHead(nn.Module):
+    """An encoder and a head, for any modality and task.
 
     Attributes:
-        encoder: Has `out_channels`, `strides` and `forward_features`.
-        head: Has `stride`.
-        stride: Input size over logits size.
-        size_multiple: The input's height and width must be multiples of it.
+        encoder: Has `inputs`, `out_channels`, `strides`, `forward_features` and `forward_intermediates`.
+        head: Takes the encoder's levels; has `stride`.
+        inputs: What the encoder takes, by position.
+        strides: One entry, the head's: input size over output size.
     """
 
     # nn.Module's attributes are typed as tensors or modules; encoders and heads have more than that.
@@ -47,24 +48,24 @@ class SegmentationModel(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.head = head
-        self.stride: int = head.stride
-        self.size_multiple: int = max(encoder.strides)
+        self.inputs: tuple[TensorSpec, ...] = encoder.inputs
+        self.strides: tuple[int, ...] = (head.stride,)
 
-    def forward_features(self, image: Tensor) -> list[Tensor]:
-        """The encoder's levels for `image`, `(B, 3, H, W)` after normalisation."""
-        return self.encoder.forward_features(image)
+    def forward_features(self, *inputs: Tensor) -> list[Tensor]:
+        """The encoder's levels."""
+        return self.encoder.forward_features(*inputs)
 
-    def forward_intermediates(self, image: Tensor, indices: tuple[int, ...] | None = None) -> list[Tensor]:
+    def forward_intermediates(self, *inputs: Tensor, indices: tuple[int, ...] | None = None) -> list[Tensor]:
         """Chosen levels or blocks of the encoder."""
-        return self.encoder.forward_intermediates(image, indices)
+        return self.encoder.forward_intermediates(*inputs, indices=indices)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """`(B, num_classes, H / stride, W / stride)` logits for `image`, `(B, 3, H, W)` after normalisation."""
-        return self.head(self.encoder.forward_features(image))
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """The head's output; for an image `(B, num_classes, H / stride, W / stride)`."""
+        return self.head(self.encoder.forward_features(*inputs))
 
 
 def build(architecture: Mapping[str, Any], num_classes: int | None, *, pretrained: bool = False) -> Any:
-    """The model that `architecture` describes: a `SegmentationModel` if it names a head, else the bare encoder.
+    """The model that `architecture` describes: an `EncoderHead` if it names a head, else the bare encoder.
 
     Args:
         architecture: `{"encoder": {"class", "arguments"}, "head": {"class", "arguments"}}`, the head optional.
@@ -87,7 +88,7 @@ def build(architecture: Mapping[str, Any], num_classes: int | None, *, pretraine
         strides=encoder.strides,
         num_classes=num_classes,
     )
-    return SegmentationModel(encoder, head)
+    return EncoderHead(encoder, head)
 
 
 def check_outline(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zoo.contract import artefact_contract
+from zoo.contract import joined
 from zoo.errors import InputError
-from zoo.inference import InferenceMode
-from zoo.preprocessing import Preprocessing
+from zoo.inputs import input_from_json
 from zoo.provenance import row_note
+from zoo.tasks import task_from_json
 
 __all__ = ["render_card"]
 
@@ -40,12 +40,12 @@ def _ratio(value: float | None) -> str:
 
 def _contracts(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """By exported file: how it is run without this package, worked out anew and not taken from the entry."""
-    preprocessing = Preprocessing.from_json(config.get("preprocessing", {}))
-    inference = InferenceMode.from_json(config.get("inference", {}))
+    inputs = [input_from_json(section) for section in config["inputs"]]
+    task = task_from_json(config["task"], config.get("output", {}))
     return {
-        artefact["file"]: artefact_contract(artefact, preprocessing, inference)
+        artefact["file"]: joined(inputs[artefact.get("stage", 0)].contract(artefact), task.contract(artefact))
         for artefact in config["artefacts"]
-        if {"stride", "dynamic", "input"} <= artefact.keys()
+        if {"inputs", "outputs"} <= artefact.keys()
     }
 
 

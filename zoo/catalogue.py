@@ -26,7 +26,7 @@ class Entry:
     Attributes:
         name: Never reused for other weights.
         description: One line.
-        task: `segmentation` or `features`.
+        task: Name in `zoo.tasks.TASKS`.
         modality: `camera` or `lidar`.
         released: Its weights can be loaded.
         recipe: Command that makes the weights.
@@ -35,8 +35,7 @@ class Entry:
         licences: The chain: code, each data set, initial weights.
         training_data: Names of the data sets, in the order of use.
         architecture: Encoder and head, `"module:Class"` with arguments.
-        preprocessing: As in `config.json`.
-        inference: As in `config.json`.
+        inputs: As in `config.json`.
         taxonomy: Name of its classes; empty for an encoder.
         exportable: It can become an ONNX file.
         hub: Hub repository, `org/name`.
@@ -54,8 +53,7 @@ class Entry:
     licences: Mapping[str, str]
     training_data: tuple[str, ...]
     architecture: Mapping[str, Any]
-    preprocessing: Mapping[str, Any]
-    inference: Mapping[str, Any]
+    inputs: tuple[Mapping[str, Any], ...]
     taxonomy: str = ""
     exportable: bool = True
     hub: str = ""
@@ -102,8 +100,7 @@ def entries() -> Mapping[str, Entry]:
         if "head" in row:
             architecture["head"] = row.pop("head")
         row["training_data"] = tuple(row.get("training_data", ()))
-        row.setdefault("preprocessing", {})
-        row.setdefault("inference", {})
+        row["inputs"] = (row.pop("input"),)
         row.setdefault("licences", {})
         if row["name"] in result:
             raise RuntimeError(f"catalogue: two models are called {row['name']}")

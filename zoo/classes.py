@@ -6,7 +6,9 @@ split of CamVid.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -43,6 +45,29 @@ class ClassTable:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @classmethod
+    def from_json(cls, section: Mapping[str, Any]) -> ClassTable:
+        """The table that the `classes` of a configuration describe.
+
+        Raises:
+            InputError: If names and colours do not fit together.
+        """
+        return cls(
+            section["taxonomy"],
+            tuple(section["names"]),
+            tuple((r, g, b) for r, g, b in section["colors"]),
+            section.get("ignore_index", 255),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The `classes` of a configuration."""
+        return {
+            "taxonomy": self.taxonomy,
+            "names": list(self.names),
+            "colors": [list(color) for color in self.colors],
+            "ignore_index": self.ignore_index,
+        }
 
     def palette(self) -> np.ndarray:
         """`(256, 3)` uint8 RGB: the colour of each 8-bit label, black for labels without a class."""

@@ -20,9 +20,9 @@ of a file is compared with the manifest before it is read.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-import math
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -31,12 +31,11 @@ from pathlib import Path
 from typing import Any
 
 from zoo.card import render_card
-from zoo.classes import ClassTable
 from zoo.errors import InputError, IntegrityError
 from zoo.files import atomic_directory, read_regular, require_regular, sha256_of, write_bytes, write_json
-from zoo.inference import InferenceMode
-from zoo.preprocessing import Preprocessing
-from zoo.schema import parse_json, schema
+from zoo.inputs import Input, input_class, input_from_json
+from zoo.schema import parse_json, schema, section_schema
+from zoo.tasks import Task, task_class, task_from_json
 
 __all__ = [
     "CARD",
@@ -58,8 +57,6 @@ METRICS = "metrics.json"
 _MB = 1024 * 1024
 _LIMITS = {".json": 16 * _MB, ".md": 16 * _MB, "LICENSE": 16 * _MB, ".npz": 256 * _MB}  # bytes, by suffix or name
 _OTHER_LIMIT = 8192 * _MB  # weights
-_WINDOW_PIXELS = 2**26  # in one batch of sliding windows: 64 of 1024 x 1024
-_WINDOWS_PER_PIXEL = 64
 
 
 @dataclass(frozen=True)
@@ -101,28 +98,15 @@ class ModelFolder:
         """The model's name."""
         return self.config["name"]
 
-    @property
-    def classes(self) -> ClassTable | None:
-        """The classes of its labels, `None` for a model without any."""
-        section = self.config.get("classes")
-        if not section:
-            return None
-        return ClassTable(
-            section["taxonomy"],
-            tuple(section["names"]),
-            tuple((r, g, b) for r, g, b in section["colors"]),
-            section.get("ignore_index", 255),
-        )
+    @functools.cached_property
+    def inputs(self) -> tuple[Input, ...]:
+        """How samples reach the engine, one for each graph that runs."""
+        return tuple(input_from_json(section) for section in self.config["inputs"])
 
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """What happens to an image before an engine sees it."""
-        return Preprocessing.from_json(self.config.get("preprocessing", {}))
-
-    @property
-    def inference(self) -> InferenceMode:
-        """Whole images or windows."""
-        return InferenceMode.from_json(self.config.get("inference", {}))
+    @functools.cached_property
+    def task(self) -> Task:
+        """What the outputs mean."""
+        return task_from_json(self.config["task"], self.config.get("output", {}))
 
     def artefact(self, engine: str, precision: str | None = None) -> Mapping[str, Any]:
         """The entry of the list of artefacts for `engine` (and `precision`, if given); the first one that fits.
@@ -248,12 +232,31 @@ class ModelFolder:
                 raise IntegrityError(
                     f"{self.path}: {CONFIG} and {MANIFEST} disagree about {entry['file']}; get the model again"
                 )
-            _check_artefact(entry, where)
+            if entry.get("stage", 0) >= len(self.config["inputs"]):
+                raise InputError(f"{where}: {entry['file']} belongs to stage {entry['stage']}, which has no input")
+            for tensor in (*entry.get("inputs", ()), *entry.get("outputs", ())):
+                _check_tensor(tensor, f"{where}: {entry['file']}")
+        for i, section in enumerate(self.config["inputs"]):
+            of_kind = {key: value for key, value in section.items() if key != "kind"}
+            _check_section(of_kind, input_class(section["kind"]).schema, f"{where}: inputs[{i}]")
+        _check_section(self.config.get("output", {}), task_class(self.config["task"]).schema, f"{where}: output")
         try:
-            _check_windows(self.inference)
-            _ = self.classes, self.preprocessing
+            _ = self.inputs, self.task
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
+
+
+def _check_section(section: Mapping[str, Any], description: Mapping[str, Any], what: str) -> None:
+    section_schema(description, what).check(section, what)
+
+
+def _check_tensor(tensor: Mapping[str, Any], what: str) -> None:
+    """Raises an `InputError` unless axes and multiples, where there are any, are as many as the shape has entries."""
+    for key in ("axes", "multiples"):
+        if tensor.get(key) and len(tensor[key]) != len(tensor["shape"]):
+            raise InputError(
+                f"{what}: {tensor['name']} has {len(tensor[key])} {key}, but a shape of {len(tensor['shape'])}"
+            )
 
 
 def parse_document(content: bytes, kind: str, path: Path) -> Any:
@@ -364,29 +367,3 @@ def _check_file(path: Path, file: str, size: int | None, roots: tuple[str, ...])
         raise IntegrityError(f"{path} has {status.st_size:,} bytes; at most {limit:,} are read of such a file")
     if size is not None and status.st_size != size:
         raise IntegrityError(f"{path} has {status.st_size:,} bytes, but {MANIFEST} says {size:,}; get the model again")
-
-
-def _check_artefact(entry: Mapping[str, Any], where: Path) -> None:
-    """Raises an `InputError` if a height or width is neither free nor a number."""
-    if "dynamic" not in entry or "input" not in entry:
-        return
-    first = 1 if entry["input"].get("layout") == "NHWC" else 2
-    for axis, side in zip(("height", "width"), entry["input"]["shape"][first:]):
-        if side is None and axis not in entry["dynamic"]:
-            raise InputError(f"{where}: the {axis} of {entry['file']} is neither dynamic nor a number in its shape")
-
-
-def _check_windows(inference: InferenceMode) -> None:
-    """Raises an `InputError` for sliding windows that would take all memory or practically never end."""
-    if inference.mode != "sliding" or inference.window is None or inference.window_stride is None:
-        return
-    if inference.batch * math.prod(inference.window) > _WINDOW_PIXELS:
-        raise InputError(
-            f"inference: a batch of {inference.batch} windows of {inference.window} has more than "
-            f"{_WINDOW_PIXELS:,} pixels"
-        )
-    if math.prod(inference.window) > _WINDOWS_PER_PIXEL * math.prod(inference.window_stride):
-        raise InputError(
-            f"inference: with windows of {inference.window} every {inference.window_stride} pixels, a pixel lies in "
-            f"more than {_WINDOWS_PER_PIXEL} of them"
-        )

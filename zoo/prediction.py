@@ -11,7 +11,18 @@ from PIL import Image
 from zoo.classes import ClassTable
 from zoo.errors import InputError
 
-__all__ = ["Segmentation2D"]
+__all__ = ["Features", "Segmentation2D"]
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of one sample.
+
+    Attributes:
+        levels: `(C, h, w)` float32 for each level of an image encoder, finest first; `(N, C)` for points.
+    """
+
+    levels: tuple[np.ndarray, ...]
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from zoo.errors import InputError, IntegrityError, closest
 
-__all__ = ["MAX_DEPTH", "Problem", "Schema", "parse_json", "schema"]
+__all__ = ["MAX_DEPTH", "Problem", "Schema", "parse_json", "schema", "section_schema"]
 
 MAX_DEPTH = 32
 """Deepest nesting of lists and tables that is read; the files of a model folder need 7."""
@@ -204,6 +204,16 @@ class Schema:
 def schema(name: str) -> Schema:
     """The published schema `name` (`config`, `manifest`, `metrics` or `parity`)."""
     return Schema(json.loads(files("zoo").joinpath(f"{name}.schema.json").read_text(encoding="utf-8")), name)
+
+
+def section_schema(section: Mapping[str, Any], name: str) -> Schema:
+    """The schema of one section of `config.json`, which may refer to the definitions of the whole.
+
+    Args:
+        section: The `schema` of an input or a task.
+        name: For errors.
+    """
+    return Schema({"$defs": schema("config").document["$defs"], **section}, name)
 
 
 def _resolved(reference: str, definitions: Mapping[str, Any]) -> Any:

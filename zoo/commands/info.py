@@ -62,7 +62,7 @@ def run(arguments: Arguments) -> int:
 
 def _of_folder(folder: ModelFolder) -> dict[str, Any]:
     config = folder.config
-    classes = folder.classes
+    classes = folder.task.classes
     return {
         "name": folder.name,
         "task": config["task"],

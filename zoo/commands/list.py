@@ -23,7 +23,7 @@ class Arguments:
     json: bool = False
     """Print JSON instead of a table."""
     task: str | None = None
-    """Only this task: segmentation or features."""
+    """Only this task: for example segmentation2d or features."""
     licence: str | None = None
     """Only models whose weights are under this licence, for example Apache-2.0."""
     released: bool = False

@@ -14,7 +14,7 @@ from PIL import Image
 
 from zoo.errors import InputError
 from zoo.files import atomic_file
-from zoo.inference import InferenceMode
+from zoo.inputs.windows import InferenceMode
 from zoo.loading import load
 from zoo.prediction import Segmentation2D
 from zoo.predictor import Predictor

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from zoo._torchvision import import_timm
 from zoo.encoders._timm import create_timm_model
+from zoo.inputs.image import image_tensor
 
 __all__ = ["ConvNet"]
 
@@ -28,6 +29,7 @@ class ConvNet(nn.Module):
             `config.schema.json` lists those that a configuration may give.
 
     Attributes:
+        inputs: One image, after normalisation.
         out_channels: Channels of each level.
         strides: Ratio of input size to feature size of each level.
 
@@ -56,6 +58,7 @@ class ConvNet(nn.Module):
         )
         self.out_channels: tuple[int, ...] = tuple(self.body.feature_info.channels())
         self.strides: tuple[int, ...] = tuple(self.body.feature_info.reduction())
+        self.inputs = (image_tensor(in_channels, max(self.strides)),)
 
     def forward_features(self, image: Float[Tensor, "B 3 H W"]) -> list[Tensor]:
         """All levels; level `i` is `(B, out_channels[i], H / strides[i], W / strides[i])`."""

@@ -16,12 +16,13 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from zoo.engines import TensorSpec
 from zoo.errors import InputError, closest
 from zoo.geometry.voxels import Grid, Rounding, cells_from_lowest, cells_of
 from zoo.sparse.backends import BackendName, check_backend_name
@@ -73,6 +74,14 @@ def _is_count(value: object) -> bool:
 
 def _is_finite(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def point_tensors(channels: int) -> tuple[TensorSpec, TensorSpec]:
+    """The inputs `points`, `(N, channels)` float32, and `batch_index`, `(N,)` int64."""
+    return (
+        TensorSpec("points", "float32", (None, channels), axes=("points", "channels")),
+        TensorSpec("batch_index", "int64", (None,), axes=("points",)),
+    )
 
 
 def _check_channels(channels: Sequence[str], point_channels: Sequence[str]) -> None:
@@ -159,15 +168,13 @@ class MinkUNet(nn.Module):
         backend: Which sparse convolution to use (`zoo.sparse.backends`).
 
     Attributes:
-        inputs: Names of what `forward_features` takes.
+        inputs: `points` and `batch_index`.
         out_channels: One entry, the channels of a point's feature.
         strides: One entry: 1 voxel per feature, or 16 without decoder.
 
     Raises:
         InputError: For settings that do not fit together.
     """
-
-    inputs: ClassVar[tuple[str, ...]] = ("points", "batch_index")
 
     def __init__(
         self,
@@ -211,6 +218,7 @@ class MinkUNet(nn.Module):
         # Refuses a size that does not fit the grid now, before the first sweep does.
         cells_of(np.zeros((0, 3)), voxel_size, grid, rounding)
         self.channels, self.point_channels, self.voxel_size = tuple(channels), tuple(point_channels), voxel_size
+        self.inputs = point_tensors(len(self.point_channels))
         self.grid: Grid = grid
         self.rounding: Rounding = rounding
         self.from_lowest = from_lowest

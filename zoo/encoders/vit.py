@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from zoo._torchvision import import_timm
 from zoo.encoders._timm import create_timm_model
 from zoo.errors import InputError
+from zoo.inputs.image import image_tensor
 
 __all__ = ["ViT"]
 
@@ -35,6 +36,7 @@ class ViT(nn.Module):
             give.
 
     Attributes:
+        inputs: One image, after normalisation.
         patch_size: Pixels along one side of a patch.
         out_channels: One entry, the embedding size.
         strides: One entry, the patch size.
@@ -69,6 +71,7 @@ class ViT(nn.Module):
         self.embed_dim: int = body.embed_dim
         self.out_channels: tuple[int, ...] = (self.embed_dim,)
         self.strides: tuple[int, ...] = (self.patch_size,)
+        self.inputs = (image_tensor(in_channels, self.patch_size),)
         self._grid: tuple[int, int] = tuple(body.patch_embed.grid_size)
         # Learned tokens before the patches: the class token and, in some families, registers.
         self._prefix_has_position: int = 0 if body.no_embed_class else body.num_prefix_tokens

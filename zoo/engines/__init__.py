@@ -1,27 +1,68 @@
-"""Engines run a model's arithmetic; nothing else knows which one it is.
+"""Engines run one artefact of a model; nothing else knows which one it is.
 
-An engine takes and gives dictionaries of NumPy arrays. Image models have the input `image`, `(B, 3, H, W)` float32
-after normalisation, and segmenters the output `logits`, `(B, C, H / stride, W / stride)` float32.
+An engine takes and gives dictionaries of NumPy arrays and knows nothing about images or points: its `spec` names the
+tensors, their dtypes, their fixed and free axes and the multiples that free axes must be. A new engine is one file here
+and one row in `ENGINES`.
 """
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-__all__ = ["Engine", "EngineSpec", "TensorSpec"]
+from zoo.errors import InputError, closest
+
+if TYPE_CHECKING:
+    from zoo.model_folder import ModelFolder
+
+__all__ = ["ENGINES", "Engine", "EngineRow", "EngineSpec", "TensorSpec", "engine_row", "run_in_batches"]
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One input or output; `None` in `shape` is a dynamic axis."""
+    """One input or output.
+
+    Attributes:
+        name: Of the tensor.
+        dtype: NumPy's name of the type.
+        shape: Length of every axis, `None` for a free one.
+        multiples: What the length of every free axis must be a multiple of; 1 for most.
+        stride: For an output that is a grid over the input: input size over output size.
+        axes: Names of the axes, for messages and for the export: `batch`, `channels`, `height`, `width`.
+    """
 
     name: str
     dtype: str
     shape: tuple[int | None, ...]
+    multiples: tuple[int, ...] = ()
+    stride: int | None = None
+    axes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.multiples:
+            object.__setattr__(self, "multiples", (1,) * len(self.shape))
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> TensorSpec:
+        """The tensor that an artefact's entry describes."""
+        lists = {key: tuple(entry[key]) for key in ("shape", "multiples", "axes") if key in entry}
+        return cls(entry["name"], entry["dtype"], stride=entry.get("stride"), **lists)
+
+    def to_json(self) -> dict[str, Any]:
+        """What an artefact's entry says; only what differs from the default."""
+        values: dict[str, Any] = {"name": self.name, "dtype": self.dtype, "shape": list(self.shape)}
+        if any(multiple != 1 for multiple in self.multiples):
+            values["multiples"] = list(self.multiples)
+        if self.stride is not None:
+            values["stride"] = self.stride
+        if self.axes:
+            values["axes"] = list(self.axes)
+        return values
 
 
 @dataclass(frozen=True)
@@ -29,7 +70,7 @@ class EngineSpec:
     """What an engine takes and gives.
 
     Attributes:
-        engine: `torch`, `onnx`, `openvino` or `tensorrt`.
+        engine: Name in `ENGINES`.
         device: Where it runs, for example `cpu` or `cuda:0`.
         precision: `fp32`, `bf16`, `fp16` or `int8`.
         inputs: By position.
@@ -50,13 +91,105 @@ class Engine(Protocol):
 
     @property
     def spec(self) -> EngineSpec:
-        """Names, dtypes, fixed and dynamic axes, device."""
+        """Names, dtypes, fixed and free axes, device."""
 
     def run(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The outputs for the inputs `arrays`."""
+        """The outputs for the inputs `arrays`.
+
+        Raises:
+            InputError: If the arrays are not what `spec` describes.
+        """
 
     def warmup(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Runs once on zeros of these shapes, so that the next run is at full speed."""
 
     def close(self) -> None:
         """Frees the device; the engine cannot run afterwards."""
+
+
+def run_in_batches(engine: Engine, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """As `engine.run` for a batch, one sample at a time where the artefact's batch is fixed to one."""
+    fixed = engine.spec.inputs[0].shape[0]
+    count = len(next(iter(arrays.values())))
+    if fixed in (None, count):
+        return engine.run(arrays)
+    parts = [engine.run({name: array[i : i + 1] for name, array in arrays.items()}) for i in range(count)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+@dataclass(frozen=True)
+class EngineRow:
+    """One row of the table of engines.
+
+    Attributes:
+        opener: `"module:function"`, called as `function(folder, artefact, device=, precision=, threads=)`.
+        package: What must be installed.
+        extra: Which of our extras installs it.
+        reads: `engine` of the artefacts that it can run.
+        precisions: What may be asked for, and the precision of the file that serves it (`None`: any).
+        devices: Kinds of devices that it knows, for help and records.
+        rank: Place in the order in which `auto` tries the engines: on a CPU, and on any other device.
+    """
+
+    opener: str
+    package: str
+    extra: str
+    reads: str
+    precisions: Mapping[str, str | None]
+    devices: tuple[str, ...]
+    rank: tuple[int, int]
+
+    def open(self, folder: ModelFolder, artefact: Mapping[str, Any], **options: Any) -> Engine:
+        """The engine, ready to run `artefact`."""
+        module, function = self.opener.split(":")
+        return getattr(importlib.import_module(module), function)(folder, artefact, **options)
+
+    @property
+    def installed(self) -> bool:
+        """Whether its package is there."""
+        try:
+            return importlib.util.find_spec(self.package) is not None
+        except (ImportError, ValueError):
+            return False
+
+
+ENGINES = {
+    "torch": EngineRow(
+        "zoo.engines.torch:open_engine",
+        package="torch",
+        extra="torch",
+        reads="torch",
+        precisions=dict.fromkeys(("fp32", "bf16", "fp16")),
+        devices=("cpu", "cuda"),
+        rank=(1, 0),
+    ),
+    "onnx": EngineRow(
+        "zoo.engines.onnx:open_engine",
+        package="onnxruntime",
+        extra="onnx",
+        reads="onnx",
+        precisions={"fp32": "fp32", "fp16": "fp16"},
+        devices=("cpu", "cuda", "tensorrt", "openvino"),
+        rank=(0, 1),
+    ),
+    "openvino": EngineRow(
+        "zoo.engines.openvino:open_engine",
+        package="openvino",
+        extra="openvino",
+        reads="onnx",
+        precisions={"fp32": "fp32", "bf16": "fp32", "fp16": "fp16"},
+        devices=("cpu", "gpu"),
+        rank=(2, 2),
+    ),
+}
+
+
+def engine_row(name: str) -> EngineRow:
+    """The row of an engine.
+
+    Raises:
+        InputError: If there is no such engine.
+    """
+    if name not in ENGINES:
+        raise InputError(f"unknown engine {name!r}{closest(name, ENGINES)}; known: {', '.join(ENGINES)}, auto")
+    return ENGINES[name]

@@ -1,4 +1,4 @@
-"""Checks of arrays against what a file takes, because runtimes accept wrong sizes without a word."""
+"""Checks of arrays against what an artefact takes, because runtimes accept wrong sizes without a word."""
 
 from __future__ import annotations
 
@@ -13,32 +13,29 @@ from zoo.errors import InputError
 __all__ = ["available_threads", "check_inputs", "check_threads"]
 
 
-def check_inputs(arrays: Mapping[str, np.ndarray], specs: tuple[TensorSpec, ...], size_multiple: int) -> None:
-    """Raises an `InputError` unless `arrays` are what `specs` describe.
-
-    Args:
-        arrays: By input name.
-        specs: Inputs; a dynamic axis is `None`.
-        size_multiple: Dynamic height and width of `(B, C, H, W)` must be multiples of it.
-    """
+def check_inputs(arrays: Mapping[str, np.ndarray], specs: tuple[TensorSpec, ...]) -> None:
+    """Raises an `InputError` unless `arrays`, by input name, are what `specs` describe."""
     names = [spec.name for spec in specs]
     if set(arrays) != set(names):
-        raise InputError(f"the model takes {', '.join(names)}; {', '.join(arrays) or 'nothing'} came")
+        raise InputError(f"the model takes {', '.join(names)}; got {', '.join(arrays) or 'nothing'}")
     for spec in specs:
-        array = arrays[spec.name]
-        wanted = f"({', '.join('any' if side is None else str(side) for side in spec.shape)}) {spec.dtype}"
-        same = len(array.shape) == len(spec.shape) and all(
-            side in (None, found) for side, found in zip(spec.shape, array.shape)
-        )
-        if not same or str(array.dtype) != spec.dtype:
-            raise InputError(f"input {spec.name} must be {wanted}; {array.shape} {array.dtype} came")
-        if 0 in array.shape:
-            raise InputError(f"input {spec.name} is empty: {array.shape}")
-        if len(array.shape) == 4 and spec.dtype != "uint8":
-            for side, found in zip(("height", "width"), array.shape[2:]):
-                if found % size_multiple:
-                    padded = found + -found % size_multiple
-                    raise InputError(f"image {side} {found} is no multiple of {size_multiple}; pad it to {padded}")
+        _check_input(arrays[spec.name], spec)
+
+
+def _check_input(array: np.ndarray, spec: TensorSpec) -> None:
+    wanted = f"({', '.join('any' if side is None else str(side) for side in spec.shape)}) {spec.dtype}"
+    same = len(array.shape) == len(spec.shape) and all(
+        side in (None, found) for side, found in zip(spec.shape, array.shape)
+    )
+    if not same or str(array.dtype) != spec.dtype:
+        raise InputError(f"input {spec.name} must be {wanted}; got {array.shape} {array.dtype}")
+    if 0 in array.shape:
+        raise InputError(f"input {spec.name} is empty: {array.shape}")
+    for i, (found, multiple) in enumerate(zip(array.shape, spec.multiples, strict=True)):
+        if found % multiple:
+            axis = spec.axes[i] if i < len(spec.axes) else f"axis {i}"
+            padded = found + -found % multiple
+            raise InputError(f"{spec.name} {axis} {found} is not a multiple of {multiple}; pad it to {padded}")
 
 
 def check_threads(threads: int | None) -> None:

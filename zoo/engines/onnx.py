@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from zoo.engines import EngineSpec, TensorSpec
 from zoo.engines.checks import available_threads, check_inputs, check_threads
 from zoo.engines.onnx_file import shape_nodes
+from zoo.engines.onnx_folder import declare, open_onnx_file
 from zoo.engines.placement import RECORD, PlacedNode, count_nodes, misplaced, placed_nodes
 from zoo.errors import InputError, IntegrityError, require
 
-__all__ = ["PROVIDERS", "OnnxEngine"]
+if TYPE_CHECKING:
+    from zoo.model_folder import ModelFolder
+
+__all__ = ["PROVIDERS", "OnnxEngine", "open_engine"]
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -40,7 +44,8 @@ class OnnxEngine:
             ONNX Runtime itself would fall back to the CPU without a word, as a whole or for single nodes.
         precision: Of the file; for the record.
         threads: Threads of one operator; by default those that the process may use.
-        size_multiple: Height and width of the input must be multiples of it. ONNX Runtime does not check.
+        declared: What the file does not say of its tensors: multiples, strides, names of axes. ONNX Runtime does not
+            check multiples.
         what: Name of the file, for errors.
 
     Raises:
@@ -56,7 +61,7 @@ class OnnxEngine:
         device: str = "cpu",
         precision: str = "fp32",
         threads: int | None = None,
-        size_multiple: int = 1,
+        declared: Sequence[TensorSpec] = (),
         what: str = "the file",
     ) -> None:
         check_threads(threads)
@@ -91,13 +96,12 @@ class OnnxEngine:
             _check_placement(nodes, device, provider, source, what)
         session.disable_fallback()
         self._session = session
-        self._size_multiple = size_multiple
         self.spec = EngineSpec(
             engine="onnx",
             device=device,
             precision=precision,
-            inputs=tuple(_spec(value) for value in session.get_inputs()),
-            outputs=tuple(_spec(value) for value in session.get_outputs()),
+            inputs=declare((_spec(value) for value in session.get_inputs()), declared, what),
+            outputs=declare((_spec(value) for value in session.get_outputs()), declared, what),
             options={
                 "provider": provider,
                 "threads": settings.intra_op_num_threads,
@@ -111,7 +115,7 @@ class OnnxEngine:
         Raises:
             InputError: If a name, shape or dtype is not what the file takes.
         """
-        check_inputs(arrays, self.spec.inputs, self._size_multiple)
+        check_inputs(arrays, self.spec.inputs)
         feeds = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         return dict(zip([output.name for output in self.spec.outputs], self._session.run(None, feeds), strict=True))
 
@@ -137,8 +141,8 @@ def _provider(onnxruntime: Any, device: str) -> tuple[str, dict[str, str]]:
             "openvino": "; engine 'openvino' runs the same file without it",
         }.get(kind, "")
         raise InputError(
-            f"device {device!r} needs {provider}, which the installed onnxruntime {onnxruntime.__version__} has not; "
-            f"it has {', '.join(available)}{hint}"
+            f"device {device!r} needs {provider}, which the installed onnxruntime {onnxruntime.__version__} does not "
+            f"have; it has {', '.join(available)}{hint}"
         )
     return provider, {"device_id": index} if index else {}
 
@@ -164,3 +168,15 @@ def _check_placement(
 def _spec(value: Any) -> TensorSpec:
     shape = tuple(side if isinstance(side, int) else None for side in value.shape)
     return TensorSpec(value.name, _DTYPES.get(value.type, value.type), shape)
+
+
+def open_engine(
+    folder: ModelFolder, artefact: Mapping[str, Any], *, device: str, precision: str, threads: int | None
+) -> OnnxEngine:
+    """The engine for one of the folder's ONNX files.
+
+    Raises:
+        IntegrityError: If the file differs from the manifest, is damaged, or names weights outside the folder.
+        InputError: If the entry does not describe the file's tensors, or the device cannot be used.
+    """
+    return open_onnx_file(OnnxEngine, folder, artefact, device=device, precision=precision, threads=threads)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from zoo.engines import EngineSpec, TensorSpec
 from zoo.engines.checks import available_threads, check_inputs, check_threads
+from zoo.engines.onnx_folder import declare, open_onnx_file
 from zoo.errors import InputError, IntegrityError, require
 
-__all__ = ["OpenVINOEngine"]
+if TYPE_CHECKING:
+    from zoo.model_folder import ModelFolder
+
+__all__ = ["OpenVINOEngine", "open_engine"]
 
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
@@ -25,7 +29,7 @@ class OpenVINOEngine:
         device: `cpu`, `gpu`, `gpu.1` or `npu`.
         precision: Arithmetic. OpenVINO by itself would take bf16 wherever the CPU has it; here `fp32` means fp32.
         threads: Threads; by default those that the process may use.
-        size_multiple: Height and width of the input must be multiples of it.
+        declared: What the file does not say of its tensors: multiples, strides, names of axes.
         what: Name of the file, for errors.
 
     Raises:
@@ -41,7 +45,7 @@ class OpenVINOEngine:
         device: str = "cpu",
         precision: str = "fp32",
         threads: int | None = None,
-        size_multiple: int = 1,
+        declared: Sequence[TensorSpec] = (),
         what: str = "the file",
     ) -> None:
         check_threads(threads)
@@ -72,13 +76,12 @@ class OpenVINOEngine:
             ) from error
         self._request = compiled.create_infer_request()
         self._outputs = [(output.get_any_name(), output) for output in compiled.outputs]
-        self._size_multiple = size_multiple
         self.spec = EngineSpec(
             engine="openvino",
             device=device,
             precision=precision,
-            inputs=tuple(_spec(value) for value in compiled.inputs),
-            outputs=tuple(_spec(value) for value in compiled.outputs),
+            inputs=declare((_spec(value) for value in compiled.inputs), declared, what),
+            outputs=declare((_spec(value) for value in compiled.outputs), declared, what),
             options={"arithmetic": hint, "threads": number},
         )
 
@@ -88,7 +91,7 @@ class OpenVINOEngine:
         Raises:
             InputError: If a name, shape or dtype is not what the file takes.
         """
-        check_inputs(arrays, self.spec.inputs, self._size_multiple)
+        check_inputs(arrays, self.spec.inputs)
         feeds = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         # Both shared, so that nothing is copied twice; copied here, because the next results go to the same memory.
         results = self._request.infer(feeds, share_inputs=True, share_outputs=True)
@@ -117,3 +120,15 @@ def _hint(core: Any, target: str, device: str, precision: str) -> str:
 def _spec(port: Any) -> TensorSpec:
     shape = tuple(side.get_length() if side.is_static else None for side in port.get_partial_shape())
     return TensorSpec(port.get_any_name(), np.dtype(port.get_element_type().to_dtype()).name, shape)
+
+
+def open_engine(
+    folder: ModelFolder, artefact: Mapping[str, Any], *, device: str, precision: str, threads: int | None
+) -> OpenVINOEngine:
+    """The engine for one of the folder's ONNX files.
+
+    Raises:
+        IntegrityError: If the file differs from the manifest, is damaged, or names weights outside the folder.
+        InputError: If the entry does not describe the file's tensors, or the device cannot be used.
+    """
+    return open_onnx_file(OpenVINOEngine, folder, artefact, device=device, precision=precision, threads=threads)

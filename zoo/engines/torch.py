@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from zoo.engines import EngineSpec, TensorSpec
+from zoo.engines.checks import check_inputs, check_threads
 from zoo.errors import InputError
 
-__all__ = ["TorchEngine"]
+if TYPE_CHECKING:
+    from zoo.model_folder import ModelFolder
+
+__all__ = ["TorchEngine", "open_engine"]
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TorchEngine:
-    """Runs an `nn.Module` that takes an image and gives logits.
+    """Runs an `nn.Module`.
 
     Args:
-        module: The model; put into evaluation mode and moved to `device`.
+        module: The model; put into evaluation mode and moved to `device`. Its `forward` takes `module.inputs` by
+            position and gives one tensor, or a sequence of them, at `module.strides`.
+        outputs: Names of what it gives.
         device: A torch device, for example `cpu` or `cuda:0`.
         precision: `fp32`, or `bf16` or `fp16` by autocast.
 
@@ -29,33 +35,49 @@ class TorchEngine:
         InputError: If the device does not exist here or the precision is unknown.
     """
 
-    def __init__(self, module: nn.Module, *, device: str = "cpu", precision: str = "fp32") -> None:
+    def __init__(
+        self,
+        module: Any,
+        outputs: Sequence[str],
+        *,
+        device: str = "cpu",
+        precision: str = "fp32",
+    ) -> None:
         if precision not in ("fp32", *_AUTOCAST):
             raise InputError(f"precision {precision!r} is unknown; the torch engine has fp32, bf16 and fp16")
         try:
             self._device = torch.device(device)
-            self.module = module.to(self._device).eval()
+            self.module: Any = module.to(self._device).eval()
         except (RuntimeError, AssertionError) as error:
             raise InputError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
         self.spec = EngineSpec(
             engine="torch",
             device=str(self._device),
             precision=precision,
-            inputs=(TensorSpec("image", "float32", (None, 3, None, None)),),
-            outputs=(TensorSpec("logits", "float32", (None, None, None, None)),),
+            inputs=tuple(self.module.inputs),
+            outputs=tuple(
+                TensorSpec(name, "float32", (), stride=stride)
+                for name, stride in zip(outputs, self.module.strides, strict=True)
+            ),
             options={"threads": torch.get_num_threads()} if self._device.type == "cpu" else {},
         )
 
     def run(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """`{"logits": (B, C, h, w)}` for `{"image": (B, 3, H, W)}`, float32."""
-        image = torch.from_numpy(np.ascontiguousarray(arrays["image"])).to(self._device)
+        """The outputs by name, floating point ones as float32.
+
+        Raises:
+            InputError: If a name, shape or dtype is not what the model takes.
+        """
+        check_inputs(arrays, self.spec.inputs)
+        tensors = [torch.from_numpy(np.ascontiguousarray(arrays[spec.name])) for spec in self.spec.inputs]
         with torch.inference_mode(), self._autocast():
-            logits = self.module(image)
-        return {"logits": logits.float().cpu().numpy()}
+            found = self.module(*(tensor.to(self._device) for tensor in tensors))
+        values = [found] if isinstance(found, torch.Tensor) else list(found)
+        return {spec.name: _to_numpy(value) for spec, value in zip(self.spec.outputs, values, strict=True)}
 
     def warmup(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Runs once on zeros of these shapes."""
-        self.run({name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
+        self.run({spec.name: np.zeros(shapes[spec.name], spec.dtype) for spec in self.spec.inputs})
 
     def close(self) -> None:
         """Frees the module."""
@@ -64,3 +86,31 @@ class TorchEngine:
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
         dtype = _AUTOCAST.get(self.spec.precision)
         return torch.autocast(self._device.type, dtype) if dtype else contextlib.nullcontext()
+
+
+def _to_numpy(value: torch.Tensor) -> np.ndarray:
+    return (value.float() if value.is_floating_point() else value).cpu().numpy()
+
+
+def open_engine(
+    folder: ModelFolder, artefact: Mapping[str, Any], *, device: str, precision: str, threads: int | None
+) -> TorchEngine:
+    """Builds the folder's architecture and fills it with the artefact's weights.
+
+    Raises:
+        IntegrityError: If the file differs from the manifest or is damaged.
+        InputError: If the weights do not fit the architecture, or the device cannot be used.
+    """
+    from zoo.architecture import build, check_outline
+    from zoo.weights import assign, parse, read_header
+
+    check_threads(threads)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    what = str(folder.path / artefact["file"])
+    content, architecture = folder.read_bytes(artefact["file"]), folder.config["architecture"]
+    num_classes = len(folder.task.classes) if folder.task.classes else None
+    check_outline(architecture, num_classes, read_header(content, what), what)
+    module = build(architecture, num_classes)
+    assign(module, parse(content, what), what)
+    return TorchEngine(module, folder.task.outputs, device=device, precision=precision)

@@ -8,34 +8,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
 
 from zoo.errors import InputError
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "MAX_ASPECT", "MIN_STD", "Prepared", "Preprocessing"]
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "MAX_ASPECT", "MIN_STD", "Preprocessing"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MAX_ASPECT = 8  # a strip of 10 x 5000 pixels must not become 360 x 180,000
 MIN_STD = 0.02  # of a nearly even image, whose noise must not be blown up to contrast
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """One image, ready for an engine.
-
-    Attributes:
-        array: `(3, H, W)` float32, normalised, padded at the right and the bottom.
-        size: (height, width) of the part of `array` that shows the image.
-        original_size: (height, width) of the image as it came.
-    """
-
-    array: np.ndarray
-    size: tuple[int, int]
-    original_size: tuple[int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +42,28 @@ class Preprocessing:
     std: tuple[float, float, float] = IMAGENET_STD
     short_side: int | None = None
     size_multiple: int = 1
+
+    schema: ClassVar[Mapping[str, Any]] = {
+        "type": "object",
+        "properties": {
+            "normalisation": {"enum": ["constant", "image"]},
+            "mean": {
+                "type": "array",
+                "items": {"type": "number", "minimum": -1000, "maximum": 1000},
+                "minItems": 3,
+                "maxItems": 3,
+            },
+            "std": {
+                "type": "array",
+                "items": {"type": "number", "minimum": 1e-06, "maximum": 1000},
+                "minItems": 3,
+                "maxItems": 3,
+            },
+            "short_side": {"type": ["integer", "null"], "minimum": 1, "maximum": 4096},
+            "size_multiple": {"type": "integer", "minimum": 1, "maximum": 1024},
+        },
+        "additionalProperties": False,
+    }
 
     def __post_init__(self) -> None:
         if self.normalisation not in ("constant", "image"):
@@ -129,12 +136,9 @@ class Preprocessing:
             return image
         return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))
 
-    def __call__(self, image: np.ndarray) -> Prepared:
-        """Prepares `image`, `(H, W, 3)` uint8 RGB of any size."""
-        resized = self.resize(image)
-        array = self.normalise(resized)
-        padding = [-side % self.size_multiple for side in array.shape[1:]]
-        if any(padding):
-            array = np.pad(array, ((0, 0), (0, padding[0]), (0, padding[1])), mode="edge")
-        height, width = image.shape[:2]
-        return Prepared(array, (resized.shape[0], resized.shape[1]), (height, width))
+    def pad(self, array: np.ndarray) -> np.ndarray:
+        """`(3, H, W)` with height and width padded to multiples by repeating the last row and column."""
+        missing = [-side % self.size_multiple for side in array.shape[1:]]
+        if not any(missing):
+            return array
+        return np.pad(array, ((0, 0), (0, missing[0]), (0, missing[1])), mode="edge")

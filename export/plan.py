@@ -1,0 +1,149 @@
+"""What the options of `zoo export` mean for a model: lengths of the example, and steps that go inside the graph.
+
+Sizes and image steps exist for images only; a model with another input is exported as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from zoo.engines import TensorSpec
+from zoo.errors import InputError
+from zoo.inputs.image import NORMALISE, ImageInput
+from zoo.inputs.preprocessing import MAX_ASPECT, Preprocessing
+from zoo.inputs.windows import window_cells
+from zoo.predictor import Predictor
+from zoo.tasks.segmentation2d import DECIDE, Segmentation2DTask
+
+__all__ = ["Plan", "plan_for"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a model is exported.
+
+    Attributes:
+        lengths: Of the example, by axis.
+        module_inputs: What the module takes.
+        in_graph: Steps that go inside the graph.
+        rewrite: Puts them there.
+    """
+
+    lengths: Mapping[str, int]
+    module_inputs: tuple[TensorSpec, ...]
+    in_graph: tuple[str, ...] = ()
+    rewrite: Callable[[Any], Any] | None = None
+
+    def inputs(self, model: Any) -> tuple[TensorSpec, ...]:
+        """Names of axes and multiples of the graph's inputs, before or after `rewrite`."""
+        rewritten = self.rewrite is not None and model.graph.input[0].type.tensor_type.elem_type == _UINT8
+        return (_CAMERA_IMAGE,) if rewritten else self.module_inputs
+
+
+_UINT8 = 2  # onnx.TensorProto.UINT8
+_CAMERA_IMAGE = TensorSpec("image", "uint8", (None, None, None, 3), axes=("batch", "height", "width", "channels"))
+
+
+def plan_for(predictor: Predictor, axes: tuple[str, ...], size: tuple[int, int] | None, uint8_input: bool) -> Plan:
+    """The plan for one model.
+
+    Args:
+        predictor: The source model, with the torch engine.
+        axes: That stay free.
+        size: Fixed (height, width) of the file's input, if it is fixed.
+        uint8_input: Put the image steps inside the graph.
+
+    Raises:
+        InputError: If the model does not read images, a size does not fit, or `zoo predict` could not run the file.
+    """
+    inputs, image = predictor.engine.spec.inputs, predictor.input
+    if not isinstance(image, ImageInput):
+        raise InputError(f"{predictor.name} reads {image.kind}; only models that read images can be exported yet")
+    if uint8_input and not isinstance(predictor.task, Segmentation2DTask):
+        raise InputError(f"--uint8-input is for segmenters; {predictor.name} is a model for {predictor.task.name}")
+    stride = max(tensor.stride or 1 for tensor in predictor.engine.spec.outputs)
+    multiple = image.preprocessing.size_multiple
+    inner = _inner_size(size, multiple, uint8_input) or (3 * multiple, 4 * multiple)
+    check_runnable(predictor.name, image, stride, size, uint8_input)
+    lengths = {"batch": 2 if "batch" in axes else 1, "height": inner[0], "width": inner[1]}
+    if not uint8_input:
+        return Plan(lengths, inputs)
+    from zoo.export.rewrite import fuse_image_steps
+
+    rewrite = partial(fuse_image_steps, preprocessing=image.preprocessing, stride=stride, size=size)
+    return Plan(lengths, inputs, (NORMALISE, "pad", "upsample", DECIDE), rewrite)
+
+
+def _inner_size(size: tuple[int, int] | None, multiple: int, uint8_input: bool) -> tuple[int, int] | None:
+    """The fixed size that the network itself sees."""
+    if size is None:
+        return None
+    padded = tuple(side + -side % multiple for side in size)
+    if padded != size and not uint8_input:
+        raise InputError(
+            f"--size {size[0]}x{size[1]} is no multiple of {multiple}; take {padded[0]}x{padded[1]}, "
+            "or --uint8-input, which pads inside"
+        )
+    return padded[0], padded[1]
+
+
+def check_runnable(name: str, image: ImageInput, stride: int, size: tuple[int, int] | None, uint8_input: bool) -> None:
+    """Refuses a file that would be exported, and that `zoo predict` could then not run on any picture.
+
+    Args:
+        name: Of the model.
+        image: Its input.
+        stride: Input size over output size.
+        size: Fixed (height, width) of the file's input, if it is fixed.
+        uint8_input: The image steps are inside the file.
+
+    Raises:
+        InputError: If the model's windows or the size of its images do not fit the file.
+    """
+    if image.inference.mode == "sliding":
+        _check_windows(name, image, stride, size, uint8_input)
+    elif size is not None:
+        _check_reachable(image.preprocessing, size, uint8_input)
+
+
+def _check_windows(name: str, image: ImageInput, stride: int, size: tuple[int, int] | None, uint8_input: bool) -> None:
+    if uint8_input:
+        raise InputError(
+            f'{name} runs overlapping windows (inference mode "sliding" in config.json), but a file with '
+            "--uint8-input picks the labels itself and takes whole images only; omit --uint8-input"
+        )
+    assert image.inference.window is not None
+    height, width = window_cells(image.inference.window, stride)
+    multiple = image.preprocessing.size_multiple
+    if height % multiple or width % multiple:
+        raise InputError(
+            f"{name} runs windows of {height}x{width} pixels, but the network takes multiples of {multiple}; "
+            f"set inference.window in config.json to [{height + -height % multiple}, {width + -width % multiple}]"
+        )
+    if size is not None and size != (height, width):
+        raise InputError(
+            f"--size {size[0]}x{size[1]}: {name} runs windows of {height}x{width} pixels; "
+            f"take --size {height}x{width}, or leave the size free"
+        )
+
+
+def _check_reachable(preprocessing: Preprocessing, size: tuple[int, int], uint8_input: bool) -> None:
+    """Whether any picture has this size after the resize (and after the padding, if that is outside the file)."""
+    short = preprocessing.short_side
+    if short is None:
+        return
+    multiple = 1 if uint8_input else preprocessing.size_multiple
+    smallest, largest = (side + -side % multiple for side in (short, short * MAX_ASPECT))
+    if min(size) != smallest or max(size) > largest:
+        wide = size[1] >= size[0]
+        long = min(max(max(size), smallest), largest)
+        height, width = (smallest, long) if wide else (long, smallest)
+        padded = f", padded to {smallest}," if smallest != short else ""
+        raise InputError(
+            f"--size {size[0]}x{size[1]}: pictures are resized to a short side of {short} pixels{padded} before the "
+            f"file runs, so none has this size; take for example --size {height}x{width}, or change "
+            "preprocessing.short_side in a copy of the model and measure that"
+        )

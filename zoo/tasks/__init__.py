@@ -1,0 +1,128 @@
+"""Tasks: from an engine's outputs to a prediction, and what a prediction is compared with.
+
+A task decodes outputs, names the ground truth of a frame, says how far two sets of outputs agree, and names its metrics
+(`zoo.evaluate.metrics`). It knows nothing about how a sample was read or which engine ran: that is the input's business
+(`zoo.inputs`). A new task is one file here and one row in `TASKS`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from zoo.classes import ClassTable
+from zoo.contract import Contract
+from zoo.errors import InputError, closest
+from zoo.frame import Frame
+from zoo.inputs import Prepared
+
+__all__ = ["TASKS", "Agreement", "Task", "task_class", "task_from_json"]
+
+TASKS = {
+    "segmentation2d": "zoo.tasks.segmentation2d:Segmentation2DTask",
+    "features": "zoo.tasks.features:FeaturesTask",
+}
+"""Where each task is defined, by the name that catalogue and configuration use."""
+
+Outputs = Mapping[str, np.ndarray]
+"""An engine's outputs for one sample, by name, without the batch axis."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far two sets of outputs for one sample agree.
+
+    Attributes:
+        same: Elements (pixels, points, positions) that are predicted the same.
+        elements: Elements compared.
+        max_error: Largest absolute difference of a raw value; infinite where one of the two is not finite.
+        largest: Largest absolute raw value of the first set.
+        compared: What the raw values are: `logits`, `scores`, `features`.
+    """
+
+    same: int
+    elements: int
+    max_error: float
+    largest: float
+    compared: str
+
+
+class Task(Protocol):
+    """What a model's outputs mean."""
+
+    name: ClassVar[str]
+    """Name in `TASKS`."""
+    schema: ClassVar[Mapping[str, Any]]
+    """JSON schema of the configuration's `output` section."""
+    outputs: ClassVar[tuple[str, ...]]
+    """Names of the model's outputs, in the order in which its `forward` gives them."""
+    metrics: ClassVar[tuple[str, ...]]
+    """Names in `zoo.evaluate.metrics.METRICS`, the headline metric first."""
+
+    @classmethod
+    def from_json(cls, section: Mapping[str, Any]) -> Task:
+        """The task that a configuration's `output` section describes.
+
+        Raises:
+            InputError: If the section is incomplete or a value is out of range.
+        """
+
+    def to_json(self) -> dict[str, Any]:
+        """The `output` section of a configuration."""
+
+    @property
+    def classes(self) -> ClassTable | None:
+        """Classes of the predictions; `None` for a task without classes."""
+
+    def contract(self, artefact: Mapping[str, Any]) -> Contract:
+        """What someone without this package must do with an exported file's outputs, from its entry."""
+
+    def check(self, outputs: Outputs, what: str) -> None:
+        """Raises an `InputError` unless `outputs` are those of such a model."""
+
+    def decode(self, outputs: Outputs, prepared: Prepared) -> Any:
+        """The prediction, in the sample's own size and order."""
+
+    def truth(self, frame: Frame) -> Any | None:
+        """The ground truth of a frame, `None` where it has none."""
+
+    def agreement(self, expected: tuple[Outputs, Any], found: tuple[Outputs, Any]) -> Agreement:
+        """Compares two pairs of outputs and decoded prediction for the same sample.
+
+        Raises:
+            ParityError: If their shapes differ.
+        """
+
+    def pack(self, outputs: Outputs, prediction: Any, like: Outputs) -> dict[str, np.ndarray]:
+        """What is stored of a source's outputs, to be compared with outputs such as `like` where it cannot run."""
+
+    def unpack(self, packed: Mapping[str, np.ndarray], like: Any) -> Any | None:
+        """The prediction as far as `pack` kept it, for the sample of the prediction `like`; `None` if it kept none."""
+
+    def agreement_with_packed(self, packed: Mapping[str, np.ndarray], found: tuple[Outputs, Any]) -> Agreement:
+        """As `agreement`, with what `pack` kept of the expected outputs."""
+
+
+def task_class(name: Any) -> type[Task]:
+    """The class of a task.
+
+    Raises:
+        InputError: If there is no such task.
+    """
+    if not isinstance(name, str) or name not in TASKS:
+        raise InputError(f"unknown task {name!r}{closest(str(name), TASKS)}; known: {', '.join(TASKS)}")
+    module, class_name = TASKS[name].split(":")
+    return getattr(importlib.import_module(module), class_name)
+
+
+def task_from_json(name: Any, section: Mapping[str, Any]) -> Task:
+    """The task `name` with the settings of a configuration's `output` section.
+
+    Raises:
+        InputError: If there is no such task, the section is incomplete, or a value is out of range.
+    """
+    return task_class(name).from_json(section)

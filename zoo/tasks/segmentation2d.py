@@ -1,0 +1,200 @@
+"""Semantic segmentation of images: a class for every pixel."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from PIL import Image
+
+from zoo.classes import ClassTable
+from zoo.contract import Contract
+from zoo.errors import InputError, ParityError
+from zoo.frame import Frame
+from zoo.inputs import Prepared
+from zoo.inputs.image import ImageContext
+from zoo.prediction import Segmentation2D
+from zoo.tasks import Agreement, Outputs
+from zoo.tasks.segmentation_contract import segmentation_contract
+
+__all__ = ["Segmentation2DTask", "labels_and_scores", "nearest"]
+
+DECIDE = "argmax"
+"""Step that a file may do inside its graph, upsampling included; its outputs are then labels and scores."""
+_PROBE = 8
+"""Of a source's raw values, every 8th row and column is stored with an exported file."""
+
+
+@dataclass(frozen=True)
+class Segmentation2DTask:
+    """Logits at a fraction of the image's size, or labels and scores where the file upsamples and decides itself.
+
+    Attributes:
+        classes: Names and colours of the labels.
+    """
+
+    classes: ClassTable
+
+    name: ClassVar[str] = "segmentation2d"
+    outputs: ClassVar[tuple[str, ...]] = ("logits",)
+    metrics: ClassVar[tuple[str, ...]] = ("segmentation2d",)
+    schema: ClassVar[Mapping[str, Any]] = {
+        "type": "object",
+        "required": ["classes"],
+        "properties": {"classes": {"$ref": "#/$defs/classes"}},
+        "additionalProperties": False,
+    }
+
+    @classmethod
+    def from_json(cls, section: Mapping[str, Any]) -> Segmentation2DTask:
+        """The task that a configuration's `output` section describes.
+
+        Raises:
+            InputError: If it lists no classes, or they contradict each other.
+        """
+        if not section.get("classes"):
+            raise InputError("the configuration of a segmenter must list its classes")
+        return cls(ClassTable.from_json(section["classes"]))
+
+    def to_json(self) -> dict[str, Any]:
+        """The `output` section of a configuration."""
+        return {"classes": self.classes.to_json()}
+
+    def contract(self, artefact: Mapping[str, Any]) -> Contract:
+        """What someone without this package must do with an exported file's outputs, from its entry."""
+        return segmentation_contract(
+            stride=max(tensor.get("stride", 1) for tensor in artefact["outputs"]),
+            decides=DECIDE in artefact.get("in_graph", ()),
+        )
+
+    def check(self, outputs: Outputs, what: str) -> None:
+        """Raises an `InputError` unless there is one plane of logits per class, or labels and scores."""
+        if set(outputs) == {"labels", "scores"}:
+            return
+        if set(outputs) != {"logits"}:
+            raise InputError(f"{what} gives {', '.join(outputs)}; a segmenter gives logits, or labels and scores")
+        if len(outputs["logits"]) != len(self.classes):
+            raise InputError(
+                f"{what} gives {len(outputs['logits'])} classes, but the configuration lists {len(self.classes)}; "
+                "correct config.json"
+            )
+
+    def decode(self, outputs: Outputs, prepared: Prepared) -> Segmentation2D:
+        """Labels and scores at the image's own size."""
+        context: ImageContext = prepared.context
+        if "labels" in outputs:
+            labels, scores = _resized(outputs["labels"], outputs["scores"], context.original_size)
+        else:
+            labels, scores = labels_and_scores(outputs["logits"], context)
+        return Segmentation2D(labels=labels, scores=scores, classes=self.classes, image=context.image)
+
+    def truth(self, frame: Frame) -> np.ndarray | None:
+        """`(H, W)` uint8 labels of the frame's camera."""
+        return frame.camera.labels
+
+    def agreement(self, expected: tuple[Outputs, Segmentation2D], found: tuple[Outputs, Segmentation2D]) -> Agreement:
+        """Pixels with the same label, and the error of the logits, or of the scores where a file gives only those."""
+        compared = _compared(found[0])
+        return _agreement(
+            expected[1].labels, _values(*expected, compared), found[1].labels, _values(*found, compared), compared
+        )
+
+    def pack(self, outputs: Outputs, prediction: Segmentation2D, like: Outputs) -> dict[str, np.ndarray]:
+        """`labels` of every pixel, and every 8th row and column of the raw `values`."""
+        values = _values(outputs, prediction, _compared(like))[:, ::_PROBE, ::_PROBE]
+        return {"labels": prediction.labels, "values": values.astype(np.float32)}
+
+    def unpack(self, packed: Mapping[str, np.ndarray], like: Segmentation2D) -> Segmentation2D:
+        """The labels; scores and image are those of `like`."""
+        return dataclasses.replace(like, labels=packed["labels"])
+
+    def agreement_with_packed(
+        self, packed: Mapping[str, np.ndarray], found: tuple[Outputs, Segmentation2D]
+    ) -> Agreement:
+        """As `agreement`, on every label and the raw values that were kept."""
+        compared = _compared(found[0])
+        values = _values(*found, compared)[:, ::_PROBE, ::_PROBE]
+        return _agreement(packed["labels"], packed["values"], found[1].labels, values, compared)
+
+
+def _compared(outputs: Outputs) -> str:
+    """What raw values outputs are compared by: a file that decides itself gives no logits."""
+    return "logits" if "logits" in outputs else "scores"
+
+
+def _values(outputs: Outputs, prediction: Segmentation2D, compared: str) -> np.ndarray:
+    """`(C, h, w)` logits or `(1, H, W)` scores."""
+    return outputs["logits"] if compared == "logits" else prediction.scores[None]
+
+
+def _agreement(
+    labels: np.ndarray, values: np.ndarray, found_labels: np.ndarray, found_values: np.ndarray, compared: str
+) -> Agreement:
+    if found_values.shape != values.shape or found_labels.shape != labels.shape:
+        raise ParityError(
+            f"{compared} have the shapes {values.shape} and {found_values.shape}, "
+            f"labels {labels.shape} and {found_labels.shape}"
+        )
+    difference = np.abs(found_values - values)
+    return Agreement(
+        same=int(np.count_nonzero(found_labels == labels)),
+        elements=labels.size,
+        # A file that gives NaN must not pass because no comparison with NaN holds.
+        max_error=float(np.where(np.isfinite(difference), difference, np.inf).max()),
+        largest=float(np.abs(values).max()),
+        compared=compared,
+    )
+
+
+def _resized(labels: np.ndarray, scores: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    if labels.shape == size:
+        return labels, scores
+    return (
+        nearest(labels, size),
+        np.asarray(Image.fromarray(scores).resize(size[::-1], Image.Resampling.BILINEAR)),
+    )
+
+
+def labels_and_scores(logits: np.ndarray, context: ImageContext) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and softmax scores at the image's own size.
+
+    The logits are resized bilinearly (half-pixel centres) before the maximum is taken.
+
+    Args:
+        logits: `(C, h, w)` float32, C at most 256.
+        context: The image that they belong to.
+
+    Returns:
+        `(H, W)` uint8 labels and `(H, W)` float32 scores in [0, 1].
+    """
+    height, width = context.original_size
+    rows, columns = logits.shape[1:]
+    # The part of the logits that shows the image: the rest belongs to the padding.
+    box = (0.0, 0.0, context.size[1] * columns / context.padded[1], context.size[0] * rows / context.padded[0])
+    best = np.full((height, width), -np.inf, np.float32)
+    labels = np.zeros((height, width), np.uint8)
+    planes = []
+    # One class at a time: all classes of a 2-megapixel image would take 160 MB at once.
+    for label, plane in enumerate(logits.astype(np.float32, copy=False)):
+        resized = np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.BILINEAR, box=box))
+        planes.append(resized)
+        better = resized > best
+        np.copyto(best, resized, where=better)
+        labels[better] = label
+    total = np.zeros((height, width), np.float32)
+    for plane in planes:
+        total += np.exp(plane - best)
+    return labels, 1 / total
+
+
+def nearest(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """`labels`, `(h, w)`, at another (height, width) by nearest neighbour.
+
+    Pixel (y, x) takes row floor((y + 0.5) * h / height), in whole numbers: Pillow's own, in fixed point, takes the one
+    before where that is exact, so another implementation would differ on up to 4 % of a small picture.
+    """
+    rows, columns = ((2 * np.arange(new) + 1) * old // (2 * new) for old, new in zip(labels.shape, size, strict=True))
+    return labels[rows[:, None], columns]
