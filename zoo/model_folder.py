@@ -387,6 +387,6 @@ def _check_windows(inference: InferenceMode) -> None:
         )
     if math.prod(inference.window) > _WINDOWS_PER_PIXEL * math.prod(inference.window_stride):
         raise InputError(
-            f"inference: with windows of {inference.window} every {inference.window_stride} pixels, a pixel lies in more "
-            f"than {_WINDOWS_PER_PIXEL} of them"
+            f"inference: with windows of {inference.window} every {inference.window_stride} pixels, a pixel lies in "
+            f"more than {_WINDOWS_PER_PIXEL} of them"
         )

@@ -3,7 +3,9 @@
 `numpy.load` decompresses whatever an archive declares: three megabytes can become three gigabytes. Here the archive's
 directory and every array's header are read first, and only what they declare within bounds is decompressed.
 
-Source: the ZIP format (PKWARE APPNOTE) as `zipfile` reads it; the NPY format, versions 1.0 and 2.0
+NumPy's own reader of that header evaluates a Python literal; here it must have the one form that NumPy writes.
+
+Source: the ZIP format (PKWARE APPNOTE) as `zipfile` reads it; the NPY format, versions 1.0 to 3.0
 (`numpy.lib.format`).
 """
 
@@ -11,11 +13,12 @@ from __future__ import annotations
 
 import io
 import math
+import re
+import struct
 import zipfile
 import zlib
 
 import numpy as np
-from numpy.lib import format as npy
 
 from zoo.errors import IntegrityError
 
@@ -24,10 +27,14 @@ __all__ = ["MAX_BYTES", "read_npz"]
 MAX_BYTES = 256 * 1024 * 1024
 """Most that an archive may decompress to; the 20 embedded frames take 7 MB at the bundled models' size."""
 _MAX_ARRAYS = 10_000
-_MAX_HEADER = 10_000  # bytes of one array's header, NumPy's own limit
+_MAX_HEADER = 1000  # bytes of one array's header; NumPy writes 128
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others take memory for dictionaries that a file may size
 _ENCRYPTED = 0x1
-_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+_LENGTHS = {b"\x93NUMPY\x01\x00": "<H", b"\x93NUMPY\x02\x00": "<I", b"\x93NUMPY\x03\x00": "<I"}  # by magic and version
+_SHAPE = rb"\(((?:\d{1,18}(?:, ?|(?=\))))*)\)"
+_HEADER = re.compile(
+    rb"\{'descr': '([<>|][biuf][1248])', 'fortran_order': (True|False), 'shape': " + _SHAPE + rb", \} *\n"
+)
 
 
 def read_npz(content: bytes, what: str, *, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]:
@@ -47,10 +54,10 @@ def read_npz(content: bytes, what: str, *, max_bytes: int = MAX_BYTES) -> dict[s
             entries = archive.infolist()
             _check_directory(entries, max_bytes)
             return {entry.filename.removesuffix(".npy"): _array(archive, entry) for entry in entries}
-    # What zipfile and NumPy's header parser raise for damaged files; their texts can have several lines.
+    # All that zipfile raises for damaged files.
     except (
-        *(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError),
-        *(ValueError, TypeError, SyntaxError, LookupError, RecursionError, MemoryError, OverflowError),
+        *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError, OSError),
+        *(ValueError, TypeError, LookupError, OverflowError),
     ) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise IntegrityError(f"{what} is not a usable npz archive: {reason}") from error
@@ -72,19 +79,21 @@ def _check_directory(entries: list[zipfile.ZipInfo], max_bytes: int) -> None:
 
 def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
     """One array, decompressed only if its header describes numbers that fill the declared size exactly."""
+    what = f"its array {entry.filename[:60]!a}"
     with archive.open(entry) as stream:  # checks the CRC once the declared size is read
-        head = io.BytesIO(stream.read(_MAX_HEADER + 12))
-        read_header = _READERS.get(npy.read_magic(head))
-        if read_header is None:
-            raise ValueError(f"{entry.filename[:60]!a} has an unknown version")
-        shape, fortran_order, dtype = read_header(head, max_header_size=_MAX_HEADER)
-        if dtype.kind not in "biuf" or dtype.hasobject:
-            raise ValueError(f"{entry.filename[:60]!a} does not hold numbers")
-        if len(shape) > 8 or min(shape, default=0) < 0:
-            raise ValueError(f"{entry.filename[:60]!a} has the shape {str(shape)[:60]}")
+        magic = stream.read(8)
+        if magic not in _LENGTHS:
+            raise ValueError(f"{what} is not one")
+        form = _LENGTHS[magic]
+        (length,) = struct.unpack(form, stream.read(struct.calcsize(form)))
+        found = _HEADER.fullmatch(stream.read(min(length, _MAX_HEADER)))
+        if found is None:
+            raise ValueError(f"{what} does not hold plain numbers")
+        dtype = np.dtype(found[1].decode())
+        shape = tuple(int(side) for side in found[3].split(b",") if side.strip())
         size = math.prod(shape) * dtype.itemsize
-        if head.tell() + size != entry.file_size:
-            raise ValueError(f"{entry.filename[:60]!a} declares {entry.file_size:,} bytes, but its shape takes {size}")
+        if len(magic) + struct.calcsize(form) + length + size != entry.file_size:
+            raise ValueError(f"{what} has {entry.file_size:,} bytes, but its shape takes {size:,}")
         # Never without a size: read() would decompress all there is and only then cut it to what was declared.
-        data = head.read() + stream.read(max(0, entry.file_size - len(head.getvalue())))
-    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran_order else "C")
+        data = stream.read(size)
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if found[2] == b"True" else "C")
