@@ -259,3 +259,17 @@ def test_the_headline_carries_its_caveat_in_every_row() -> None:
         assert "54.0 [51.1, 56.6]" in line
         assert "56.4 [54.4, 57.7]" in line
         assert "not measured here" in line
+
+
+@pytest.mark.slow
+def test_training_frames_carry_the_marker_of_every_run_that_added_places(tmp_path: Path) -> None:
+    pytest.importorskip("embreex", reason="the extra `synthetic` is not installed")
+    from zoo.training.synthetic_frames import main as render
+
+    common = ["--places", "1", "--size", "36", "64", "--workers", "1", "--out", str(tmp_path)]
+    for first_place, places in ((1000, [1000]), (1500, [1000, 1500])):
+        render(["--first-place", str(first_place), *common])
+        dataset = open_dataset("cityscapes", tmp_path, "train")
+        assert is_synthetic(dataset)
+        assert sorted(set(places_of(dataset, dataset.frames))) == places
+        assert len(dataset) == 5 * len(places)
