@@ -76,22 +76,19 @@ class Sampling:
         members = [np.flatnonzero(names == name) for name in dict.fromkeys(scenes)]
         self.scenes = len(members)
         self._frames = len(names)
-        of_scenes = _effective_count([len(member) for member in members])
+        parts: list[list[np.ndarray]]  # units between which neighbours are alike, one list for each drive
         if together:
-            self.unit, units = "places", members
+            self.unit, parts = "places", [members]
         elif not video:
-            self.unit, units = "images", list(np.arange(len(names))[:, None])
-        elif of_scenes >= MIN_UNITS:
-            self.unit, units = "sequences", members
+            self.unit, parts = "images", [list(np.arange(len(names))[:, None])]
+        elif _effective_count([len(member) for member in members]) >= MIN_UNITS:
+            self.unit, parts = "sequences", [members]
         else:
-            self.unit, units = "drives", [frame for member in members for frame in member[:, None]]
-        size = math.ceil(len(units) / _MAX_UNITS)
-        if self.unit == "drives":
-            drives = [_in_groups(list(member[:, None]), size) for member in members]
-            self._lengths = [len(drive) for drive in drives]
-            self._units = [unit for drive in drives for unit in drive]
-        else:
-            self._units = _in_groups(units, size)
+            self.unit, parts = "drives", [list(member[:, None]) for member in members]
+        size = math.ceil(sum(map(len, parts)) / _MAX_UNITS)
+        parts = [_in_groups(part, size) for part in parts]
+        self._lengths = [len(part) for part in parts]
+        self._units = [unit for part in parts for unit in part]
 
     @cached_property
     def weights(self) -> Float[np.ndarray, "R N"]:

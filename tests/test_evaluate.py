@@ -656,6 +656,16 @@ def test_as_many_frames_of_other_conditions_are_not_ready(tmp_path, load, capsys
     assert "1 images are not named as the server expects, such as frame_7_rgb_anon.png" in shown
 
 
+def test_as_many_frames_with_an_unknown_city_are_not_ready(tmp_path, load, capsys, monkeypatch):
+    small_server(monkeypatch, "cityscapes", (3, 5), 1)
+    for city in ("berlin", "bielefeld", "bonn", "leverkusen", "mainz", "ulm"):
+        name = f"{city}/{city}_000000_000019_leftImg8bit.png"
+        save(tmp_path / "cityscapes/leftImg8bit/test" / name, np.zeros((3, 5, 3), np.uint8))
+    load["x"] = Fake(zeros)
+    assert submit(tmp_path / "cityscapes", tmp_path / "x.zip", "cityscapes") == 0
+    assert "missing from a part of the test split: 0 of 1 in munich" in capsys.readouterr().out
+
+
 def test_another_split_is_not_ready(acdc, tmp_path, load, capsys, monkeypatch):
     small_server(monkeypatch, "acdc", (2, 4), 1)
     load["x"] = Fake(by_hand)
