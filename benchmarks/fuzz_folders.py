@@ -416,7 +416,7 @@ def change_archive(path: Path, rng: random.Random) -> None:
 
 def change_kind(path: Path, rng: random.Random) -> None:
     """Something else where the file was."""
-    folder, aside = path.parent, path.parent / "aside"
+    folder, aside = path.parent, path.parent / f"aside-{rng.randrange(10**9)}"
     kind = rng.randrange(10)  # 9: nothing
     os.rename(path, aside)
     if kind == 0:
@@ -430,7 +430,7 @@ def change_kind(path: Path, rng: random.Random) -> None:
     elif kind == 4:
         path.symlink_to(rng.choice(["/etc/passwd", "../../canary", "missing", "..", "/proc/self/fd/0"]))
     elif kind == 5:
-        path.symlink_to("aside")  # a link inside the folder is right
+        path.symlink_to(aside.name)  # a link inside the folder is right
         return
     elif kind == 6:
         here = os.getcwd()

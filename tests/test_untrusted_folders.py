@@ -638,6 +638,18 @@ def test_safetensors_headers_are_checked() -> None:
             read_header(wrong, "it")
 
 
+def test_a_number_without_end_in_an_onnx_file_is_refused_at_once() -> None:
+    from zoo.engines.onnx_file import external_files, metadata
+
+    start = time.process_time()
+    for read in (external_files, metadata):
+        with pytest.raises(IntegrityError, match="64 bits"):
+            read(b"\x3a" + b"\xff" * 3_000_000, "it")
+    assert time.process_time() - start < 1
+    # The largest number that protocol buffers know, 2**64 - 1 in ten bytes, is stepped over: field 1, a varint.
+    assert metadata(b"\x08" + b"\xff" * 9 + b"\x01", "it") == {}
+
+
 # --- what a killed process leaves ---
 
 WRITER = """

@@ -144,7 +144,8 @@ class Schema:
                 yield Problem(path, f"has the key {_shown(key)}; keys are text")
                 continue
             for problem in self._problems(part.get("propertyNames", True), key, path):
-                yield Problem(path, f"has the key {_shown(key)}, which {problem.message}")
+                reason = problem.message.removeprefix(f"is {_shown(key)}; ")
+                yield Problem(path, f"has the key {_shown(key)}: {reason}")
             known = key in properties
             if known:
                 yield from self._problems(properties[key], item, (*path, key))

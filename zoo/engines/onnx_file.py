@@ -22,6 +22,7 @@ _FUNCTION_NODE, _FUNCTION_ATTRIBUTE = 7, 11
 _SPARSE_TENSORS = (1, 2)
 _TENSOR_NAME, _TENSOR_EXTERNAL = 8, 13
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
+_MAX_SHIFT = 63
 
 
 def _varint(content: memoryview, position: int) -> tuple[int, int]:
@@ -33,6 +34,8 @@ def _varint(content: memoryview, position: int) -> tuple[int, int]:
         if not byte & 0x80:
             return value, position
         shift += 7
+        if shift > _MAX_SHIFT:  # else a file of such bytes would become one number of megabytes, in hours
+            raise ValueError("a number does not fit into 64 bits")
 
 
 def _fields(content: memoryview) -> Iterator[tuple[int, memoryview]]:
