@@ -124,9 +124,9 @@ def export(arguments: Arguments) -> tuple[ModelFolder, dict[str, Any], dict[str,
     from zoo.export.tensorrt_check import check_tensorrt
     from zoo.export.tensorrt_operators import SOURCE
 
+    sets = [embedded_set()] + ([frames_in(arguments.frames)] if arguments.frames else [])
     folder = ModelFolder.open(find_folder(arguments.model))
     folder.verify()
-    sets = [embedded_set()] + ([frames_in(arguments.frames)] if arguments.frames else [])
     predictor = load(folder.path, engine="torch")
     plan = plan_for(predictor, axes, size, arguments.uint8_input)
     engine = predictor.engine

@@ -84,7 +84,7 @@ def _inner_size(size: tuple[int, int] | None, multiple: int, uint8_input: bool) 
     padded = tuple(side + -side % multiple for side in size)
     if padded != size and not uint8_input:
         raise InputError(
-            f"--size {size[0]}x{size[1]} is no multiple of {multiple}; take {padded[0]}x{padded[1]}, "
+            f"--size {size[0]}x{size[1]} is not a multiple of {multiple}; take {padded[0]}x{padded[1]}, "
             "or --uint8-input, which pads inside"
         )
     return padded[0], padded[1]

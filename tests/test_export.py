@@ -787,7 +787,7 @@ def test_wrong_use(model: Path, exported: Path, tmp_path: Path, capsys: pytest.C
 
     out = ["--out", str(tmp_path / "out")]
     assert "exists already" in fails("--out", str(exported))
-    assert "30x50 is no multiple of 8; take 32x56" in fails("--size", "30x50", *out)
+    assert "30x50 is not a multiple of 8; take 32x56" in fails("--size", "30x50", *out)
     assert "expected HxW" in fails("--size", "30", *out)
     assert "leaves the size free and --size 32x64 fixes it" in fails("--size", "32x64", "--dynamic", "batch,size", *out)
     assert "say which: --size" in fails("--dynamic", "batch", *out)
