@@ -32,7 +32,7 @@ def parity_table() -> str:
         "| --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for model, row in read_rows("parity.json"):
-        differences = [part["miou_difference"] for part in row["conditions"].values()]
+        differences = [part["difference"] for part in row["conditions"].values()]
         largest = max((abs(value) for value in differences if value is not None), default=None)
         worst = min((shape["agreement"] for shape in row["other_shapes"]), default=None)
         cells = [

@@ -170,7 +170,7 @@ def test_a_head_can_be_built_from_what_the_encoder_declares():
     for decoder in (True, False):
         encoder = MinkUNet(**SMALL, decoder=decoder).eval()
         given = dict(zip(("points", "batch_index"), sweep()))
-        levels = encoder.forward_features(*(given[name] for name in encoder.inputs))
+        levels = encoder.forward_features(*(given[tensor.name] for tensor in encoder.inputs))
         assert len(levels) == len(encoder.out_channels) == len(encoder.strides)
         head = torch.nn.Linear(encoder.out_channels[0], 5)
         assert head(levels[0]).shape == (500, 5)
