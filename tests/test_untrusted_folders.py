@@ -205,7 +205,7 @@ def test_every_keyword_of_timm_that_is_not_listed_is_refused(encoder: str) -> No
     assert not allowed & FORBIDDEN
     reference = definition["class"]["const"]
     validator = schema("config")
-    for name in names | FORBIDDEN | {"url", "file", "hf_hub_id", "pretrained_loc"}:
+    for name in names | FORBIDDEN | {"pretrained_model_args", "url", "file", "hf_hub_id", "pretrained_loc"}:
         for value in ("/etc/passwd", {"url": "http://a"}, ["hf-hub:a/b"], True, None):
             options = {"encoder": {"class": reference, "arguments": {"options": {name: value}}}}
             arguments = {"encoder": {"class": reference, "arguments": {name: value}}}
