@@ -21,7 +21,7 @@ from zoo.weights import check_shapes
 
 __all__ = ["EncoderHead", "build", "check_outline"]
 
-_MAX_BUFFERS = 256 * 1024 * 1024  # bytes; tables that an architecture computes from its arguments, such as masks
+_MAX_BUFFERS = 256 * 1024 * 1024  # bytes
 
 
 def _instantiate(description: Mapping[str, Any], **given: Any) -> nn.Module:
@@ -106,7 +106,8 @@ def check_outline(
         what: The file, for errors.
 
     Raises:
-        InputError: If the two do not fit, or the architecture needs more memory beyond its weights than any does.
+        InputError: If the two do not fit, or the architecture computes tables, such as attention masks, of more than
+            256 MB.
     """
     with torch.device("meta"):
         outline = build(architecture, num_classes)
