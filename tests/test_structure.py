@@ -94,6 +94,26 @@ def test_the_pipeline_test_sees_a_wrong_turn() -> None:
     assert wrong_turns("scene", "from zoo.synthetic import models") == {"zoo.synthetic.models"}
 
 
+def unexplained(source: str, most: int = 80) -> list[str]:
+    """Functions of more than `most` lines without a comment right above them."""
+    lines = source.splitlines()
+    functions = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef))
+    return [
+        node.name
+        for node in functions
+        if (node.end_lineno or 0) - node.lineno >= most and not lines[node.lineno - 2].lstrip().startswith("#")
+    ]
+
+
+def test_long_functions_of_the_world_give_a_reason() -> None:
+    body = "\n".join(["def f():", *["    pass"] * 80])
+    assert unexplained(body) == ["f"]
+    assert not unexplained(f"# A table.\n{body}")
+    folder = ROOT / "zoo" / "synthetic"
+    long = {path.name: unexplained(path.read_text(encoding="utf-8")) for path in folder.rglob("*.py")}
+    assert not {name: functions for name, functions in long.items() if functions}
+
+
 def test_listed_packages_are_those_on_disk() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     on_disk = set()

@@ -234,13 +234,13 @@ def test_other_layouts_with_lidar(layout: str, folders: set[str], tmp_path: Path
 def test_resume_refuses_other_settings_and_other_folders(acdc_folder: Path, tmp_path: Path, capsys):
     command = [*COMMON, "--layout", "acdc", "--frames", "6", "--scenes", "1", "--severity", "5", "--resume"]
     assert main([*command, "--out", str(acdc_folder)]) == 2
-    assert "was begun with frames 5, not 6" in capsys.readouterr().err
+    assert "was started with frames 5, not 6" in capsys.readouterr().err
     (tmp_path / "other").mkdir()
     assert main([*command, "--out", str(tmp_path / "other")]) == 2
-    assert "was not begun by zoo synthetic" in capsys.readouterr().err
+    assert "was not started by zoo synthetic" in capsys.readouterr().err
     (tmp_path / "other/synthetic.json").write_text("[1]")
     assert main([*command, "--out", str(tmp_path / "other")]) == 2
-    assert "was not begun by zoo synthetic" in capsys.readouterr().err
+    assert "was not started by zoo synthetic" in capsys.readouterr().err
     record = json.loads((acdc_folder / "synthetic.json").read_text())
     assert record["frames"] == 5
     assert record["conditions"] == ["fog", "night", "rain", "snow"]
@@ -261,7 +261,7 @@ def test_resume_refuses_other_settings_and_other_folders(acdc_folder: Path, tmp_
         (["--layout", "acdc", "--frames", "1", "--seed", "-1"], "seeds are 0 or larger"),
         (["--layout", "kitti", "--frames", "1", "--rig", "kiti"], "unknown rig 'kiti'; closest: kitti"),
         (["--layout", "kitti", "--frames", "1", "--rig", "waymo"], "rig 'waymo' has no sensor image_2"),
-        (["--layout", "kitti", "--frames", "1", "--sweeps", "2"], "layout kitti has no turns between frames"),
+        (["--layout", "kitti", "--frames", "1", "--sweeps", "2"], "layout kitti has no sweeps between frames; omit it"),
         (["--layout", "nuscenes", "--frames", "1", "--sweeps", "10"], "--sweeps 10 is outside 0 to 9"),
         (["--layout", "nuscenes", "--frames", "151", "--scenes", "151"], "split val of nuscenes has names for 150"),
         (["--layout", "nuscenes", "--frames", "500", "--scenes", "1"], "fewer frames of more places"),

@@ -34,15 +34,15 @@ __all__ = ["LAYOUTS", "Arguments", "run"]
 
 @dataclass(frozen=True, kw_only=True)
 class _Kind:
-    """What the command knows of a layout beside its module.
+    """What the command knows about a layout, in addition to its module.
 
     Attributes:
-        conditions: Of its frames by default.
-        allowed: That it has folders for.
-        sweeps: Older turns of the lidar per frame by default; `None`: the layout has none.
-        lists: Whether it has files over several frames, and so records to write them from.
-        reference: Whether every frame comes with one of the same moment in clear weather.
-        most_scenes: Places that a split has names for.
+        conditions: Default conditions of its frames.
+        allowed: Conditions that it has folders for.
+        sweeps: Default number of older lidar sweeps per frame; `None`: the layout has none.
+        lists: Whether it has files over several frames, and so needs a record of each frame to write them from.
+        reference: Whether every frame comes with a clear-weather reference of the same moment.
+        most_scenes: How many places each split has names for.
     """
 
     conditions: tuple[str, ...] = ("clear",)
@@ -62,11 +62,11 @@ LAYOUTS = {
     "semantickitti": _Kind(),
     "nuscenes": _Kind(sweeps=9, most_scenes={"train": 700, "val": 150, "test": 150}),
 }
-"""Layouts by name; each is the module of that name in `zoo.synthetic.layouts`."""
+"""Layouts by name; each is the module of the same name in `zoo.synthetic.layouts`."""
 _SPLITS = ("train", "val", "test")
 _RECORD = "synthetic.json"
 _RECORDS = ".synthetic"  # folder of the frames' records
-_CHUNK = 8  # frames of one place that one process renders in one go
+_CHUNK = 8  # frames of one place that a process renders in one go, so that it builds the place once
 
 
 @dataclass(frozen=True)
@@ -74,33 +74,34 @@ class Arguments:
     """Renders a data set of the synthetic street world: official folders and file names, exact labels."""
 
     layout: Annotated[str, tyro.conf.arg(metavar="|".join(LAYOUTS))]
-    """Data set whose folders and files are written."""
+    """Data set whose layout is written."""
     frames: Annotated[int, tyro.conf.arg(metavar="N")]
-    """Frames in all; acdc adds a clear-weather reference to each. In nuscenes they are keyframes, two per second."""
+    """Total number of frames; acdc adds a clear-weather reference to each. In nuscenes they are keyframes, two per
+    second."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
-    """Folder to make; one that exists is refused without --resume."""
+    """New folder; an existing one is refused without --resume."""
     scenes: Annotated[int, tyro.conf.arg(metavar="M")] = 0
-    """Places; 0: one for every eight frames."""
+    """Number of places; 0: one for every eight frames."""
     seed: Annotated[int, tyro.conf.arg(metavar="S")] = 0
-    """Seed of the first place; the others follow it."""
+    """Seed of the first place; the others count up from it."""
     size: Annotated[str, tyro.conf.arg(metavar="HxW")] = ""
-    """Height and width of the images in pixels, of the first camera if there are several; by default those of the real
-    data set, 256x512 for cityscapes and acdc."""
+    """Height and width of the images in pixels, of the first camera if there are several. Default: those of the real
+    data set, but 256x512 for cityscapes and acdc."""
     split: Annotated[str, tyro.conf.arg(metavar="train|val|test")] = "val"
-    """Split whose folders are filled; test is written without labels."""
+    """Split to write; test is written without labels."""
     conditions: Annotated[str, tyro.conf.arg(metavar="A,B")] = ""
-    """Conditions; by default clear, for acdc fog,night,rain,snow. In cityscapes and acdc the frames take them in turn,
-    in the other layouts the places."""
+    """Conditions, taken in turn by the frames in cityscapes and acdc, and by the places in the other layouts. Default:
+    clear, for acdc fog,night,rain,snow."""
     severity: int = 3
     """Severity of adverse conditions, 1 to 5 (physical units in zoo/condition.py)."""
     rig: Annotated[str, tyro.conf.arg(metavar="NAME")] = ""
-    """Preset of sensors (zoo/synthetic/sensors/rigs.py); by default the layout's own."""
+    """Sensor rig (zoo/synthetic/sensors/rigs.py). Default: the layout's own."""
     sweeps: Annotated[int | None, tyro.conf.arg(metavar="K")] = None
-    """Turns of the lidar before each keyframe, in nuscenes; by default all nine between two keyframes."""
+    """Lidar sweeps before each keyframe, in nuscenes. Default: all nine between two keyframes."""
     exact: bool = False
-    """Labels of the ray through each pixel's middle, instead of closed fences and crowns as annotators draw them."""
+    """Label every pixel by the ray through its centre, instead of closing fences and crowns as annotators do."""
     resume: bool = False
-    """Finish an interrupted run of the same settings; the result equals an uninterrupted one."""
+    """Finish an interrupted run with the same settings; the result is the same as without the interruption."""
     workers: int = 0
     """Processes; 0: one per core."""
 
@@ -131,7 +132,7 @@ def run(arguments: Arguments) -> int:
         if not arguments.resume:
             raise InputError(f"{out} exists already; choose another folder, or --resume to finish an interrupted run")
         _check_same(record, settings)
-        for left in out.rglob(".*.part"):  # of a process that was killed while it wrote
+        for left in out.rglob(".*.part"):  # left behind by a process that was killed while writing
             left.unlink(missing_ok=True)
     write_json(record, settings)
     jobs = list(_jobs(places, plan))
@@ -164,7 +165,7 @@ def _plan(arguments: Arguments) -> tuple[_Plan, dict]:
     scenes = arguments.scenes or -(-arguments.frames // 8)
     if not 1 <= scenes <= arguments.frames:
         raise InputError(
-            f"--scenes {arguments.scenes}: between 1 and the {arguments.frames} frames, so that no place stays empty"
+            f"--scenes {arguments.scenes}: between 1 and the {arguments.frames} frames, so that no place is left empty"
         )
     if scenes > LAYOUTS[arguments.layout].most_scenes.get(arguments.split, scenes):
         raise InputError(
@@ -218,7 +219,7 @@ def _rig(arguments: Arguments, layout: Layout) -> str:
     missing = [name for name in (*own.cameras, *own.lidars) if name not in (*rig.cameras, *rig.lidars)]
     if missing:
         raise InputError(
-            f"rig {rig.name!r} has no sensor {missing[0]}, which layout {arguments.layout} writes; leave --rig away or "
+            f"rig {rig.name!r} has no sensor {missing[0]}, which layout {arguments.layout} writes; omit --rig or "
             f"choose {own.name}"
         )
     return rig.name
@@ -229,9 +230,9 @@ def _sweeps(arguments: Arguments) -> int:
     if arguments.sweeps is None:
         return most or 0
     if most is None:
-        raise InputError(f"--sweeps: layout {arguments.layout} has no turns between frames; leave it away")
+        raise InputError(f"--sweeps: layout {arguments.layout} has no sweeps between frames; omit it")
     if not 0 <= arguments.sweeps <= most:
-        raise InputError(f"--sweeps {arguments.sweeps} is outside 0 to {most}, the turns between two keyframes")
+        raise InputError(f"--sweeps {arguments.sweeps} is outside 0 to {most}, the sweeps between two keyframes")
     return arguments.sweeps
 
 
@@ -243,15 +244,15 @@ def _require_embreex() -> None:
 
 
 def _check_same(record: Path, settings: dict) -> None:
-    """Refuses to resume what was not begun by this command with these settings."""
+    """Refuses to resume a folder that was not started by this command with these settings."""
     try:
         before = dict(json.loads(record.read_text("utf-8")))
     except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{record.parent} was not begun by zoo synthetic: no readable {_RECORD} in it") from error
+        raise InputError(f"{record.parent} was not started by zoo synthetic: it has no readable {_RECORD}") from error
     for key, value in settings.items():
         if before.get(key) != value:
             raise InputError(
-                f"{record.parent} was begun with {key} {before.get(key)}, not {value}; resume with the same settings"
+                f"{record.parent} was started with {key} {before.get(key)}, not {value}; resume with the same settings"
             )
 
 
@@ -261,7 +262,9 @@ def _places(arguments: Arguments, scenes: int, plan: _Plan) -> Iterator[Place]:
     for sequence in range(scenes):
         count = arguments.frames // scenes + (sequence < arguments.frames % scenes)
         scene = describe(arguments.seed + sequence)
-        frame_times(scene, rig_of(plan.rig), count)  # refuses more than the street holds
+        frame_times(
+            scene, rig_of(plan.rig), count
+        )  # fails before anything is written if the frames do not fit into the street
         for number in range(count):
             turn = sequence if LAYOUTS[plan.layout].lists else sequence + number
             yield Place(
@@ -279,7 +282,7 @@ def _places(arguments: Arguments, scenes: int, plan: _Plan) -> Iterator[Place]:
 
 
 def _jobs(places: list[Place], plan: _Plan) -> Iterator[_Job]:
-    """What is still to be rendered: frames of which any file is missing."""
+    """What remains to be rendered: frames of which any file is missing."""
     for _, group in groupby(places, key=lambda place: (place.sequence, place.number // _CHUNK)):
         missing = tuple(place for place in group if not _done(plan, place))
         if missing:
@@ -356,7 +359,8 @@ def _render_all(jobs: list[_Job], plan: _Plan, workers: int, total: int, before:
             for job in jobs:
                 progress.advance(task, _render_job(job, plan))
             return
-        # Embree objects are made inside the workers; spawn, since a fork of threads may hang.
+        # Embree's objects cannot be pickled, so each worker makes its own. Spawn, since forking a process with threads
+        # may hang.
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             try:
                 pending = {pool.submit(_render_job, job, plan) for job in jobs}

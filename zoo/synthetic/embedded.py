@@ -1,6 +1,6 @@
-"""The few frames that lie in the package, for a first run with nothing to download and no ray caster.
+"""The few frames that come with the package, for a first run with nothing to download and no ray caster.
 
-Reading them needs no embreex; `python -m zoo.synthetic.embedded --out DIR` renders them anew.
+Reading them does not need embreex; `python -m zoo.synthetic.embedded --out DIR` renders them again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def embedded_frames(folder: Path | None = None) -> tuple[Frame, ...]:
     """Four places under clear, night, fog, rain and snow, 256 x 512 pixels, Cityscapes training ids.
 
     Args:
-        folder: Where they lie; the package by default.
+        folder: That holds them; by default the one in the package.
 
     Raises:
         IntegrityError: If the index is missing or damaged.
@@ -114,10 +114,10 @@ def write_embedded(out: Path, seeds: tuple[int, ...] = EMBEDDED_SEEDS, severity:
 
 @dataclass(frozen=True)
 class Arguments:
-    """Renders the frames that lie in the package."""
+    """Renders the frames that come with the package."""
 
     out: Path
-    """Folder to make."""
+    """New folder."""
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Frames of the synthetic street world: the pipeline from a seed to images with exact labels.
+"""Frames of the synthetic street world: from a seed to pictures, sweeps and exact ground truth.
 
-scene description (`scene`) -> triangles (`build`) -> rays (`cast`) -> radiance (`shade`, `light`, `texture`) -> motion
-blur (`exposure`) -> falling rain or snow (`weather`) -> picture (`camera`); beside it rays -> turns of lidars (`lidar`)
-and 3D boxes (`boxes`). Which sensors there are is told by the rig (`rigs`).
+`scene` describes the place, `models` builds its triangles, `picture` renders a camera (`rendering`: rays, radiance,
+motion blur, falling rain or snow, optics), `sensors.lidar` casts the sweeps, and `truth` adds boxes. The rig says which
+sensors there are.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from zoo.synthetic.truth.boxes import View, boxes_at
 __all__ = ["iter_frames", "render_frame", "render_rig", "render_scene", "render_world"]
 
 _CLEAR = Condition()
-_AFTER_ANY_TIME = 10**12  # microseconds; seeds must not be negative, times of older turns are
+_AFTER_ANY_TIME = 10**12  # microseconds: scene times may be negative, the parts of a seed must not be
 
 
 def render_world(
@@ -44,7 +44,7 @@ def render_world(
     edge_rays: int = 1,
     exact: bool = False,
 ) -> Frame:
-    """One frame of the camera that the place itself draws.
+    """One frame of the camera that was drawn for the place itself.
 
     Args:
         world: The place.
@@ -181,23 +181,22 @@ def render_scene(
 ) -> Iterator[Frame]:
     """Frames `start` to `frames - 1` of one place along the ego's way; frame k has condition `k % len(conditions)`.
 
-    With the rig `camera` a frame holds one picture, `front`, of a camera that is another one in every place, and
-    nothing else. With other rigs it holds the pictures of all cameras, each with its own time and pose of the vehicle
-    and with motion blur, the turns of all lidars, and boxes; its own time is the end of the newest turn, for a rig of
-    your own frame k is at 1 s + k times its period.
+    With the rig `camera` a frame holds one picture, `front`, of a camera that differs from place to place, and nothing
+    else. With other rigs it holds the pictures of all cameras, each with its own time and vehicle pose and with motion
+    blur, the sweeps of all lidars, and boxes. Frame k of a rig is at 1 s + k times its period.
 
     Args:
         seed: Of the place.
-        frames: How many there are along the way.
+        frames: How many frames the way along the street is divided into.
         conditions: Taken in turn.
         size: (height, width) of the rig's first camera, the others in the same ratio; `None`: the rig's own, which is
             256 x 512 for `camera`.
         start: First frame to render.
-        exact: Labels of the ray through each pixel's middle; otherwise gaps in fences and crowns belong to them, as
-            annotators of real frames draw them.
+        exact: Labels of the ray through the centre of each pixel. Otherwise gaps in fences and crowns belong to them,
+            as annotators of real frames label them.
         rig: Name of a preset of `rigs.RIGS`, or a `Rig`.
         sweeps: Older sweeps of each lidar in addition to the newest.
-        edge_rays: Rays that are added in pixels at edges; 0: one ray per pixel.
+        edge_rays: Additional rays in pixels at edges; 0: one ray per pixel.
         optics: What the camera does to the light; `None`: the place's own.
 
     Raises:
@@ -236,7 +235,7 @@ def _checked(rig: str | Rig, size: tuple[int, int] | None, sweeps: int, conditio
     for pixels in rig.sizes(size).values():
         check_size(pixels)
     if sweeps < 0:
-        raise InputError(f"sweeps {sweeps} is negative; 0 gives the newest turn alone")
+        raise InputError(f"sweeps {sweeps} is negative; 0 gives the newest sweep alone")
     if sweeps and not rig.lidars:
         raise InputError(f"sweeps {sweeps}: rig {rig.name!r} has no lidar")
     return rig
@@ -306,7 +305,7 @@ def iter_frames(
         count: Frames in all.
         seed: Of the first place.
         size: (height, width), see `render_scene`.
-        conditions: Each place's frames take them in turn, starting at a different one in every place.
+        conditions: The frames of a place take them in turn, and each place starts with the next one.
         frames_per_scene: Frames per place.
         workers: Processes; 0 renders in this one.
         rig: See `render_scene`.
@@ -321,7 +320,7 @@ def iter_frames(
         raise InputError(f"{count} frames, {frames_per_scene} per scene: both must be at least 1")
     if seed < 0 or workers < 0:
         raise InputError(f"seed {seed}, workers {workers}: neither may be negative")
-    frame_times(describe(seed), checked, frames_per_scene)  # refuses more than the first street holds
+    frame_times(describe(seed), checked, frames_per_scene)  # fails early if the frames do not fit into the first street
     places = -(-count // frames_per_scene)
     jobs = [
         _Job(

@@ -8,21 +8,21 @@ from zoo.synthetic.sensors.rigs import Rig, rig_of
 
 __all__ = ["frame_times", "longest", "stops"]
 
-_LEAD_S = 1.0  # the first frame of a rig: older turns lie behind it
-_ROOM_M = 10.0  # metres of street that are left ahead of the ego at its last frame
+_LEAD_S = 1.0  # scene time of the first frame of a rig, so that there is time for older sweeps before it
+_ROOM_M = 10.0  # metres of street left ahead of the ego vehicle in its last frame
 
 
 def stops(scene: Scene, frames: int) -> list[tuple[float, float]]:
-    """(time, place) of the ego for each frame: it drives on at its own speed."""
+    """(seconds, metres along the street) of the ego vehicle for each frame: at most 1.6 s apart, 9 s in all."""
     first = scene.ego_start
     step = min(1.6, 9.0 / max(frames - 1, 1)) if frames > 1 else 0.0
     return [(k * step, first + scene.ego_speed * k * step) for k in range(frames)]
 
 
 def longest(scene: Scene, rig: str | Rig) -> int:
-    """Frames that `rig` can take before the ego comes to the end of the street.
+    """Number of frames that `rig` can take before the ego vehicle reaches the end of the street.
 
-    With the fastest and slowest drivers and the presets: 23 to 89 of nuScenes and A2D2, 114 to 441 of KITTI and Waymo.
+    From the fastest to the slowest driver this is 23 to 89 for nuScenes and A2D2, and 114 to 441 for KITTI and Waymo.
     """
     rig = rig_of(rig)
     if rig.period_s is None or scene.ego_speed == 0:
@@ -35,7 +35,7 @@ def frame_times(scene: Scene, rig: Rig, frames: int) -> list[int]:
     """Scene times of the first `frames` frames in microseconds.
 
     Raises:
-        InputError: If the ego would leave the street.
+        InputError: If the ego vehicle would leave the street.
     """
     if rig.period_s is None:
         return [int(time_s * 1e6) for time_s, _ in stops(scene, frames)]

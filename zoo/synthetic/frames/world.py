@@ -20,7 +20,7 @@ __all__ = ["World"]
 
 
 class World:
-    """A scene's triangles and search trees, reused for all of its frames."""
+    """Triangles and search trees of a scene, reused for all of its frames."""
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
@@ -35,19 +35,19 @@ class World:
 
     @cached_property
     def still(self) -> tuple[Mesh, Any]:
-        """Mesh and search tree of all that stays where it is, parked vehicles too."""
+        """Mesh and search tree of everything that stands still, including parked vehicles."""
         parked = build_parked(self.scene)
         mesh = self.static if parked is None else concatenate([parked, self.static])
         return mesh, embree_scene(mesh)
 
     def caster(self, time_s: float, world_from_ego: np.ndarray) -> tuple[Caster, np.ndarray]:
-        """The caster with everything where it is at `time_s`, and `(K, 8, 3)` boxes around its first mesh."""
+        """The caster with everything where it is at `time_s`, and `(K, 8, 3)` boxes around its first mesh's things."""
         if self._moving is None or self._moving[0] != time_s:
             self._moving = (time_s, *self.caster_at(time_s, world_from_ego))
         return self._moving[1:]
 
     def caster_at(self, time_s: float, bonnet: np.ndarray | None) -> tuple[Caster, np.ndarray]:
-        """The same for many moments: parked vehicles are not built anew; the bonnet belongs to it at its pose."""
+        """The same, not cached, with the ego vehicle's bonnet at the `(4, 4)` pose `bonnet`, or without it."""
         moving, boxes = build_moving(self.scene, time_s, bonnet, parked=False)
         return self._join(moving, *self.still), boxes
 
@@ -63,7 +63,7 @@ class World:
 
 
 def _lamp_positions(mesh: Mesh) -> np.ndarray:
-    """`(L, 3)` centres of the street lamps' lights, joined where nearer than a metre."""
+    """`(L, 3)` centres of the street lamps' lights. A lamp has many triangles: centres in one 1.5 m cell count once."""
     centres = mesh.vertices[mesh.faces[mesh.material == Material.LAMP]].mean(1)
     if not len(centres):
         return np.zeros((0, 3), np.float32)

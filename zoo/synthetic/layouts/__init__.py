@@ -1,8 +1,9 @@
 """Frames as the folders and files of real data sets, one module per data set.
 
-Every module has `RIG`, `DEFAULT_SIZE`, `files`, `record` and `closing_files` as described by `Layout`. A run writes
-`files` of each frame and keeps its `record` beside them; when all frames are there it writes `closing_files`: the lists
-and tables over the whole data set. Only records that are missing need a frame to be rendered again.
+Every module has `RIG`, `DEFAULT_SIZE`, `files`, `record` and `closing_files`, as described by `Layout`. A run writes
+the `files` of each frame and stores its `record`. When all frames are done it writes `closing_files`, the lists and
+tables over the whole data set, from the records; so a resumed run renders only frames whose record or files are
+missing.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ __all__ = ["Files", "Layout", "Place", "Record", "Rendered", "no_closing_files",
 
 _CLEAR = Condition()
 Files = dict[str, Callable[[], bytes]]
-"""Relative path of a file and what gives its content."""
+"""Relative path of each file, and a function that returns its content."""
 
 Record = Mapping[str, Any]
-"""What `closing_files` needs to know of one frame: values that JSON keeps exactly."""
+"""What `closing_files` needs to know about one frame: values that survive JSON exactly."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where one frame stands in its data set.
+    """Which frame of the data set this is.
 
     Attributes:
         split: `train`, `val` or `test`; `test` is written without labels.
@@ -40,7 +41,7 @@ class Place:
         number: Of the frame in its place, from 0.
         index: Of the frame in the data set, from 0.
         count: Frames of its place.
-        size: (height, width) of the images; `None`: those of the rig.
+        size: (height, width) of the images; `None`: the rig's own.
         condition: Light and weather of the frame.
         kind: Of the place (`scene.kinds.PLACE_KINDS`), where that is known.
     """
@@ -72,10 +73,10 @@ class Rendered:
 
 
 class Layout(Protocol):
-    """What a layout's module offers."""
+    """What the module of a layout provides."""
 
     RIG: str
-    """Preset of sensors whose frames it takes."""
+    """Sensor rig that its frames must come from."""
     DEFAULT_SIZE: tuple[int, int]
     """(height, width) of the real data set's images."""
 
@@ -87,11 +88,11 @@ class Layout(Protocol):
         """What `closing_files` needs of this frame; the same from one run to the next."""
 
     def closing_files(self, records: Sequence[tuple[Place, Record]]) -> Files:
-        """The files over places and over the whole data set; `records` of all frames in the order of `Place.index`."""
+        """Files over several frames or the whole data set; `records` of all frames, ordered by `Place.index`."""
 
 
 def no_record(rendered: Rendered, place: Place) -> Record:
-    """`Layout.record` of a layout none of whose files goes over several frames."""
+    """`Layout.record` of a layout without files over several frames."""
     return {}
 
 

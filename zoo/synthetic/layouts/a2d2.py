@@ -1,13 +1,13 @@
 """The layout of A2D2's box set: front centre camera, colour labels, lidar points in the image, 3D boxes.
 
 Points and boxes are in the camera's view frame (x forward, y left, z up) at the time of the picture: the vehicle's
-motion since each turn is taken out of the points, moving boxes stand where their object is at that time.
+motion since each sweep is taken out of the points, and boxes of moving objects are where the object is at that time.
 
-Deviations: pictures are free of distortion, so `CamMatrixOriginal` equals `CamMatrix` and `Distortion` is 0;
-`truncation`, `occlusion` and `alpha` are filled in (share cut off by the image, share hidden, direction of the object
-as the camera sees it); boxes stand upright in the world, so their `axis` is not exactly the view's z. The world has no
-curbstone, road block and so on, so not all of the 55 colours occur; pixels without a class have that of "Blurred area".
-Buses are trucks and trains utility vehicles, riders have the colour of what they ride, and trains have no box.
+Deviations: pictures have no distortion, so `CamMatrixOriginal` equals `CamMatrix` and `Distortion` is 0. `truncation`,
+`occlusion` and `alpha` are filled in: the share cut off by the image, the share hidden, and the direction of the object
+as seen from the camera. Boxes are upright in the world, so their `axis` is not exactly the view's z. The world has no
+curbstones, road blocks and so on, so not all of the 55 colours occur; pixels without a class are "Blurred area". Buses
+are trucks, trains are utility vehicles, riders have the colour of what they ride, and trains have no box.
 
 Source: Geyer et al., A2D2, arXiv 2004.06320; real files.
 """
@@ -153,18 +153,18 @@ _LIDAR_IDS = {0: "front_left", 1: "rear_right", 2: "front_right", 3: "front_cent
 _CAMERA = "front_center"
 _TREE = "camera_lidar_semantic_bboxes"
 _RAISED = 0.75  # metres: A2D2's vehicle frame lies above the road
-_MARKED_TO_M = 60.0  # what is painted on the road is told apart up to here
+_MARKED_TO_M = 60.0  # kinds of paint on the road are distinguished up to here
 _EPOCH_US = 1_514_764_800_000_000  # 2018-01-01
 _PLACE_US = 600_000_000  # ten minutes between places
 
 
 def _start_us(place: Place) -> int:
-    """Microseconds since 1970 of the place's time 0; another one for every seed of a run."""
+    """Microseconds since 1970 of the place's time 0, different for every seed of a run."""
     return _EPOCH_US + place.seed % 500_000 * _PLACE_US
 
 
 def scene_name(place: Place) -> str:
-    """`YYYYMMDD_hhmmss` of the place's time 0: it tells the seed."""
+    """`YYYYMMDD_hhmmss` of the place's time 0: the seed can be read from it."""
     return datetime.fromtimestamp(_start_us(place) / 1e6, UTC).strftime("%Y%m%d_%H%M%S")
 
 
@@ -234,7 +234,7 @@ def _ridden(labels: np.ndarray, instances: np.ndarray) -> dict[int, int]:
 
 
 def _points(frame: Frame, place: Place) -> dict[str, np.ndarray]:
-    """The arrays of a lidar file: points of the newest turns of all lidars that fall into the image."""
+    """The arrays of a lidar file: points of the newest sweeps of all lidars that project into the image."""
     camera = camera_of(frame, _CAMERA, "a2d2")
     view_from_world = VIEW_FROM_CAMERA @ invert(sensor_pose(camera, frame))
     assert camera.intrinsics is not None
@@ -275,7 +275,7 @@ def _points(frame: Frame, place: Place) -> dict[str, np.ndarray]:
 
 
 def _npz(arrays: dict[str, np.ndarray]) -> bytes:
-    """A `.npz` file of plain arrays, the same bytes every time."""
+    """A `.npz` file of plain arrays with the same bytes every time."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in arrays.items():
@@ -338,8 +338,12 @@ def _box(
 
 
 def _axis_angle(rotation: np.ndarray) -> tuple[np.ndarray, float]:
-    """Unit axis and angle, 0 to pi, of a `(3, 3)` rotation, by way of the quaternion's largest part."""
-    # Rows: 4 q q^T of q = (w, x, y, z), from the matrix alone; the longest row is q up to its length.
+    """Unit axis and angle, 0 to pi, of a `(3, 3)` rotation, from its quaternion.
+
+    Not by `quaternion_from_rotation`, whose last digits differ: A2D2 files must stay the same byte for byte.
+    """
+    # The rows of 4 q q^T, q = (w, x, y, z), follow from the matrix alone. Each is q times a number; that with the
+    # largest diagonal entry is the most accurate.
     m = rotation
     rows = np.array(
         [
@@ -398,7 +402,7 @@ def files(rendered: Rendered | None, place: Place) -> Files:
     """The files of one frame, see `zoo.synthetic.layouts.Layout`; `test` has no labels and boxes.
 
     Raises:
-        InputError: When a content is asked for and the frame lacks what it needs.
+        InputError: If a file's content is requested and the frame lacks what it needs.
     """
     of = reader_of(rendered)
 

@@ -35,7 +35,7 @@ def files(rendered: Rendered | None, place: Place) -> Files:
     """The files of one adverse frame and of its reference, see `zoo.synthetic.layouts.Layout`.
 
     Raises:
-        InputError: When a content is asked for and there is no reference.
+        InputError: If the content of a reference's file is requested and there is none.
     """
     of = reader_of(rendered)
     folder, split, condition = f"GOPR{place.sequence:04d}", place.split, place.condition.name

@@ -27,7 +27,7 @@ __all__ = [
 VIEW_FROM_CAMERA = pose(VEHICLE_FROM_OPTICAL, np.zeros(3))
 """From x right, y down, z forward to x forward, y left, z up."""
 
-_NEAR = 0.1  # metres: what is nearer to the camera's plane has no place in its image
+_NEAR = 0.1  # metres: anything closer to the camera's plane is not projected
 
 Sensor = TypeVar("Sensor", CameraFrame, Sweep)
 
@@ -43,7 +43,7 @@ def camera_of(frame: Frame, name: str, layout: str) -> CameraFrame:
     """The camera `name`.
 
     Raises:
-        InputError: If the frame does not have it, or its intrinsics are unknown.
+        InputError: If the frame has no such camera, or its intrinsics are unknown.
     """
     camera = _named(frame.cameras, name, frame, layout)
     if camera.intrinsics is None:
@@ -79,15 +79,16 @@ def sensor_pose(sensor: CameraFrame | Sweep, frame: Frame) -> np.ndarray:
 
 
 def box_at(box: Box3D, seconds: float) -> Box3D:
-    """The box `seconds` later, or as it is where it stands still or its velocity is unknown."""
+    """The box `seconds` later; unchanged if its velocity is unknown."""
     return box if box.velocity is None else replace(box, center=box.center + box.velocity * seconds)
 
 
 def hidden_share(box: Box3D, camera: CameraFrame, world_from_camera: np.ndarray) -> float:
-    """Share of what an image holds of a box's object that something else hides; 1: nothing of it is seen.
+    """Of the part of an object that lies in an image, the share that something else hides; 1: nothing of it is visible.
 
-    `Box3D.visibility`, a share of all of the object, is divided by the share of the box that lies in the image. Where
-    that is small, or no sample was seen, the pixels whose points lie in the box decide, if the depth is known.
+    `Box3D.visibility`, a share of the whole object, is divided by the share of the box that lies in the image. If that
+    is small, or no sample of the object was visible, it is estimated from the pixels whose points lie in the box, if
+    the depth is known.
     """
     if box.visibility is None:
         return 0.0
@@ -124,9 +125,9 @@ def image_box(
         size: (height, width) in pixels.
 
     Returns:
-        (left, top, right, bottom) in pixels, cut to the middles of the outermost pixels, and the share of the whole
-        rectangle that was cut off; `None` if nothing of the rectangle is in the image. What lies less than 0.1 m
-        before the camera's plane is left out.
+        (left, top, right, bottom) in pixels, clipped to the centres of the outermost pixels, and the share of the
+        whole rectangle that was cut off; `None` if none of the rectangle is in the image. Parts of the solid that are
+        less than 0.1 m ahead of the camera are left out.
     """
     seen = [corners[corners[:, 2] >= _NEAR]]
     a, b = corners[EDGES[:, 0]], corners[EDGES[:, 1]]

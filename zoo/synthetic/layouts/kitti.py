@@ -1,11 +1,11 @@
 """The object detection layout of KITTI.
 
-Deviations: points, boxes and calibration hold for the time of `image_2` (the vehicle's motion between sweep and image
-is taken out of the points, moving boxes stand where their object is at that time); lengths and angles of labels have
-six decimals, not two, since they are exact; the IMU's frame is the vehicle's; `mapping` is not written. A label's box
-is upright in the camera's frame, so on a slope it is turned a little against the object's own, which is upright in the
-world. `occluded` is 1 from a fifth hidden and 2 from three fifths; DontCare marks what is hidden by more than nine
-tenths or holds no point.
+Deviations: points, boxes and calibration are for the time of `image_2`: the vehicle's motion between sweep and image is
+taken out of the points, and boxes of moving objects are where the object is at that time. Lengths and angles in labels
+have six decimals, not two, since they are exact. The IMU's frame is the vehicle's. `mapping` is not written. A label's
+box is upright in the camera's frame, so on a slope it is tilted slightly relative to the object's own box, which is
+upright in the world. `occluded` is 1 if more than a fifth is hidden and 2 if more than three fifths are. DontCare marks
+objects of which more than nine tenths are hidden, and objects without a point.
 
 Source: Geiger, Lenz and Urtasun, CVPR 2012; the readme of the object development kit; real files.
 """
@@ -61,19 +61,19 @@ TYPES = {
     "motorcycle": "Misc",
     "bicycle": "Misc",
 }
-"""Type of a label by `Box3D.kind`. KITTI has none for buses and motorcycles."""
+"""Type of a label by `Box3D.kind`. KITTI has no type for buses and motorcycles."""
 
-_LEFT = 0.06  # metres from camera 0 to camera 2, which stands to its left
-_BASELINE = 0.54  # of the grey pair, which is not rendered
+_LEFT = 0.06  # metres that camera 2 is to the left of camera 0
+_BASELINE = 0.54  # metres between the grey cameras 0 and 1, which are not rendered
 
 
 _RECTIFICATION = yaw_matrix(-0.0101) @ pitch_matrix(-0.0085) @ roll_matrix(0.004)
-"""The camera 0 that was calibrated is turned a little against the rectified one, as in the recordings."""
+"""The rectified camera 0 is rotated slightly relative to the calibrated one, as in the recordings."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How the sensors of one frame lie to each other at the time of `image_2`.
+    """Relative poses of the sensors of one frame at the time of `image_2`.
 
     Attributes:
         projections: `(4, 3, 4)`: pixels of cameras 0 to 3 from the rectified camera 0.
@@ -117,7 +117,7 @@ def calibration(frame: Frame, layout: str = "kitti") -> Calibration:
     """The calibration of a frame with the cameras `image_2` and `image_3` and one lidar.
 
     Raises:
-        InputError: If a sensor or its calibration is missing, or the two cameras are no stereo pair.
+        InputError: If a sensor or its calibration is missing, or the two cameras are not a stereo pair.
     """
     left, right = camera_of(frame, "image_2", layout), camera_of(frame, "image_3", layout)
     sweep = newest_sweep(frame, layout)
@@ -201,7 +201,7 @@ def _labels(frame: Frame) -> str:
 
 
 def _label(box: Box3D, at: Calibration, camera: CameraFrame) -> _Label | None:
-    """The label of a box, `None` where nothing of it is seen."""
+    """The label of a box, `None` if nothing of it is visible."""
     rect_from_world = invert(at.world_from_rect)
     corners = transform(rect_from_world, box_corners(box_array(box)))
     assert camera.intrinsics is not None
@@ -237,7 +237,7 @@ def files(rendered: Rendered | None, place: Place) -> Files:
     """The files of one frame, see `zoo.synthetic.layouts.Layout`; `test` goes to `testing` and has no labels.
 
     Raises:
-        InputError: When a content is asked for and the frame lacks what it needs.
+        InputError: If a file's content is requested and the frame lacks what it needs.
     """
     of = reader_of(rendered)
     root = "testing" if place.split == "test" else "training"

@@ -3,9 +3,9 @@
 Source: schema, naming rules and names of scenes of the nuScenes devkit (https://github.com/nutonomy/nuscenes-devkit,
 docs/schema_nuscenes.md and utils/splits.py), and the tables of the released data.
 
-A place of the synthetic world becomes one scene with its own log and map. Scenes take the official names of their split
-in turn, so that the devkit, whose splits are lists of names, finds them. The global frame of a scene is the world frame
-moved by `GLOBAL_FROM_WORLD_M`, so that its map has no negative coordinates.
+A place of the synthetic world becomes one scene with its own log and map. Scenes get the official names of their split
+in order, because the devkit's splits are lists of names. The global frame of a scene is the world frame moved by
+`GLOBAL_FROM_WORLD_M`, so that its map has no negative coordinates.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ __all__ = [
 RIG = "nuscenes"
 DEFAULT_SIZE = (900, 1600)
 DEFAULT_SWEEPS = MAX_SWEEPS = 9
-"""Turns between two keyframes: 20 per second, of which every tenth is a keyframe."""
+"""Sweeps between two keyframes: 20 per second, of which every tenth is a keyframe."""
 GLOBAL_FROM_WORLD_M = np.array([300.0, 300.0, 0.0])
 _MAP_SIDE_M, _MAP_RESOLUTION_M = 600.0, 0.1
 _LIDAR = "LIDAR_TOP"
@@ -56,7 +56,7 @@ _EPOCH_US = 1_600_000_000_000_000
 _SCENE_STEP_US = 3_600_000_000
 _IN_AIR = 255  # material of drops, flakes and fog (`lidar`)
 _LIDAR_FROM_NUSCENES = np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
-"""Their lidar has x right and y forward; ours x forward and y left."""
+"""In nuScenes the lidar has x right and y forward, here x forward and y left."""
 
 CATEGORIES = (
     "noise",
@@ -194,9 +194,9 @@ def scene_name(split: str, sequence: int) -> str:
 
 
 def files(rendered: Rendered | None, place: Place) -> Files:
-    """Pictures and scans of one keyframe, the turns of the lidar since the last one, and the keyframe's lidarseg.
+    """Pictures and scans of one keyframe, the lidar sweeps since the previous one, and the keyframe's lidarseg.
 
-    Names hold the time of each measurement, so that without a frame only the map of the place is known.
+    File names contain the time of each measurement, so that without a frame only the name of the map is known.
     """
     out: Files = {}
     if place.number == 0:
@@ -255,7 +255,7 @@ def _check(frame: Frame) -> None:
 
 
 def _sweeps(frame: Frame) -> Iterator[tuple[Sweep, bool]]:
-    """The turns of the lidar, oldest first, and whether each is the keyframe's."""
+    """The lidar sweeps, oldest first, and whether each is the keyframe's."""
     newest, *older = frame.lidars[_LIDAR]
     for sweep in reversed(older):
         yield sweep, False
@@ -266,12 +266,12 @@ def _sweeps(frame: Frame) -> Iterator[tuple[Sweep, bool]]:
 
 
 def _token(*parts: object) -> str:
-    """32 hexadecimal digits, the same for the same thing in every run."""
+    """32 hexadecimal digits that are the same for the same thing in every run."""
     return hashlib.md5(" ".join(map(str, parts)).encode(), usedforsecurity=False).hexdigest()
 
 
 def _time(place: Place, sensor: CameraFrame | Sweep, frame: Frame) -> int:
-    """Microseconds since 1970: scenes begin an hour apart."""
+    """Microseconds since 1970; scenes begin an hour apart."""
     time_us = frame.timestamp_us if sensor.timestamp_us is None else sensor.timestamp_us
     assert time_us is not None
     return _EPOCH_US + place.sequence * _SCENE_STEP_US + time_us
@@ -334,7 +334,7 @@ def _lidarseg(sweep: Sweep, frame: Frame) -> bytes:
 
 
 def _map(scene: Scene) -> bytes:
-    """Greyscale PNG seen from above, north up: 255 on streets and pavements, their rounded corners left out."""
+    """Greyscale PNG of the place from above, y up: 255 on streets and pavements, without their rounded corners."""
     side = round(_MAP_SIDE_M / _MAP_RESOLUTION_M)
     image = Image.new("L", (side, side))
     draw = ImageDraw.Draw(image)
@@ -432,7 +432,7 @@ def _attribute(box: Box3D) -> str:
 
 
 def _visibility(share: float | None) -> str:
-    """Token of the bin that `share` lies in; nothing where it is unknown."""
+    """Token of the bin that `share` lies in, empty if it is unknown."""
     return "" if share is None else str(1 + int(np.searchsorted([0.4, 0.6, 0.8], share, side="right")))
 
 
@@ -600,8 +600,9 @@ def _data_tables(records: list[tuple[Place, Record]], samples: list[str]) -> tup
 
 
 def _annotation_tables(records: list[tuple[Place, Record]], samples: list[str]) -> tuple[list[dict], list[dict]]:
-    """`sample_annotation` and `instance` of one scene: an object from the first keyframe that has a point on it to
-    the last, as the annotators saw it."""
+    """`sample_annotation` and `instance` of one scene. An object is annotated from the first keyframe that has a point
+    on
+    it to the last, as the annotators of nuScenes did."""
     logfile = _logfile(records[0][0])
     tracks: dict[int, list[tuple[str, Record]]] = {}
     for sample, (_, record) in zip(samples, records):

@@ -1,11 +1,11 @@
 """The layout of SemanticKITTI: the sequences of KITTI odometry with a raw class id and an instance id per point.
 
-One place is one sequence. Points, poses and pictures hold for the time of `image_2`, as in the layout of KITTI. The
-places of a split take that split's official numbers in turn, then 22 and on; `semantic-kitti.yaml` lists them.
+One place is one sequence. Points, poses and pictures are for the time of `image_2`, as in the KITTI layout. The places
+of a split get that split's official numbers in order, then 22 and up; `semantic-kitti.yaml` lists them.
 
-Deviations: `image_3` and the grey cameras are not written; class ids follow from the world's 19 labels, the surface's
-material, the object's box and the paint of the road, so that outlier and other-ground do not occur outside falling rain
-and snow. Points of an object that is farther away than boxes reach have instance 0 and count as standing still.
+Deviations: `image_3` and the grey cameras are not written. Class ids are derived from the world's 19 labels, the
+surface's material, the object's box and the paint on the road; outliers occur only in fog, rain and snow, other-ground
+never. Points on an object beyond the range of boxes have instance 0 and count as standing still.
 
 Source: Behley et al., ICCV 2019, and the class table of `semantic-kitti.yaml`.
 """
@@ -103,7 +103,7 @@ _BY_KIND = {
     "motorcyclist": (32, 255),
     "person": (30, 254),
 }
-"""Raw ids standing and moving."""
+"""Raw ids of standing and of moving objects."""
 
 _MARKED = {
     Marking.SOLID: 60,
@@ -117,7 +117,7 @@ _NUMBERS = {"train": (0, 1, 2, 3, 4, 5, 6, 7, 9, 10), "val": (8,), "test": tuple
 
 
 def sequence_number(place: Place) -> int:
-    """Number of the place's sequence: the split's official ones first, then 22 and on."""
+    """Number of the place's sequence: the split's official ones first, then 22 and up."""
     official = _NUMBERS[place.split]
     return official[place.sequence] if place.sequence < len(official) else 22 + place.sequence - len(official)
 
@@ -141,7 +141,7 @@ def point_labels(frame: Frame, scene: Scene) -> np.ndarray:
         ids[(labels == Label.NONE) & (materials == Material.METAL_RAIL)] = 51
         solid = np.isin(materials, [int(material) for material in Material])
         ids[(labels == Label.NONE) & solid & (ids == 0)] = 99
-        ids[(labels == Label.NONE) & ~solid] = 1  # drops, flakes and mist are of no material
+        ids[(labels == Label.NONE) & ~solid] = 1  # drops, flakes and mist have no material
     road = np.nonzero(labels == Label.ROAD)[0]
     if len(road):
         paint = markings_at(scene, transform(sensor_pose(sweep, frame), sweep.points[road, :3]))
@@ -166,7 +166,7 @@ def files(rendered: Rendered | None, place: Place) -> Files:
     """The files of one frame, see `zoo.synthetic.layouts.Layout`.
 
     Raises:
-        InputError: When a content is asked for and the frame lacks what it needs.
+        InputError: If a file's content is requested and the frame lacks what it needs.
     """
     of = reader_of(rendered)
     folder, name = _folder(place), f"{place.number:06d}"

@@ -1,4 +1,8 @@
-"""What is painted on the road of the synthetic world: classes that its 19 labels do not tell apart."""
+"""What is painted on the road: classes that the world's 19 labels do not distinguish.
+
+The renderer keeps no record of paint per pixel. It is recovered from a point's street coordinates and from how bright
+and glossy the road is there.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +28,10 @@ class Marking(IntEnum):
 
 
 def street_coordinates(street: Street, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`(N,)` metres along and to the left of the street's centre line of `(N, 2)` world points, good to a centimetre.
+    """`(N,)` metres along and left of the centre line of `(N, 2)` world points, accurate to a centimetre.
 
-    From the nearest of the line's points every 2 m, found once for each cell of 4 m, a few steps lead to the foot of
-    the perpendicular.
+    The nearest of points every 2 m along the line is found once for each 4 m cell of the plane. From there a few
+    steps lead to the foot of the perpendicular.
     """
     grid = np.arange(street.start - 150.0, street.end + 150.0, 0.5)
     foot = street.to_world(grid, np.zeros_like(grid))[:, :2]
@@ -64,7 +68,7 @@ def markings_at(scene: Scene, points: np.ndarray) -> np.ndarray:
     for side, width in ((1, street.parking[0]), (-1, street.parking[1])):
         if width > 0:
             out[(side * t > outer) & (side * t < street.half_width) & ~in_crossing] = Marking.PARKING
-    # Paint shines (a quarter of its cover) and is brighter than asphalt; a coloured cycle lane is paint, but dark.
+    # Paint is glossy (a quarter of its cover) and brighter than asphalt; a coloured cycle lane is paint, but dark.
     painted = (gloss > 0.1) & (color.mean(1) > 0.2)
     to_lane = np.abs(beside / wide - np.round(beside / wide)) * wide
     lane = (to_lane < 0.15) & (np.round(beside / wide) < max((street.lanes + 1) // 2, 1))

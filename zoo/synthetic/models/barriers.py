@@ -1,4 +1,4 @@
-"""Walls, fences, hedges and guard rails along a line, and the closed sheets of fences for annotations."""
+"""Walls, fences, hedges and guard rails along a line, and the closed sheets that stand for fences in annotations."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def _bars(b: Builder, length: float, low: float, high: float, spacing: float, r:
 
 
 def build_sheets(scene: Scene) -> tuple[Mesh | None, np.ndarray]:
-    """Sheets that close the gaps of see-through fences, for annotations only, and `(K, 8, 3)` boxes around them."""
+    """Sheets that close the gaps in see-through fences, for annotations only, and `(K, 8, 3)` boxes around them."""
     parts = []
     for strip in scene.strips:
         if strip.kind != "fence" and not _bars_on_wall(strip):

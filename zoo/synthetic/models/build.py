@@ -1,4 +1,4 @@
-"""From a scene description to triangles: what never moves, and what does at one moment."""
+"""From a scene description to triangles: what never moves, and what moves, at one moment."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from zoo.synthetic.shapes.templates import template
 __all__ = ["LABELS_WITH_INSTANCES", "MOVING", "build_body", "build_moving", "build_parked", "build_static"]
 
 LABELS_WITH_INSTANCES = tuple(range(Label.PERSON, Label.BICYCLE + 1))
-_NEAR_SIDE, _NEAR_AHEAD = 22.0, 140.0  # metres: trees beyond have fewer and larger leaves
+_NEAR_SIDE, _NEAR_AHEAD = 22.0, 140.0  # metres: trees farther away have fewer and larger leaves
 MOVING = ("car", "truck", "bus", "train", "motorcycle", "bicycle", "person", "cyclist", "motorcyclist")
-"""Kinds of things that can move; those with speed 0 are parked or stand."""
+"""Kinds of things that can move; with speed 0 they are parked or standing."""
 
 
 def _placed(scene: Scene, chosen: Callable[[Thing], bool], time_s: float) -> list[Mesh]:
@@ -45,6 +45,7 @@ def _placed(scene: Scene, chosen: Callable[[Thing], bool], time_s: float) -> lis
 
 
 def _tinted(mesh: Mesh, tint: np.ndarray) -> Mesh:
+    """Leaves in the place's own green; templates hold a quarter of the reflectance, as a grey that varies by leaf."""
     leaf = (mesh.material == Material.FOLIAGE)[:, None]
     return replace(mesh, color=np.where(leaf, mesh.color * 4 * tint, mesh.color).astype(np.float32))
 
@@ -61,7 +62,7 @@ def build_static(scene: Scene) -> Mesh:
 
 
 def build_parked(scene: Scene) -> Mesh | None:
-    """Vehicles that are parked and people that stand."""
+    """Parked vehicles and standing people."""
     parts = _placed(scene, lambda thing: thing.kind in MOVING and thing.speed == 0, 0.0)
     return concatenate(parts) if parts else None
 
@@ -75,7 +76,7 @@ def build_moving(
         scene: The place.
         time_s: Scene time.
         world_from_ego: `(4, 4)` pose of the bonnet; `None` leaves it out.
-        parked: Whether those that do not move belong to it.
+        parked: Whether to include those that do not move.
 
     Returns:
         The mesh, and `(K, 8, 3)` corners of the axis-aligned boxes around its K things.

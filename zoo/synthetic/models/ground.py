@@ -1,4 +1,7 @@
-"""The ground: the road, raised blocks with kerbs and rounded corners, the plain and hills to the horizon."""
+"""The ground: the road, raised blocks with kerbs and rounded corners, and a plain with hills up to the horizon.
+
+Triangles carry no pattern: uv are street coordinates, and the shader draws paint and paving from those.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from zoo.synthetic.shapes.surfaces import Label, Material
 
 __all__ = ["bent", "ground"]
 
-_SIDE_REACH = 75.0
+_SIDE_REACH = 75.0  # metres to each side; streets bend with radii above 125 m, so the inner side does not fold over
 
 
 def bent(street: Street, mesh: Mesh) -> Mesh:
@@ -51,7 +54,8 @@ def ground(scene: Scene) -> Mesh:
     _grid(b, s, np.broadcast_to(t, (len(s), len(t))), 0.0, Material.ASPHALT, Label.ROAD)
     for block in scene.blocks:
         _block(b, street, block)
-    far = 900.0  # a plain of grass out to the horizon, a little lower
+    # A plain of grass out to the horizon, 6 m lower: on a slope the street would otherwise sink into it.
+    far = 900.0
     n = np.arange(24) * 2 * np.pi / 24
     disc = np.concatenate([[[100, 0, -6.0]], np.stack([100 + far * np.cos(n), far * np.sin(n), np.full(24, -6.0)], -1)])
     k = np.arange(1, 25)

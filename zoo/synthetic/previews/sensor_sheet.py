@@ -41,7 +41,7 @@ def sensor_sheet(
     severity: int = 3,
     conditions: Sequence[str] = CONDITIONS,
 ) -> np.ndarray:
-    """`(6 * H, 6 * W, 3)` uint8 for six conditions and up to six cameras: what the module's docstring tells.
+    """`(6 * H, 6 * W, 3)` uint8 for six conditions and up to six cameras, as described at the top of this module.
 
     Args:
         seed: Of the place.
@@ -59,8 +59,8 @@ def sensor_sheet(
     clear = render_rig(world, 0, rig, Condition(), size)
     large = (2 * size[0], 3 * size[1])
     rows = [
-        _beside([_tile(image, size) for image in cameras_with_boxes(clear)]),
-        _beside([birds_eye(clear, large, by) for by in ("class", "intensity")]),
+        _in_a_row([_tile(image, size) for image in cameras_with_boxes(clear)]),
+        _in_a_row([birds_eye(clear, large, by) for by in ("class", "intensity")]),
     ]
     first = next(iter(rig.cameras))
     front = replace(rig, cameras={first: rig.cameras[first]})
@@ -68,13 +68,13 @@ def sensor_sheet(
     for name in conditions:
         frame = render_rig(world, 0, front, Condition.parse(name, severity), size)
         camera = frame.cameras[first]
-        blocks.append(_beside([camera.image, with_points(frame, camera), birds_eye(frame, size)]))
-    rows += [_beside(blocks[k : k + 2]) for k in range(0, len(blocks), 2)]
+        blocks.append(_in_a_row([camera.image, with_points(frame, camera), birds_eye(frame, size)]))
+    rows += [_in_a_row(blocks[k : k + 2]) for k in range(0, len(blocks), 2)]
     width = max(row.shape[1] for row in rows)
     return np.concatenate([np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0))) for row in rows])
 
 
-def _beside(tiles: Sequence[np.ndarray]) -> np.ndarray:
+def _in_a_row(tiles: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate(tiles, 1)
 
 

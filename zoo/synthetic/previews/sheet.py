@@ -1,7 +1,7 @@
 """A contact sheet to look at: `python -m zoo.synthetic.previews.sheet --out sheet.png`.
 
-One row per place: the clear frame, its labels, its depth (near is bright), then dusk, night, fog, rain and snow. Below,
-what the sensors of a rig see at the first place, as `sensor_sheet` shows it.
+One row per place: the clear frame, its labels, its depth (near is bright), then dusk, night, fog, rain and snow. Below
+that, what the sensors of a rig see at the first place, as in `sensor_sheet`.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _row(seed: int, size: tuple[int, int], severity: int) -> np.ndarray:
 
 
 def _below(above: np.ndarray, sheet: np.ndarray) -> np.ndarray:
-    """Both, the narrower one with black at its right."""
+    """Both, one above the other, the narrower one padded with black on the right."""
     width = max(above.shape[1], sheet.shape[1])
     return np.concatenate([np.pad(part, ((0, 0), (0, width - part.shape[1]), (0, 0))) for part in (above, sheet)])
 
@@ -77,7 +77,7 @@ class Arguments:
     severity: int = 3
     """Severity of the adverse conditions, 1 to 5."""
     rig: str = "nuscenes"
-    """Rig whose cameras, lidars and boxes are shown below; an empty name leaves them away."""
+    """Rig whose cameras, lidars and boxes are shown below; an empty name omits them."""
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ from zoo.synthetic.scene.types import CameraSpec, Optics
 
 __all__ = ["ego_from_camera", "intrinsics_of", "take_picture"]
 
+_LUMINANCE = np.array([0.25, 0.6, 0.15], np.float32)
+
 
 def intrinsics_of(spec: CameraSpec, size: tuple[int, int]) -> np.ndarray:
     """`(3, 3)` pixels for `size` (height, width)."""
@@ -53,7 +55,7 @@ def _blur(image: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def _bloom(image: np.ndarray, amount: float, threshold: float = 1.0) -> np.ndarray:
-    """Light of very bright pixels spread over their surroundings, worked out on a small copy."""
+    """The light of very bright pixels spreads over their surroundings; computed on a quarter of the size."""
     h, w = image.shape[:2]
     hh, ww = h // 4 * 4, w // 4 * 4
     if amount <= 0 or hh < 8 or ww < 8 or image.max() <= threshold:
@@ -83,7 +85,7 @@ def _normals() -> np.ndarray:
 
 
 def _grain(shape: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
-    """Unit normal noise: a piece of one long random row that starts anywhere."""
+    """Unit normal noise, cut out of one long row at a random place: drawing it anew for each picture is slow."""
     count = int(np.prod(shape))
     row = _normals()
     start = int(rng.integers(len(row)))
@@ -93,7 +95,7 @@ def _grain(shape: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
 def _tone_table(optics: Optics) -> np.ndarray:
     """Brightness of the picture for 4096 steps of the square root of exposure, 0 to 4."""
     x = (np.linspace(0, 2, 4096) ** 2) * 1.0
-    x = x / (1 + x**3) ** (1 / 3) * 1.02  # a soft shoulder before clipping
+    x = x / (1 + x**3) ** (1 / 3) * 1.02  # a soft shoulder towards white, as film and sensors' tone curves have
     x = np.where(x <= 0.0031308, 12.92 * x, 1.055 * np.maximum(x, 1e-6) ** (1 / 2.4) - 0.055)  # sRGB
     x = np.clip(x, 0, 1) ** optics.gamma
     return (np.clip(0.5 + (x - 0.5) * optics.contrast, 0, 1) * 0.6 + x * 0.4).astype(np.float32)
@@ -102,40 +104,56 @@ def _tone_table(optics: Optics) -> np.ndarray:
 def take_picture(
     radiance: np.ndarray, optics: Optics, light: Light, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A picture of `(H, W, 3)` radiance: exposure, glare, vignetting, blur, noise, tone curve, compression.
+    """A picture of `(H, W, 3)` radiance in lux: exposure, glare, vignetting, blur, noise, tone curve, compression.
 
     Returns:
         `(H, W, 3)` uint8, and `(H, W)` bool: pixels whose light does not exceed the sensor's own noise.
     """
     height, width = radiance.shape[:2]
     image = radiance.astype(np.float32)
-    luminance = image @ np.array([0.25, 0.6, 0.15], np.float32)
-    street = luminance[height // 4 :]
-    usual = 0.6 * float(np.exp(np.log(street + 1e-3).mean())) + 0.25 * float(np.percentile(street, 90))
-    bright = 0.33 * float(np.percentile(luminance, 97))
-    highlights = optics.highlights if light.target > 0.17 else 0.5 + 0.5 * optics.highlights
-    metered = usual ** (1 - highlights) * max(bright, usual) ** highlights
-    exposure = 0.9 * light.target * 2**optics.exposure_ev / (metered + 1e-6)
-    image = image * exposure * np.asarray(optics.white_balance, np.float32)
+    image = image * _exposure(image, optics, light) * np.asarray(optics.white_balance, np.float32)  # 1: white
     image = _bloom(image, 0.05 + 0.35 * optics.flare + (0.12 if light.lamp else 0))
     veil = optics.flare * image.mean((0, 1)) * 0.5 + optics.black * light.target
     yy, xx = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
     image += veil.astype(np.float32)
     image *= (1 - optics.vignetting * 0.5 * (xx**2 + yy**2))[..., None].astype(np.float32)
-    scale = max(height, width) / 512
-    image = _blur(image, optics.blur_px * scale**0.5)
-    noise = optics.noise * light.gain / 255
-    grain = _grain(image.shape, rng)
-    grain = 0.7 * grain + 0.5 * np.roll(grain[..., :1], 7, axis=0)
-    dark = image @ np.array([0.25, 0.6, 0.15], np.float32) < noise * 0.35
-    image += (np.sqrt(np.maximum(image, 0)) * np.float32(noise * 0.7) + np.float32(noise * 0.35)) * grain
-    table = _tone_table(optics)
-    image = table.take(np.minimum(np.sqrt(np.maximum(image, 0)) * np.float32(4095 / 2), 4095).astype(np.int32))
+    # `blur_px` holds for pictures 512 pixels wide; larger ones are blurred more, but less than in proportion.
+    image = _blur(image, optics.blur_px * (max(height, width) / 512) ** 0.5)
+    image, dark = _with_noise(image, optics.noise * light.gain / 255, rng)
+    # The table is in the square root of the exposure: even steps there are close to even steps in brightness.
+    steps = np.sqrt(np.maximum(image, 0)) * np.float32(4095 / 2)
+    image = _tone_table(optics).take(np.minimum(steps, 4095).astype(np.int32))
     grey = image @ np.full((3, 1), 1 / 3, np.float32)
     image = grey + (image - grey) * np.float32(optics.saturation)
     if optics.sharpen:
-        image = image + optics.sharpen * (image - _blur(image, 0.8))
+        image = image + optics.sharpen * (image - _blur(image, 0.8))  # unsharp mask
     pixels = (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=optics.jpeg_quality)
     return np.asarray(Image.open(buffer).convert("RGB")), dark
+
+
+def _exposure(image: np.ndarray, optics: Optics, light: Light) -> float:
+    """What radiance is multiplied by: metered on the street, on highlights, or between the two.
+
+    The top quarter of the picture is mostly sky, so street metering leaves it out. The logarithmic mean keeps a few
+    lamps from dominating at night. In the dark even a camera that exposes for the street protects its highlights.
+    """
+    luminance = image @ _LUMINANCE
+    street = luminance[len(luminance) // 4 :]
+    usual = 0.6 * float(np.exp(np.log(street + 1e-3).mean())) + 0.25 * float(np.percentile(street, 90))
+    bright = 0.33 * float(np.percentile(luminance, 97))
+    highlights = optics.highlights if light.target > 0.17 else 0.5 + 0.5 * optics.highlights
+    metered = usual ** (1 - highlights) * max(bright, usual) ** highlights
+    return 0.9 * light.target * 2**optics.exposure_ev / (metered + 1e-6)
+
+
+def _with_noise(image: np.ndarray, noise: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Shot noise, which grows with the root of the light, and read noise, which does not; and where it is too dark."""
+    read, shot = np.float32(noise * 0.35), np.float32(noise * 0.7)
+    grain = _grain(image.shape, rng)
+    # Part of the noise is common to all channels: grey grain, not only coloured. The shift makes it another sample.
+    grain = 0.7 * grain + 0.5 * np.roll(grain[..., :1], 7, axis=0)
+    dark = image @ _LUMINANCE < noise * 0.35
+    image += (np.sqrt(np.maximum(image, 0)) * shot + read) * grain
+    return image, dark

@@ -1,4 +1,8 @@
-"""Rays against triangles: several meshes, each with its own Embree tree, seen as one."""
+"""Rays against triangles: several meshes, each with an Embree tree of its own, act as one.
+
+What stands still and what moves are separate meshes, so that the large tree is built once per place and only the small
+one anew for every moment.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +42,7 @@ class Hits:
 
 
 class Caster:
-    """Answers rays on the union of `meshes`; attributes of all faces are joined in that order.
+    """Traces rays against the union of `meshes`; the attributes of their faces are concatenated in that order.
 
     Raises:
         MissingExtraError: If embreex is not installed.
@@ -65,7 +69,7 @@ class Caster:
         uv = np.zeros((count, 2), np.float32)
         normal = np.zeros((count, 3), np.float32)
         for k, scene in enumerate(self._scenes):
-            # Rays need not look farther than what an earlier mesh stopped.
+            # `dists` is how far a ray looks: not beyond what it has hit in an earlier mesh. Embree writes into it.
             some = first if k == 0 else None
             if some is None:
                 found = scene.run(origins, directions, dists=distance.copy(), output=True)
@@ -92,7 +96,7 @@ class Caster:
         return Hits(distance, face, uv, normal)
 
     def blocked(self, origins: np.ndarray, directions: np.ndarray, reach: float | np.ndarray = FAR) -> np.ndarray:
-        """`(P,)` bool: whether anything stands within `reach`, one or `(P,)` lengths, along the ray."""
+        """`(P,)` bool: whether anything is hit within `reach`, which is one length or `(P,)`, along the ray."""
         origins, directions = np.ascontiguousarray(origins, np.float32), np.ascontiguousarray(directions, np.float32)
         far = np.empty(len(origins), np.float32)
         far[:] = reach
@@ -108,7 +112,7 @@ class Caster:
 
 @lru_cache(maxsize=1)
 def _library() -> ctypes.CDLL | None:
-    """The Embree library inside the embreex wheel, or None where it is laid out differently."""
+    """The Embree library inside the embreex wheel, or None if the wheel is laid out differently."""
     import embreex
 
     found = sorted((Path(embreex.__file__).parents[1] / "embreex.libs").glob("libembree4*.so*"))
@@ -131,10 +135,11 @@ def _library() -> ctypes.CDLL | None:
 
 
 def _upload(scene: object, vertices: np.ndarray, faces: np.ndarray) -> bool:
-    """Hands the triangles to Embree in one copy; false where that is not possible.
+    """Hands the triangles to Embree in one copy; false if that is not possible.
 
-    `embreex.mesh_construction.TriangleMesh` copies in a Python loop, 8 microseconds a triangle: more than everything
-    else together. The scene's handle is the first field of the extension class behind the object header.
+    `embreex.mesh_construction.TriangleMesh` copies them in a Python loop, 8 microseconds per triangle, which would take
+    longer than everything else together. So Embree's C functions are called directly: the scene's handle is the first
+    field of the extension class, right after the object header.
     """
     library = _library()
     header = object.__basicsize__

@@ -14,7 +14,7 @@ _TAPS = 7
 def exposure_s(gain: float) -> float:
     """Seconds that the shutter is open; `gain` is `Light.gain`, 1 by day.
 
-    2 ms by day, longer with less light, at most 25 ms: then the sensor's gain makes up for the rest.
+    2 ms by day, longer in less light, at most 25 ms; beyond that the sensor's gain makes up for the rest.
     """
     return min(0.002 * gain**2, 0.025)
 
@@ -63,7 +63,7 @@ def motion_blur(
     ego_from_camera: np.ndarray,
     intrinsics: np.ndarray,
 ) -> np.ndarray:
-    """`(H, W, 3)` radiance, each pixel the mean along the way that its surface takes in the picture.
+    """`(H, W, 3)` radiance, each pixel averaged along the path of its surface in the picture.
 
     Args:
         radiance: `(H, W, 3)` of a sharp picture.
@@ -87,7 +87,7 @@ def motion_blur(
         return radiance
     height, width = depth.shape
     shift = flow.reshape(-1, 2)[blurred]
-    longest = np.float32(0.05 * width)  # a surface that all but touches the lens would smear over the whole picture
+    longest = np.float32(0.05 * width)  # a surface that nearly touches the lens would smear across the whole picture
     shift *= np.minimum(1, longest / length.ravel()[blurred])[:, None]
     row, column = np.divmod(blurred, width)
     flat = radiance.reshape(-1, 3)

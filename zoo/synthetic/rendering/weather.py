@@ -1,4 +1,8 @@
-"""What falls between the camera and the scene: streaks of rain and flakes of snow."""
+"""What falls between the camera and the scene: streaks of rain and flakes of snow.
+
+They are counted and sized to look like photographs, not by the physical number of drops: most real drops are too small
+and too fast to be told apart, and are part of the air's extinction.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +38,9 @@ def _draw(
     out = radiance.copy()
     if n == 0:
         return out
-    z = 1.0 / rng.uniform(1 / 22.0, 1 / 0.9, n)  # nearer ones are seen more often per depth than far ones
+    z = 1.0 / rng.uniform(
+        1 / 22.0, 1 / 0.9, n
+    )  # evenly in 1 / z: near ones catch the eye more often than their share of the volume
     x, y = rng.uniform(0, width, n), rng.uniform(0, height, n)
     slant = rng.normal(0, 0.15)
     size = rng.uniform(0.7, 1.5, n) * (0.0016 if streak else 0.0045)
@@ -44,7 +50,7 @@ def _draw(
     lamps = 6.0 * light.headlamp / (1 + z**2)
     glow = np.asarray(light.ambient * (0.85 if streak else 1.15), np.float32) + lamps[:, None].astype(np.float32)
     strength = np.minimum(1.0, radius) * (0.28 if streak else 0.85)
-    # All drops that reach over the same number of rows and columns at once.
+    # All drops whose boxes have the same number of rows and columns are drawn at once.
     first_x = np.floor(x + np.minimum(slant * (steps - 1), 0) - radius).astype(int)
     last_x = np.ceil(x + np.maximum(slant * (steps - 1), 0) + radius).astype(int)
     first_y, last_y = np.floor(y - radius).astype(int), np.ceil(y + steps - 1 + radius).astype(int)
@@ -69,7 +75,11 @@ def _draw(
 
 
 def _over(out: np.ndarray, pixel: np.ndarray, alpha: np.ndarray, color: np.ndarray) -> np.ndarray:
-    """Lays `(M,)` samples of `color` `(M, 3)` over the `(P, 3)` pixels they belong to, one after the other."""
+    """Blends `(M,)` samples of `color` `(M, 3)` over the `(P, 3)` pixels they belong to, one after the other.
+
+    A pixel may get several samples, of which `out[pixel] = ...` would keep only the last; so one round for each of
+    them.
+    """
     order = np.argsort(pixel, kind="stable")
     pixel, alpha, color = pixel[order], alpha[order], color[order]
     start = np.nonzero(np.diff(pixel, prepend=-1))[0]

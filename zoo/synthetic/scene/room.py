@@ -1,4 +1,4 @@
-"""Which places on the street are taken: no vehicle stands in, or drives through, another one."""
+"""Which parts of the street are taken: no vehicle stands in another one or drives through it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from zoo.synthetic.shapes.templates import template
 
 __all__ = ["Room", "footprint"]
 
-_SECONDS = 10.0
+_SECONDS = 10.0  # of scene time that vehicles keep apart: longer than a place's frames with the rig `camera`
 _GAP = 0.1  # metres
 
 
@@ -24,11 +24,11 @@ def footprint(thing: Thing) -> tuple[float, float, float, float]:
 
 
 class Room:
-    """The rectangles of all that drives or stands on the street, in street coordinates; the ego vehicle is the first.
+    """The rectangles of everything that drives or stands on the street, in street coordinates, starting with the ego.
 
-    All of them move along the street at their own speed, so that two meet if their widths overlap and their distance
-    along the street gets shorter than their lengths within the time looked at. A long one cuts a bend: `bend` is the
-    street's largest curvature, 1 / m.
+    Each moves along the street at a constant speed. Two meet if they overlap sideways and their distance along the
+    street falls below the sum of their half lengths within the time looked at. A long vehicle cuts the corner in a bend
+    and so needs more width: `bend` is the street's largest curvature, 1 / m.
     """
 
     def __init__(self, ego_s: float, ego_t: float, ego_speed: float, bend: float) -> None:
@@ -36,7 +36,7 @@ class Room:
         self._taken = [(ego_s, ego_t, 2.4, 0.95, ego_speed)]
 
     def take(self, thing: Thing, seconds: float = _SECONDS) -> bool:
-        """Takes the room of `thing`; false, and nothing changes, where another one is or comes within `seconds`."""
+        """Reserves room for `thing`; false if another vehicle is there, or comes within `seconds`."""
         s, t, length, width = footprint(thing)
         width += self._bend * length**2 / 2
         length /= 1 - min(self._bend * abs(t), 0.5)  # a metre of street is shorter on the inside of a bend

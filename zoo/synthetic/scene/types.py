@@ -1,4 +1,4 @@
-"""What a place is, as plain data: a `Scene` holds every number that the mesh builder and the camera need.
+"""A place as plain data: a `Scene` holds every number that the mesh builder and the camera need.
 
 Street coordinates: `s` metres along the centre line, `t` to its left, `h` above the road. `Street.to_world` bends them
 into the world: x forward, y left, z up, the ego vehicle starting near the origin.
@@ -128,7 +128,7 @@ class Street:
         s = np.asarray(s, float)
         heading = np.interp(s, line[0], line[1])
         x, y, z = (np.interp(s, line[0], value) for value in line[2:])
-        over = s - np.clip(s, self.start, self.end)  # straight on beyond both ends
+        over = s - np.clip(s, self.start, self.end)  # beyond its ends the street goes straight on
         t = np.asarray(t, float)
         return np.stack(
             np.broadcast_arrays(
@@ -225,13 +225,13 @@ class Strip:
 
 @dataclass(frozen=True, kw_only=True)
 class Thing:
-    """One placed template. `speed` is metres per second along the street (negative: towards the camera)."""
+    """One placed template: metres and radians, `speed` in metres per second along the street (negative: oncoming)."""
 
     kind: str
     variant: int
     s: float
     t: float
-    yaw: float = 0.0  # against the street's heading
+    yaw: float = 0.0  # relative to the street's heading
     h: float = 0.0
     scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
     palette: tuple[Color, ...] = ()

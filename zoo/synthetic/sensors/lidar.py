@@ -1,26 +1,26 @@
-"""Turns of lidars: rays in the order in which they fire, and what comes back through the air.
+"""Lidar sweeps: rays in the order in which the sensor fires them, and what comes back through the air.
 
-Every column of a turn fires from where the vehicle is at its own moment, at objects that are where they are at that
-moment: what moves is met in its own axes, with one pose per ray. Afterwards the points are moved to the sensor's frame
-at the end of the turn by the vehicle's motion alone.
+Each column of a sweep fires at its own time, from where the vehicle is and at objects where they are at that time.
+Moving objects are intersected in their own axes, with one pose per ray. The points are then moved to the sensor's frame
+at the end of the sweep. As in real data sets, this takes out the vehicle's motion but not that of the objects.
 
-A return is found if its power, relative to what the sensor can just detect, is at least 1:
+A return is detected if its power, relative to the weakest that the sensor can detect, is at least 1:
 
     rho * cos(incidence) * exp(-2 * extinction * range) / range ** 2,  over  0.02 / max_range ** 2
 
-with the extinction of `light.light_of`. Near the sensor the threshold is raised by `(20 m / range) ** 2`, as sensors do
-against their own glare; the strongest return of a ray counts. Fog scatters back with the power of a surface of
-`0.013 * extinction`, times the exponential of normal noise, at 1.5 m to 20 m: where this is the strongest return, the
-point lies there. Drops and flakes are met by a share of the rays (0.15 % * rate ** 0.63 and 2 % * rate ** 0.8, rate in
-mm/h). Both carry label and material 255.
+with the extinction from `light_of`. Closer than 20 m the threshold rises by `(20 m / range) ** 2`, as real sensors
+raise theirs against their own glare. Only the strongest return of a ray counts. Fog returns as much power as a surface
+of reflectance `0.013 * extinction`, times the exponential of normal noise, from 1.5 m to 20 m; where that is the
+strongest return, the point lies there. Drops and flakes are hit by a share of the rays: 0.15 % * rate ** 0.63 for rain
+and 2 % * rate ** 0.8 for snow, rate in mm/h. Returns from the air have label and material 255.
 
-Intensity is the reflectance times the cosine, times `exp(-2 * extinction * range)`, over `1 + (range / 120 m) ** 2`:
-sensors take most of the distance out themselves. Signs and number plates send the beam back and come near 1.
+Intensity is reflectance times cosine, times `exp(-2 * extinction * range)`, over `1 + (range / 120 m) ** 2`: sensors
+correct for most of the distance themselves. Signs and number plates are retroreflectors and come close to 1.
 
-Light does not matter: the same turn has the same bytes by day, at dusk and by night.
+Daylight has no effect: a sweep has the same bytes by day, at dusk and at night.
 
-Source: attenuation as in `light`; fog's return in the manner of Hahner et al., Fog Simulation on Real LiDAR Point
-Clouds (2021), equations 4 to 9, with one soft target for the whole column of air.
+Source: attenuation as in `light`; returns from fog after Hahner et al., Fog Simulation on Real LiDAR Point
+Clouds (2021), equations 4 to 9, simplified to one soft target for the whole column of air.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ from zoo.synthetic.shapes.surfaces import Label, Material
 __all__ = ["CHANNELS", "Movers", "Returns", "beam_directions", "cast_turn", "firing_times", "sweep_at"]
 
 CHANNELS = ("x", "y", "z", "intensity", "ring", "time_s")
-_WEAKEST = 0.02  # reflectance that is just detected at the greatest range
-_NEAR = 20.0  # metres: nearer, the threshold rises
+_WEAKEST = 0.02  # reflectance that can just be detected at the maximum range, at a right angle in clear air
+_NEAR = 20.0  # metres: closer than this the threshold rises
 _LEVEL = (Material.ASPHALT, Material.GROUND, Material.KERB)
 _PANES = (Material.GLASS, Material.WINDOW, Material.SHOP)
 
 
 @dataclass(frozen=True)
 class Returns:
-    """First surfaces that the `(C * B,)` rays of a turn meet, column after column, the lowest beam first.
+    """First surfaces hit by the `(C * B,)` rays of a sweep, column by column, the lowest beam first.
 
     Attributes:
-        range_m: `(P,)` float64, infinity where there is none.
+        range_m: `(P,)` float64, infinity where nothing was hit.
         cosine: `(P,)` float32 of the angle of incidence.
         label, material: `(P,)` uint8.
         instance: `(P,)` int32 number of the thing, -1 for none.
@@ -86,7 +86,7 @@ def _empty(count: int) -> Returns:
 def _keep_nearest(
     found: Returns, caster: Caster, rays: np.ndarray | slice, origins: np.ndarray, toward: np.ndarray
 ) -> None:
-    """Traces unit rays and writes into `found` at `rays` what is nearer than what stands there."""
+    """Traces unit rays and writes the hits that are nearer than those found so far into `found` at `rays`."""
     hits = caster.trace(origins, toward)
     number = np.arange(len(found.range_m))[rays]
     better = np.nonzero((hits.face >= 0) & (hits.distance < found.range_m[number]))[0]
@@ -100,7 +100,7 @@ def _keep_nearest(
 
 
 def beam_directions(lidar: RigLidar) -> np.ndarray:
-    """`(C, B, 3)` unit vectors in the lidar's frame, in the order of firing."""
+    """`(C, B, 3)` unit vectors in the lidar's frame, in firing order; seen from above a lidar turns clockwise."""
     azimuth = np.radians(lidar.start_deg) - 2 * np.pi * np.arange(1, lidar.columns + 1) / lidar.columns
     elevation = np.radians(np.asarray(lidar.elevations_deg))
     flat = np.stack([np.cos(azimuth), np.sin(azimuth)], 1)  # (C, 2)
@@ -110,12 +110,12 @@ def beam_directions(lidar: RigLidar) -> np.ndarray:
 
 
 def firing_times(lidar: RigLidar) -> np.ndarray:
-    """`(C,)` seconds from the end of the turn, the last 0."""
+    """`(C,)` seconds relative to the end of the sweep: negative, the last one 0."""
     return (np.arange(1, lidar.columns + 1) - lidar.columns) / (lidar.columns * lidar.rate_hz)
 
 
 class Movers:
-    """The things of a scene that move, each in its own axes with its own search tree, for any moment."""
+    """The moving things of a scene, each in its own axes with its own search tree: built once, used at any time."""
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
@@ -134,7 +134,7 @@ class Movers:
 def cast_turn(
     scene: Scene, static: Caster, movers: Movers, lidar: RigLidar, end_s: float
 ) -> tuple[Returns, np.ndarray]:
-    """What the rays of the turn that ends at scene time `end_s` meet.
+    """What the rays of the sweep that ends at scene time `end_s` hit.
 
     Returns:
         The returns, and `(C, 4, 4)` poses of the lidar in the world, one per column.
@@ -148,7 +148,8 @@ def cast_turn(
     found = _empty(columns * beams)
     start = np.broadcast_to(origin[:, None], toward.shape)
     _keep_nearest(found, static, slice(None), start.reshape(-1, 3), toward.reshape(-1, 3))
-    # A column's rays lie in a half plane: only columns whose half plane meets the sphere around a thing can hit it.
+    # The rays of a column lie in a half plane. Only columns whose half plane cuts the sphere around a thing can hit it,
+    # and of its rays only those that cut the sphere.
     azimuth = np.radians(lidar.start_deg) - 2 * np.pi * np.arange(1, columns + 1) / columns
     zero = np.zeros(columns)
     ahead = np.einsum("cij,cj->ci", rotation, np.stack([np.cos(azimuth), np.sin(azimuth), zero], 1))
@@ -184,13 +185,13 @@ def cast_turn(
 
 
 def _air(scene: Scene, condition: Condition) -> Light:
-    """The air and ground of a condition by day."""
+    """Air and ground of a condition, in daylight."""
     severity = condition.severity if condition.weather != "clear" else 0
     return light_of(scene, Condition(weather=condition.weather, severity=severity))
 
 
 def _reflectance(scene: Scene, found: Returns, light: Light, hit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`(Q,)` reflectance for the laser, above 1 for retroreflectors, and labels, of the rays `hit`."""
+    """Of the rays `hit`: `(Q,)` reflectance at 905 nm, above 1 for retroreflectors, and `(Q,)` labels."""
     material, label, uv = found.material[hit], found.label[hit].copy(), found.uv[hit]
     rho = found.color[hit].mean(1)
     foot = np.full(len(hit), 0.05, np.float32)
@@ -203,7 +204,8 @@ def _reflectance(scene: Scene, found: Returns, light: Light, hit: np.ndarray) ->
     if len(at):
         color, label[at] = ground_albedo(scene, uv[at, 0], uv[at, 1], foot[at])
         rho[at] = np.where(label[at] == Label.TERRAIN, 0.35, 0.08 + color.mean(1))
-    # At 905 nm leaves, cloth and skin are brighter than they look, and black paint stays black.
+    # In the near infrared leaves, cloth and skin are brighter than they look; black paint stays black. Each row maps
+    # the visible reflectance r to low + factor * r.
     for which, low, factor in (
         (Material.FOLIAGE, 0.35, 0.6),
         (Material.CLOTH, 0.2, 0.7),
@@ -220,7 +222,7 @@ def _reflectance(scene: Scene, found: Returns, light: Light, hit: np.ndarray) ->
     rho[material == Material.TAILLIGHT] = 2.0
     rho[material == Material.SIGN] = 8.0
     flat = np.isin(material, _LEVEL)
-    if light.wet > 0:  # a film of water mirrors the slanting beam away, going in and coming out (Schlick)
+    if light.wet > 0:  # a water film reflects a slanting beam away, on its way in and again on its way out (Schlick)
         through = (1 - 0.02 - 0.98 * (1 - found.cosine[hit]) ** 5) ** 2
         film = (1 - 0.5 * light.wet) * (1 - light.wet + light.wet * through)
         rho = rho * np.where(flat, film, 1 - 0.3 * light.wet)
@@ -239,25 +241,26 @@ def sweep_at(
     condition: Condition,
     tracks: np.ndarray,
 ) -> Sweep:
-    """The turn of `lidar` that ends at `end_us`.
+    """The sweep of `lidar` that ends at `end_us`.
 
     Args:
         scene: The place.
-        static: Caster of everything that stays where it is.
+        static: Caster of everything that stands still.
         movers: Everything else.
         lidar: The sensor.
-        number: Its place in the rig, part of the seed of its noise.
+        number: Its index in the rig, part of the seed of its noise.
         end_us: Scene time in microseconds.
         condition: Weather and its severity; the time of day has no effect.
         tracks: Of `boxes.track_table`.
 
     Returns:
-        Points with the columns `CHANNELS` in the order in which they were fired.
+        Points with the columns `CHANNELS`, in firing order.
     """
     found, poses = cast_turn(scene, static, movers, lidar, end_us * 1e-6)
     light = _air(scene, condition)
     count = len(found.range_m)
-    # Every ray draws the same numbers in every weather: a return lost in thin fog is lost in thick fog too.
+    # Every ray draws the same numbers in every weather, so that a return lost in thin fog is lost in thick fog too.
+    # The offset keeps the seed positive: older sweeps of the first frame may end before scene time 0.
     rng = np.random.default_rng([scene.seed, 61, number, end_us + 10**12])
     noise, spread, gain, cloud = (rng.standard_normal(count, np.float32) for _ in range(4))
     lost, drop, where = (rng.random(count, np.float32) for _ in range(3))
@@ -272,7 +275,7 @@ def sweep_at(
     strength[hit] = rho * cosine * through / np.maximum(far, _NEAR) ** 2 / weakest * np.exp(0.3 * gain[hit])
     intensity[hit] = np.where(rho > 1, 0.6 + 0.4 * cosine, rho * cosine) * through / (1 + (far / 120) ** 2)
     pane = hit[np.isin(found.material[hit], _PANES)]
-    strength[pane[lost[pane] < 0.8 * (1 - found.cosine[pane] ** 8)]] = 0  # glass mirrors most of the beam away
+    strength[pane[lost[pane] < 0.8 * (1 - found.cosine[pane] ** 8)]] = 0  # glass reflects most of the beam elsewhere
     strength[hit[lost[hit] > 1 - lidar.dropout]] = 0
     strength[strength < 1] = 0
     at, shine = _in_air(light, strength, weakest, drop, where, cloud)
@@ -281,18 +284,20 @@ def sweep_at(
     for values, nothing in ((label, Label.NONE), (found.material, 255), (found.instance, -1)):
         values[in_air] = nothing
     kept = np.nonzero((strength > 0) | in_air)[0]
-    return _sweep(lidar, found, poses, range_m, intensity, kept, noise, spread, end_us, tracks)
+    reach = range_m[kept] + lidar.range_noise_m * noise[kept]
+    bright = np.clip(intensity[kept] * (1 + lidar.intensity_noise * spread[kept]), 0, 1)
+    return _sweep(lidar, found, poses, kept, reach, bright, end_us, tracks)
 
 
 def _in_air(
     light: Light, surface: np.ndarray, weakest: float, drop: np.ndarray, where: np.ndarray, cloud: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`(P,)` range (0: none) and `(P,)` intensity of fog, drops and flakes that are stronger than the surface behind.
+    """`(P,)` range (0: none) and `(P,)` intensity of fog, drops and flakes that outshine the surface behind them.
 
     Args:
         light: The air.
-        surface: `(P,)` strength of the surface's return, 0 where it is not found.
-        weakest: Power that is just found.
+        surface: `(P,)` strength of the return from the surface, 0 where it is not detected.
+        weakest: Power that can just be detected.
         drop, where: `(P,)` uniform in [0, 1).
         cloud: `(P,)` normal.
     """
@@ -312,24 +317,22 @@ def _sweep(
     lidar: RigLidar,
     found: Returns,
     poses: np.ndarray,
+    kept: np.ndarray,
     range_m: np.ndarray,
     intensity: np.ndarray,
-    kept: np.ndarray,
-    noise: np.ndarray,
-    spread: np.ndarray,
     end_us: int,
     tracks: np.ndarray,
 ) -> Sweep:
-    """The rays `kept`, with noise, in the sensor's frame at the end of the turn."""
+    """The rays `kept`, with their `range_m` and `intensity`, in the sensor's frame at the end of the sweep."""
     beams = len(lidar.elevations_deg)
     column, ring = kept // beams, kept % beams
-    reach = range_m[kept] + lidar.range_noise_m * noise[kept]
-    local = beam_directions(lidar).reshape(-1, 3)[kept] * reach[:, None]
+    local = beam_directions(lidar).reshape(-1, 3)[kept] * range_m[:, None]
     end = poses[-1]
-    moved = np.einsum("ij,cjk->cik", np.linalg.inv(end), poses)  # end of the turn from each column
+    moved = np.einsum(
+        "ij,cjk->cik", np.linalg.inv(end), poses
+    )  # (C, 4, 4): the frame at the end of the sweep from that of each column
     points = np.einsum("pij,pj->pi", moved[column, :3, :3], local) + moved[column, :3, 3]
-    bright = np.clip(intensity[kept] * (1 + lidar.intensity_noise * spread[kept]), 0, 1)
-    columns = [points, bright[:, None], ring[:, None], firing_times(lidar)[column][:, None]]
+    columns = [points, intensity[:, None], ring[:, None], firing_times(lidar)[column][:, None]]
     return Sweep(
         points_source=np.concatenate(columns, 1).astype(np.float32),
         channels=CHANNELS,

@@ -1,18 +1,18 @@
-"""Sets of sensors on the ego vehicle: which cameras and lidars there are, where they sit, and when they fire.
+"""Sensor rigs of the ego vehicle: which cameras and lidars there are, where they are mounted, and when they fire.
 
 | rig | cameras | lidars | frames every |
 | --- | --- | --- | --- |
-| `camera` | `front`: another one in every place | none | see `render.stops` |
+| `camera` | `front`: a different one in every place | none | see `frames.times.stops` |
 | `kitti` | `image_2`, `image_3`: 1242x375, 0.53 m apart | `velodyne`: 64 beams, 10 Hz | 0.1 s |
-| `a2d2` | `front_center`: 1920x1208, 30 Hz | five of 16 beams, 10 Hz, 20 ms after each other | 0.5 s |
+| `a2d2` | `front_center`: 1920x1208, 30 Hz | five of 16 beams, 10 Hz, 20 ms apart | 0.5 s |
 | `nuscenes` | six: 1600x900, 12 Hz | `LIDAR_TOP`: 32 beams, 20 Hz | 0.5 s |
 | `waymo` | five: 1920x1280 and 1920x886, 10 Hz | `TOP`: 64 beams, 10 Hz | 0.1 s |
 
-All clocks run freely from scene time 0: a camera fires at `phase_s + n / rate_hz`, a turn of a lidar ends at
-`phase_s + n / rate_hz`. A frame holds of each camera the picture nearest in time, of each lidar the newest whole turn.
+All clocks run freely from scene time 0: a camera fires, and a sweep of a lidar ends, at `phase_s + n / rate_hz`. A
+frame holds the picture of each camera that is nearest in time, and the newest complete sweep of each lidar.
 
 Source: calibration files of KITTI (drive 2011_09_26), nuScenes (scene 0061) and A2D2 (`cams_lidars.json`); data sheets
-of the HDL-64E, HDL-32E and VLP-16; the Waymo poses are round numbers after its paper.
+of the HDL-64E, HDL-32E and VLP-16; the Waymo poses are round numbers based on its paper.
 """
 
 from __future__ import annotations
@@ -60,27 +60,27 @@ class RigCamera:
         return scale_intrinsics(self.intrinsics, self.size, size)
 
     def time_us(self, near_us: int) -> int:
-        """Microseconds of the exposure nearest to `near_us`; of two equally near ones the earlier."""
+        """Microseconds of the exposure nearest to `near_us`, the earlier one of a tie."""
         count = np.ceil((near_us * 1e-6 - self.phase_s) * self.rate_hz - 0.5 - 1e-7)
         return round(1e6 * (self.phase_s + float(count) / self.rate_hz))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RigLidar:
-    """A turning lidar; seen from above it turns clockwise.
+    """A spinning lidar; seen from above it turns clockwise.
 
     Attributes:
-        elevations_deg: Of the beams, the lowest first: its place is a point's `ring`.
-        columns: Firings per turn.
-        ego_from_lidar: `(4, 4)`; x forward, y left, z up, also where the data set's own axes differ.
-        rate_hz: Turns per second.
-        phase_s: Time at which a turn ends.
-        start_deg: Azimuth at which a turn begins and ends, from x towards y.
-        max_range_m: The farthest return.
-        min_range_m: The nearest return.
-        range_noise_m: Deviation of the range.
-        intensity_noise: Deviation of the intensity, relative.
-        dropout: Share of returns that are lost for no reason.
+        elevations_deg: Of the beams, the lowest first; the index in this list is a point's `ring`.
+        columns: Firings per revolution.
+        ego_from_lidar: `(4, 4)`; x forward, y left, z up, even if the data set's own axes differ.
+        rate_hz: Revolutions per second.
+        phase_s: Scene time at which a sweep ends.
+        start_deg: Azimuth at which a sweep begins and ends, from x towards y.
+        max_range_m: Of the farthest return.
+        min_range_m: Of the nearest return.
+        range_noise_m: Standard deviation of the range.
+        intensity_noise: Standard deviation of the intensity, relative.
+        dropout: Share of returns that are lost at random.
     """
 
     elevations_deg: tuple[float, ...]
@@ -106,7 +106,7 @@ class RigLidar:
                 raise InputError(f"{name} {getattr(self, name)} of a lidar is negative")
 
     def turn_ends_us(self, until_us: int, count: int) -> list[int]:
-        """Microseconds at which the last `count` turns that end by `until_us` end, the newest first."""
+        """Microseconds at which the last `count` sweeps that are complete by `until_us` end, the newest first."""
         newest = np.floor((until_us * 1e-6 - self.phase_s) * self.rate_hz + 1e-6)
         return [round(1e6 * (self.phase_s + (float(newest) - k) / self.rate_hz)) for k in range(count)]
 
@@ -117,9 +117,9 @@ class Rig:
 
     Attributes:
         name: Of the rig.
-        cameras: By name; `None` is the camera that the place itself draws, with its bonnet and without a clock.
+        cameras: By name; `None` is the camera that is drawn for each place, with its bonnet and without a clock.
         lidars: By name.
-        period_s: Seconds between frames; `None`: as far apart as `render.stops` puts them.
+        period_s: Seconds between frames; `None`: as far apart as `frames.times.stops` puts them.
     """
 
     name: str
@@ -134,7 +134,7 @@ class Rig:
             _check_positive(f"rig {self.name!r}", period_s=self.period_s)
 
     def sizes(self, size: tuple[int, int] | None) -> dict[str, tuple[int, int]]:
-        """(height, width) of every camera if the first one has `size`; the others keep their ratio to the first."""
+        """(height, width) of every camera if the first one has `size`; the others are scaled by the same factors."""
         own = {name: (256, 512) if camera is None else camera.size for name, camera in self.cameras.items()}
         if size is None or not own:
             return own
@@ -153,10 +153,10 @@ def _camera_rig() -> Rig:
 
 
 def _kitti() -> Rig:
-    # The velodyne stands 0.81 m before the origin and 1.73 m above the road, the cameras 0.27 m before and 0.08 m below
-    # it; image_2 is 0.06 m left of the reference camera, image_3 0.47 m right. A turn ends right of what the cameras
-    # see, so that this is swept last, and the pictures are taken at its end: calibration joins the two without the
-    # vehicle's motion.
+    # The Velodyne is mounted 0.81 m ahead of the origin and 1.73 m above the road, the cameras 0.27 m ahead of it and
+    # 0.08 m below it; image_2 is 0.06 m to the left of the reference camera, image_3 0.47 m to the right. A sweep ends
+    # just right of the cameras' view, which is therefore scanned last, and the pictures are taken at that moment: the
+    # calibration relates the two without the vehicle's motion, as it does in KITTI.
     k = intrinsics_matrix(721.5377, 721.5377, 609.5593, 172.854)
     beams = np.concatenate([np.linspace(-24.33, -8.83, 32), np.linspace(-8.33, 2.0, 32)])
     return Rig(
@@ -179,7 +179,7 @@ def _kitti() -> Rig:
 
 
 def _from_view(x_axis: tuple[float, float, float], y_axis: tuple[float, float, float]) -> np.ndarray:
-    """`(3, 3)` vehicle axes from those of a view of A2D2."""
+    """`(3, 3)` vehicle axes from those of a view in A2D2, which is given as an x axis and an approximate y axis."""
     x = np.array(x_axis) / np.linalg.norm(x_axis)
     y = np.array(y_axis) - x * float(np.dot(x, y_axis))
     y /= np.linalg.norm(y)
@@ -218,7 +218,7 @@ def _a2d2() -> Rig:
     }
     lidars = {}
     for k, (name, (at, x_axis, y_axis)) in enumerate(views.items()):
-        # The tilt of the view, turned about its own axis so that x looks ahead.
+        # Keep the tilt of the view, but turn it about its own z axis so that x points forward.
         up_axis = _from_view(x_axis, y_axis)[:, 2]
         forward = np.array([1.0, 0, 0]) - up_axis * up_axis[0]
         forward /= np.linalg.norm(forward)
@@ -304,7 +304,7 @@ def _nuscenes() -> Rig:
         )
         for name, (at, turn, f, cx, cy, phase) in rows.items()
     }
-    # The sensor's own axes are turned by -90 degrees about z against this frame.
+    # nuScenes gives the pose of axes that are x right, y forward; ours are turned by 90 degrees about z.
     turn = rotation_from_quaternion((0.70779551, -0.00649224, 0.01064621, -0.70630729)) @ yaw_matrix(np.radians(90.0))
     lidar = RigLidar(
         elevations_deg=tuple(np.linspace(-30.67, 10.67, 32).tolist()),
@@ -350,7 +350,7 @@ RIGS: dict[str, Rig] = {rig.name: rig for rig in (_camera_rig(), _kitti(), _a2d2
 
 
 def rig_of(rig: str | Rig) -> Rig:
-    """The rig called so, or `rig` itself.
+    """The preset of this name, or `rig` itself.
 
     Raises:
         InputError: If there is no rig of that name.

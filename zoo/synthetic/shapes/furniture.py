@@ -1,4 +1,4 @@
-"""What stands beside a street: lamps, signals, signs, masts, bollards, bins, benches; signals and signs face -x."""
+"""What stands along a street: lamps, signals, signs, masts, bollards, bins, benches; signals and signs face -x."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ def bollard(rng: np.random.Generator, variant: int) -> Mesh:
         r,
         r,
         8,
-        [0, 0, 0] if False else color,
+        color,
         Material.METAL,
     )
     b.ellipsoid(

@@ -1,6 +1,6 @@
-"""Triangle meshes with what the shader needs, and the solids that everything in the world is put together from.
+"""Triangle meshes with what the shader needs, and the solids that everything in the world is made of.
 
-Metres; x forward, y left, z up. A template is a mesh around its own origin, made once per process and placed often.
+Metres; x forward, y left, z up. A template is a mesh around its own origin: made once per process, placed many times.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Mesh:
         uv: `(N, 2)` float32, mostly metres on the surface.
         faces: `(M, 3)` int32.
         color: `(M, 3)` float32 linear reflectance.
-        slot: `(M,)` int8: the place in the palette that replaces `color` when the mesh is placed, or -1.
+        slot: `(M,)` int8: index of the palette colour that replaces `color` when the mesh is placed, or -1.
         material: `(M,)` uint8.
         label: `(M,)` uint8 training id.
         instance: `(M,)` int32: number of the thing in its scene, -1 for none.
@@ -46,13 +46,14 @@ class Mesh:
 
     @cached_property
     def _table(self) -> tuple[np.ndarray, np.ndarray]:
-        """`(M, 15)` rows of `corners`, and `(M,)` bool: which of them have been worked out."""
+        """`(M, 15)` rows of `corners`, and `(M,)` bool: which of them have been computed."""
         return np.empty((len(self.faces), 15), np.float32), np.zeros(len(self.faces), bool)
 
     def corners(self, some: np.ndarray) -> np.ndarray:
         """`(P, 15)` float32: normal and uv of the three corners of the `(P,)` faces `some`.
 
-        Corners without a normal take the face's own. The rows are kept, so that later one gather per hit is enough.
+        Corners without a normal take that of the face. Rows are computed when a face is first hit and then kept: most
+        faces are never hit, and later hits need a single gather.
         """
         table, known = self._table
         if not known.all():
@@ -140,7 +141,7 @@ _TWO_TRIANGLES = np.array([0, 1, 2, 0, 2, 3], np.int32)
 
 
 class Builder:
-    """Collects solids into one mesh. Every method adds one kind of solid with one colour, material and label."""
+    """Collects solids into one mesh. Each method adds one kind of solid, with its colour, material and label."""
 
     def __init__(self, label: int) -> None:
         self.label = label

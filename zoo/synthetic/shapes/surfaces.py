@@ -33,7 +33,7 @@ class Label(IntEnum):
 
 
 class Material(IntEnum):
-    """What a surface is made of: the shader picks texture and gloss by it."""
+    """What a surface is made of: decides texture, gloss and the lidar's reflectance."""
 
     PLAIN = 0
     ASPHALT = 1
@@ -55,7 +55,7 @@ class Material(IntEnum):
     CLOTH = 17
     SIGN = 18
     LAMP = 19  # shines at dusk and by night
-    SIGNAL = 20  # shines always: traffic lights, brake lights
+    SIGNAL = 20  # always shines: traffic lights
     HEADLIGHT = 21
     TAILLIGHT = 22
     FASCIA = 23  # a shop's sign board, with something like writing on it

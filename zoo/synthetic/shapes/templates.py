@@ -1,7 +1,7 @@
 """Templates of everything that stands or moves in a street.
 
-`template(kind, variant)` is a mesh around its own origin on the ground, facing +x. Each kind has `VARIANTS` of them
-that differ in shape; colours come from the palette given when one is placed.
+`template(kind, variant)` is a mesh around its own origin on the ground, facing +x. Each kind has `VARIANTS` of them,
+which differ in shape; their colours come from the palette that is given when they are placed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ KINDS: dict[str, Callable[[np.random.Generator, int], Mesh]] = {
     "shelter": furniture.shelter,
     "far_tree": plants.far_tree,
 }
-"""Makers by name; a kind's place in the table is part of its seed, so new ones go to the end."""
+"""Makers by name. The position in this table is part of a kind's seed, so add new ones at the end."""
 
 
 @lru_cache(maxsize=1024)

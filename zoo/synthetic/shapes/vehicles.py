@@ -292,11 +292,11 @@ def _hull(b: Builder, x0, x1, width, z0, z1, windows, *, pane=1.2, slot=0, round
     slots = np.full(material.shape, slot, np.int8)
     color = np.full((*material.shape, 3), 0.5)
     if stripe is not None:
-        slots[:, [0, 1, -1, -2]] = stripe
+        slots[:, [0, 1, -1, -2]] = stripe  # below the windows, on both sides
     if windows:
         for i, kind in enumerate(kinds):
             if kind == "pane":
-                for j in (2, 10):
+                for j in (2, 10):  # the strips between `low` and `high`, on the left and on the right
                     material[i, j], slots[i, j], color[i, j] = Material.GLASS, -1, _GLASS
     ends = [np.broadcast_to(rings[k].mean(0), rings[:1].shape) for k in (0, -1)]
     material = np.concatenate([material[:1], material, material[-1:]])

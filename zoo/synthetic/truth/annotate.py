@@ -1,7 +1,7 @@
-"""Labels as a human annotator draws them: what shows through a fence or a crown belongs to the fence or the tree.
+"""Labels as human annotators draw them: what shows through a fence or a crown belongs to the fence or the tree.
 
-Cityscapes defines a fence as a structure whose holes belong to it, and the polygons of all street data sets go around a
-tree, not around its leaves. Rays alone would give the sky between two twigs.
+Cityscapes defines the holes of a fence as part of it, and in all street data sets polygons are drawn around a tree, not
+around its leaves. Rays alone would label the sky between two twigs as sky.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _BEHIND = (Label.BUILDING, Label.WALL, Label.FENCE, Label.SKY, Label.TERRAIN)
 def close_fences(
     label: np.ndarray, distance: np.ndarray, sheets: Caster, eye: np.ndarray, directions: np.ndarray, tried: np.ndarray
 ) -> np.ndarray:
-    """`(P,)` labels where rays that pass a fence before they hit something are labelled fence.
+    """`(P,)` labels in which rays that pass through a fence before they hit something are labelled fence.
 
     Args:
         label: `(P,)` uint8.
@@ -38,7 +38,7 @@ def close_fences(
 
 
 def close_crowns(label: np.ndarray, depth: np.ndarray, radius: int) -> np.ndarray:
-    """`(H, W)` labels where gaps in vegetation up to `2 * radius` pixels wide are vegetation, if farther."""
+    """`(H, W)` labels in which vegetation covers its gaps of up to `2 * radius` pixels, if what shows is farther."""
     plants = label == Label.VEGETATION
     if radius < 1 or not plants.any():
         return label

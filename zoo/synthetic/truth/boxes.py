@@ -1,4 +1,4 @@
-"""3D boxes of everything that can drive, ride or walk, and how much of each the cameras see."""
+"""3D boxes of everything that can drive, ride or walk, and how much of each object the cameras see."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from zoo.synthetic.shapes.vehicles import CAR_STYLES
 __all__ = ["RANGE_M", "Body", "View", "bodies_of", "boxes_at", "track_table"]
 
 RANGE_M = 80.0
-"""Boxes whose centres lie farther from the ego vehicle, in the plane, are left out."""
-_SAMPLES = 60
+"""Boxes whose centres are farther from the ego vehicle, seen from above, are left out."""
+_SAMPLES = 60  # points on an object's surface, for its visibility
 _RIDERS = {"cyclist": "bicycle", "motorcyclist": "motorcycle"}
 _LABELS = {
     "car": Label.CAR,
@@ -48,7 +48,7 @@ class Body:
         track: As in `Box3D`.
         thing: What places it.
         parts: Itself, and the rider.
-        low, high: `(3,)` metres around all its vertices, in its own axes.
+        low, high: `(3,)` corners of the box around all its vertices, in its own axes, metres.
     """
 
     kind: str
@@ -61,7 +61,7 @@ class Body:
 
 @dataclass(frozen=True)
 class View:
-    """What one camera sees when: for visibility.
+    """What one camera sees, and when: for visibility.
 
     Attributes:
         caster: Everything where it is at `time_s`.
@@ -86,7 +86,7 @@ def _extent(kind: str, variant: int) -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=512)
 def _surface_points(kind: str, variant: int) -> np.ndarray:
-    """`(60, 3)` middles of triangles, drawn with their areas."""
+    """`(60, 3)` centroids of triangles, drawn with probabilities in proportion to their areas."""
     mesh = template(kind, variant)
     corners = mesh.vertices[mesh.faces].astype(float)
     area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
@@ -100,7 +100,7 @@ def _kind(thing: Thing) -> str:
 
 
 def bodies_of(scene: Scene) -> list[Body]:
-    """All objects of the scene that carry boxes; a rider belongs to what they ride, whose track both have."""
+    """All objects of the scene that get boxes. A rider is joined with what they ride, and both have its track."""
     bodies: list[Body] = []
     things = scene.things
     for index, thing in enumerate(things):
@@ -138,7 +138,7 @@ def _scaled(thing: Thing) -> tuple[np.ndarray, np.ndarray]:
 
 
 def track_table(bodies: Iterable[Body]) -> np.ndarray:
-    """`(K,)` int32: the track of every instance number of the scene, 0 for none; the last entry stands for -1."""
+    """`(K,)` int32: the track of every instance number of the scene, 0 for none; the last entry is for -1."""
     pairs = [(part.instance, body.track) for body in bodies for part in body.parts]
     table = np.zeros(max((instance for instance, _ in pairs), default=-1) + 2, np.int32)
     for instance, track in pairs:
@@ -157,8 +157,9 @@ def boxes_at(
 ) -> tuple[Box3D, ...]:
     """Boxes of all bodies near the ego vehicle at `time_s`.
 
-    A box is tight around the vertices of its mesh. Its visibility is the share of 60 points on its surface, far side
-    included, in whose direction some camera sees the object itself: inside the picture and behind nothing else.
+    A box is tight around the vertices of its mesh. Its visibility is the share of 60 points on its surface, including
+    the far side, in whose direction some camera sees the object itself: inside the picture and not behind something
+    else.
 
     Args:
         scene: The place.
@@ -167,7 +168,7 @@ def boxes_at(
         time_s: Scene time.
         world_from_ego: `(4, 4)` at that time.
         views: The cameras, each at its own time; without any the visibility is unknown.
-        sweeps: The newest turn of every lidar, with its pose; without any the number of points is unknown.
+        sweeps: The newest sweep of every lidar, with its pose; without any the number of points is unknown.
     """
     near: list[tuple[Body, Box3D]] = []
     for body in bodies:
@@ -222,7 +223,7 @@ def _visibility(scene: Scene, bodies: list[Body], tracks: np.ndarray, views: Seq
 
 
 def _points_at(scene: Scene, body: Body, time_s: float) -> np.ndarray:
-    """`(60, 3)` world points on the surface; with a rider, half of them on each."""
+    """`(60, 3)` world points on the surface; with a rider, half of them on the rider."""
     where, yaw, _ = body.thing.places(scene.street, np.array([time_s]))
     share = _SAMPLES // len(body.parts)
     local = np.concatenate([_surface_points(part.kind, part.variant)[:share] * part.scale for part in body.parts])
