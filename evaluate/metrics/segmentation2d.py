@@ -21,6 +21,7 @@ from zoo.evaluate.metrics.counts import (
     instance_iou,
     mean_accuracy,
     mean_iou,
+    mean_of_known,
     pixel_accuracy,
     tally,
 )
@@ -50,13 +51,14 @@ class Segmentation2DMetric:
     headline: ClassVar[str] = "miou"
     scope: ClassVar[Literal["frame", "set"]] = "frame"
     columns: ClassVar[tuple[Column, ...]] = (
-        Column("miou", "mIoU %", interval=True),
-        Column("pixel_accuracy", "Pixels %"),
-        Column("mean_class_accuracy", "Classes %"),
-        Column("ece", "ECE %"),
-        Column("iiou", "iIoU %", interval=True, optional=True),
-        Column("miou_valid_pixels", "mIoU, valid pixels %", interval=True, optional=True),
+        Column("miou", "mIoU", interval=True),
+        Column("pixel_accuracy", "Pixel acc."),
+        Column("mean_class_accuracy", "Class acc."),
+        Column("ece", "ECE"),
+        Column("iiou", "iIoU", interval=True, optional=True),
+        Column("miou_valid_pixels", "mIoU, valid pixels", interval=True, optional=True),
     )
+    groups: ClassVar[tuple[str, ...]] = ("iou",)
 
     def __init__(self, task: Task, classes: ClassTable, *, absent: Absent = "skip", instances: bool = False) -> None:
         if task.classes is None:
@@ -108,6 +110,18 @@ class Segmentation2DMetric:
             valid_matrix=None if valid is None else np.array(valid, np.int64).reshape(shape),
         )
 
+    def check(self, tallies: Sequence[Tally]) -> None:
+        """Checks that at least one pixel counts.
+
+        Raises:
+            InputError: If every label is the one to ignore.
+        """
+        if not any(each.matrix.any() for each in tallies):
+            raise InputError(
+                f"not one pixel of {len(tallies)} frames counts, since every label is the one to ignore "
+                f"({self._classes.ignore_index}); are these the label maps of this split?"
+            )
+
     def figures(self, tallies: Sequence[Tally], weights: np.ndarray | None = None) -> dict[str, Figure]:
         """mIoU, accuracies, calibration error, IoU per class; iIoU and mIoU of valid pixels where they are counted."""
         absent = self._absent
@@ -133,8 +147,8 @@ class Segmentation2DMetric:
         self, weights: np.ndarray | None, matrices: np.ndarray, weighted: np.ndarray
     ) -> dict[str, Figure]:
         values, replicates = _over(instance_iou, weights, matrices, weighted)
-        means = None if replicates is None else np.array([_nanmean(row) for row in replicates])
-        found = {"iiou": Figure(_nanmean(values), means)}
+        means = None if replicates is None else mean_of_known(replicates)
+        found = {"iiou": Figure(float(mean_of_known(values)), means)}
         for label, value in zip(INSTANCE_CLASSES, values, strict=True):
             found[f"iiou/{self._classes.names[label]}"] = Figure(float(value))
         return found
@@ -175,8 +189,3 @@ def _over(
 def _figure(figure: Callable[..., np.ndarray], weights: np.ndarray | None, *records: np.ndarray) -> Figure:
     value, replicates = _over(figure, weights, *records)
     return Figure(float(value), replicates)
-
-
-def _nanmean(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")
