@@ -16,7 +16,7 @@ from zoo.files import write_bytes
 
 __all__ = [
     "TITLES",
-    "difference_title",
+    "difference_unit",
     "interval_notes",
     "percent",
     "shown_columns",
@@ -37,13 +37,14 @@ def write_report(path: Path, metrics: Mapping[str, Any], pictures: Sequence[Mapp
         path: HTML file.
         metrics: Content of `metrics.json`.
         pictures: Example frames: `model`, `data`, `group`, `which` (best, median, worst), `frame`, the frame's score
-            under the key of the headline figure, and the data URIs `image`, `truth`, `prediction`, `errors`.
+            under the key of the headline figure, and `pictures`, data URIs by caption.
     """
     from zoo.evaluate.plots import MODEL_COLORS, conditions_plot, reliability_plot, rpd_plot
 
     models = metrics["models"]
     (metric,) = {model["metric"] for model in models}
     headline = headline_column(metric_class(metric))
+    segmentation = metric == "segmentation2d"  # whose report has parts of its own
     sections = []
     for kind, data in metrics["data"].items():
         groups = shown_groups(metrics, kind)
@@ -62,7 +63,7 @@ def write_report(path: Path, metrics: Mapping[str, Any], pictures: Sequence[Mapp
                     models, kind, groups, headline, f"{headline.title} per condition, 95 % intervals"
                 ),
                 "rpd": rpd_plot(models, kind, shifted, f"rPD, source {data['source']}") if shifted else None,
-                "reliability": [reliability_plot(model, kind, single, model["name"]) for model in models],
+                "reliability": [reliability_plot(m, kind, single, m["name"]) for m in models] if segmentation else [],
                 "comparison": [row for row in metrics["comparison"] if row["data"] == kind and row["group"] in groups],
                 "pictures": [picture for picture in pictures if picture["data"] == kind],
             }
@@ -71,7 +72,7 @@ def write_report(path: Path, metrics: Mapping[str, Any], pictures: Sequence[Mapp
     environment.filters |= {"percent": percent, "with_interval": with_interval, "figure": _figure}
     environment.filters |= {"heat": _heat, "verdict": _verdict}
     environment.globals |= {"titles": TITLES, "colors": MODEL_COLORS, "headline": headline}
-    environment.globals |= {"difference_title": difference_title(headline)}
+    environment.globals |= {"segmentation": segmentation, "difference_unit": difference_unit(headline)}
     source = resources.files("zoo.evaluate").joinpath(_TEMPLATE).read_text("utf-8")
     page = environment.from_string(source).render(metrics=metrics, models=models, sections=sections)
     write_bytes(path, page.encode())
@@ -95,9 +96,9 @@ def shown_columns(metric: str, rows: Sequence[Mapping[str, Any]]) -> list[Column
     return [column for column in columns if not column.optional or any(column.key in row for row in rows)]
 
 
-def difference_title(column: Column) -> str:
-    """Heading of a difference of two figures: a difference of percentages is in percentage points."""
-    return f"{column.title} {'points' if column.unit == '%' else column.unit}".strip()
+def difference_unit(column: Column) -> str:
+    """Unit of the difference of two figures: a difference of percentages is in percentage points."""
+    return "points" if column.unit == "%" else column.unit
 
 
 def interval_notes(metrics: Mapping[str, Any], kind: str, model: Mapping[str, Any]) -> list[str]:

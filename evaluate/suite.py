@@ -29,7 +29,7 @@ import PIL
 
 from zoo.data import Dataset
 from zoo.errors import InputError
-from zoo.evaluate.core import evaluate
+from zoo.evaluate.core import evaluate, load_frame
 from zoo.evaluate.intervals import MIN_UNITS
 from zoo.evaluate.metrics import Metric, headline_column, metric_class, metric_for
 from zoo.evaluate.metrics.counts import ECE_BINS
@@ -285,16 +285,16 @@ class Session:
 
     def pictures(self, metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The example frames that `metrics` names, predicted once more and drawn; see `report.write_report`."""
-        from zoo.evaluate.pictures import frame_pictures
-
         shown = []
         for run in self.runs:
             (block,) = [block for block in metrics["models"] if block["name"] == run.label]
             by_id = {frame.id: frame for frame in run.frames}
             for group, figures in block["results"][run.dataset.kind]["groups"].items():
                 for example in figures["examples"] if group in run.dataset.groups else ():
-                    drawn = frame_pictures(by_id[example["frame"]], run.predictor, run.dataset.classes)
-                    shown.append({"model": run.label, "data": run.dataset.kind, "group": group, **example, **drawn})
+                    frame = load_frame(by_id[example["frame"]])
+                    if drawn := run.metric.draw(frame, run.predictor(frame)):
+                        named = {"model": run.label, "data": run.dataset.kind, "group": group}
+                        shown.append({**named, **example, "pictures": drawn})
         return shown
 
     def _data_block(self, dataset: Dataset) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from zoo.data import Dataset, open_dataset
 from zoo.errors import InputError
 from zoo.evaluate.core import evaluate, read_ahead
 from zoo.evaluate.metrics import METRICS, Column, Figure, metric_for
+from zoo.evaluate.pictures import jpeg_uri
 from zoo.evaluate.store import FrameStore
 from zoo.evaluate.submission import SERVERS
 from zoo.evaluate.suite import Session
@@ -460,6 +461,9 @@ class BrightnessMetric:
     def score(self, tally):
         return tally[0]
 
+    def draw(self, frame, prediction):
+        return {"grey image": jpeg_uri(np.repeat(frame.camera.image.mean(2, keepdims=True), 3, 2).astype(np.uint8))}
+
 
 class Bright(Fake):
     """Predicts the image itself."""
@@ -477,7 +481,7 @@ def test_a_metric_of_another_kind_needs_nothing_but_its_row(tmp_path, load, caps
     monkeypatch.setitem(METRICS, "brightness", f"{__name__}:BrightnessMetric")
     root = make_cityscapes(tmp_path / "cityscapes", 12)
     load["x"] = Bright()
-    words = ["evaluate", "x", "--data", f"cityscapes={root}", "--out", str(tmp_path / "out"), "--record", "--no-report"]
+    words = ["evaluate", "x", "--data", f"cityscapes={root}", "--out", str(tmp_path / "out"), "--record"]
     assert main(words) == 0
     grey = [np.asarray(Image.open(path)).mean() for path in sorted(root.glob("leftImg8bit/val/ulm/*.png"))]
     shown = capsys.readouterr().out
@@ -495,8 +499,12 @@ def test_a_metric_of_another_kind_needs_nothing_but_its_row(tmp_path, load, caps
     assert (row["task"], row["headline"], row["headline_title"]) == ("brightness", "grey", "Grey")
     assert (row["grey"], row["grey_interval"]) == (result["grey"]["value"], result["grey"]["interval"])
     assert "miou" not in row
-    assert main(words) == 0  # the records are read back by the metric that wrote them
-    assert len(load["x"].calls) == 12
+    page = (tmp_path / "out/report.html").read_text()
+    assert "Grey per condition" in page
+    assert page.count('alt="grey image"') == 3
+    assert "IoU" not in re.sub(r"data:[^\"]*", "", page)
+    assert main([*words, "--no-report"]) == 0  # the records are read back by the metric that wrote them
+    assert len(load["x"].calls) == 12 + 3  # the report predicts its examples once more
 
 
 def test_models_of_two_metrics_are_refused(cityscapes, tmp_path, monkeypatch):

@@ -119,6 +119,14 @@ class Metric(Protocol):
     def score(self, tally: Any) -> float:
         """What frames are ranked by for the report's best and worst examples; NaN if undefined."""
 
+    def draw(self, frame: Frame, prediction: Any) -> dict[str, str]:
+        """Small pictures of one frame for the report's examples: data URIs by caption, or none.
+
+        Args:
+            frame: With its arrays decoded.
+            prediction: Of the frame.
+        """
+
 
 def metric_class(name: str) -> type[Metric]:
     """The class of a metric, which names its headline and its columns.

@@ -75,11 +75,10 @@ class Segmentation2DMetric:
         labels = frame.camera.labels
         if labels is None:
             raise InputError(f"frame {frame.id} has no labels to compare with")
-        predicted = prediction.labels if self._lookup is None else self._lookup[prediction.labels]
         try:
             return tally(
                 labels,
-                predicted,
+                self._mapped(prediction),
                 prediction.scores,
                 len(self._classes),
                 self._classes.ignore_index,
@@ -88,6 +87,10 @@ class Segmentation2DMetric:
             )
         except InputError as error:
             raise InputError(f"frame {frame.id}: {error}") from error
+
+    def _mapped(self, prediction: Segmentation2D) -> np.ndarray:
+        """`(H, W)` uint8 predicted labels in the ground truth's classes; 255 where a class has no counterpart."""
+        return prediction.labels if self._lookup is None else self._lookup[prediction.labels]
 
     def encode(self, tally: Tally) -> dict[str, Any]:
         """A tally as JSON values."""
@@ -168,6 +171,12 @@ class Segmentation2DMetric:
     def score(self, tally: Tally) -> float:
         """mIoU over the classes that the frame itself or its prediction holds."""
         return float(mean_iou(tally.matrix, "skip"))
+
+    def draw(self, frame: Frame, prediction: Segmentation2D) -> dict[str, str]:
+        """Image, truth, prediction and errors."""
+        from zoo.evaluate.pictures import frame_pictures  # counting does not need Pillow
+
+        return frame_pictures(frame, self._mapped(prediction), self._classes)
 
 
 def _over(
