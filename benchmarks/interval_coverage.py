@@ -94,8 +94,9 @@ def miou(counts: np.ndarray) -> float:
 
 
 def measured(counts: np.ndarray, sampling: Sampling) -> Measured:
-    contributions = sampling.contributions(miou(counts), lambda m: mean_iou(m, "skip"), counts)
-    return Measured({}, miou(counts), contributions, sampling)
+    sums = sampling.weights @ counts.reshape(len(counts), -1)
+    replicates = mean_iou(sums.reshape(-1, *counts.shape[1:]), "skip")
+    return Measured({}, "miou", miou(counts), sampling.contributions(miou(counts), replicates), sampling)
 
 
 def before(counts: list[np.ndarray], scenes: list[str], video: bool, figure: Callable[..., np.ndarray]) -> Bounds:
@@ -203,7 +204,7 @@ def run_case(case: Case, truth: Truth, simulations: int, compare: int) -> Iterat
         if case.figure == "mIoU":
             counts = make(level=level)
             one = measured(counts[0], sampling)
-            now = interval(one.miou, sampling.spread(one.contributions), "fraction")
+            now = interval(one.value, sampling.spread(one.contributions), "fraction")
             figure: Callable[..., np.ndarray] = lambda value: value  # noqa: E731
         elif case.figure == "difference":
             counts = make(models=2)[::-1]
@@ -256,7 +257,7 @@ def windows(records: Path, sequence: str, sizes: list[int]) -> None:
             spread: Spread | None = sampling.spread(one.contributions)
             units.append(0 if spread is None else spread.units)
             old.append((whole, before([window], scenes, True, lambda value: value)))
-            new.append((whole, interval(one.miou, spread, "fraction")))
+            new.append((whole, interval(one.value, spread, "fraction")))
         held = [coverage(old)[1], *coverage(new)[:2]]
         shown = [f"{100 * x:.0f}" if x == x else "–" for x in held]
         print(f"| {size} | {len(old)} | {' | '.join(shown)} | {np.median(units):.1f} |", flush=True)

@@ -1,4 +1,4 @@
-"""Frames in, one `Tally` per frame out: reading, prediction and counting overlap, and no pixel is kept."""
+"""Frames in, one record per frame out: reading, prediction and counting overlap, and no pixel is kept."""
 
 from __future__ import annotations
 
@@ -13,40 +13,38 @@ import numpy as np
 from zoo.class_maps import class_map
 from zoo.classes import ClassTable
 from zoo.errors import InputError
-from zoo.evaluate.metrics.counts import Tally, tally
+from zoo.evaluate.metrics import Metric
 from zoo.frame import Frame
 from zoo.prediction import Segmentation2D
 
 __all__ = ["Predict", "evaluate", "load_frame", "map_prediction", "read_ahead"]
 
-Predict = Callable[[Frame], Segmentation2D]
+Predict = Callable[[Frame], Any]
+"""From a frame to its prediction."""
 _COUNTING_AHEAD = 2
 
 
 def evaluate(
-    frames: Iterable[Frame], predict: Predict, classes: ClassTable, *, instances: bool = False, readers: int = 2
-) -> Generator[tuple[Frame, Tally], None, None]:
-    """Predicts every frame and counts the result; yields in the order of the frames.
+    frames: Iterable[Frame], predict: Predict, metric: Metric, *, readers: int = 2
+) -> Generator[tuple[Frame, Any], None, None]:
+    """Predicts every frame and tallies the result; yields each frame with its tally, in the order of the frames.
 
-    Frames are decoded ahead in `readers` threads and counted in another one, while `predict` runs in the caller's.
+    Frames are decoded ahead in `readers` threads and tallied in another one, while `predict` runs in the caller's.
 
     Args:
-        frames: Labelled frames.
-        predict: Any callable from a frame to its segmentation: an eager model, an exported file, a table of results.
-        classes: Meaning of the frames' labels. Predictions in other classes are mapped onto them by a written table.
-        instances: Count instance-weighted hits for iIoU where a frame has instance ids.
+        frames: Frames with ground truth.
+        predict: Any callable from a frame to its prediction: an eager model, an exported file, a table of results.
+        metric: What to count, see `zoo.evaluate.metrics.metric_for`.
         readers: Threads that decode.
 
     Raises:
-        InputError: If a frame has no labels or cannot be read, sizes differ, labels lie outside the classes, or no
-            table maps the model's classes onto the frames'.
+        InputError: If a frame cannot be read, has no ground truth, or does not fit its prediction.
     """
     counting = ThreadPoolExecutor(1, thread_name_prefix="count")
-    pending: deque[tuple[Frame, Future[Tally]]] = deque()
+    pending: deque[tuple[Frame, Future[Any]]] = deque()
     try:
         for frame in read_ahead(frames, readers):
-            prediction = predict(frame)
-            pending.append((frame, counting.submit(_count, frame, prediction, classes, instances)))
+            pending.append((frame, counting.submit(metric.tally, frame, predict(frame))))
             while len(pending) > _COUNTING_AHEAD:
                 done, future = pending.popleft()
                 yield done, future.result()
@@ -98,21 +96,3 @@ def map_prediction(prediction: Segmentation2D, classes: ClassTable) -> np.ndarra
     if prediction.classes.names == classes.names:
         return prediction.labels
     return class_map(prediction.classes, classes)[prediction.labels]
-
-
-def _count(frame: Frame, prediction: Segmentation2D, classes: ClassTable, instances: bool) -> Tally:
-    labels = frame.camera.labels
-    if labels is None:
-        raise InputError(f"frame {frame.id} has no labels to compare with")
-    try:
-        return tally(
-            labels,
-            map_prediction(prediction, classes),
-            prediction.scores,
-            len(classes),
-            classes.ignore_index,
-            frame.camera.instances if instances else None,
-            frame.camera.invalid,
-        )
-    except InputError as error:
-        raise InputError(f"frame {frame.id}: {error}") from error

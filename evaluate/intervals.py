@@ -23,7 +23,7 @@ Welch, "The generalization of 'Student's' problem" (1947), degrees of freedom of
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Literal
@@ -98,19 +98,14 @@ class Sampling:
             weights[row, unit] = 0
         return weights
 
-    def contributions(
-        self, value: Float[np.ndarray, "..."] | float, figure: Callable[[np.ndarray], np.ndarray], *records: np.ndarray
-    ) -> Float[np.ndarray, "R ..."]:
-        """`(R, ...)` what every unit contributes to a figure, scaled so that the figure varies like their mean.
+    def contributions(self, value: float, replicates: Float[np.ndarray, " R"]) -> Float[np.ndarray, " R"]:
+        """`(R,)` what every unit contributes to a figure, scaled so that the figure varies like their mean.
 
         Args:
             value: The figure over all frames.
-            figure: The figure from sums of records, with any leading axes.
-            records: `(N, ...)` per frame, one array per argument of `figure`.
+            replicates: `(R,)` the figure under each row of `weights`.
         """
-        sums = [self.weights @ record.reshape(self._frames, -1).astype(np.float64) for record in records]
-        shaped = [total.reshape(-1, *record.shape[1:]) for total, record in zip(sums, records, strict=True)]
-        return (len(self._units) - 1) * (value - figure(*shaped))
+        return (len(self._units) - 1) * (value - replicates)
 
     def spread(self, contributions: Float[np.ndarray, " R"]) -> Spread | None:
         """The standard error of a figure from its contributions; sums and differences of contributions are allowed.

@@ -9,7 +9,6 @@ import numpy as np
 from PIL import Image
 
 from zoo.classes import ClassTable
-from zoo.evaluate.core import Predict, load_frame, map_prediction
 from zoo.frame import Frame
 
 __all__ = ["frame_pictures", "jpeg_uri", "labels_uri"]
@@ -18,12 +17,16 @@ _WIDTH = 440
 _WRONG = (214, 39, 40)
 
 
-def frame_pictures(frame: Frame, predict: Predict, classes: ClassTable) -> dict[str, str]:
-    """Data URIs of `image`, `truth`, `prediction` (mapped onto the data set's classes) and `errors` of one frame."""
-    loaded = load_frame(frame)
-    image, truth = loaded.camera.image, loaded.camera.labels
+def frame_pictures(frame: Frame, prediction: np.ndarray, classes: ClassTable) -> dict[str, str]:
+    """Data URIs of `image`, `truth`, `prediction` and `errors` of one frame.
+
+    Args:
+        frame: A frame with labels.
+        prediction: `(H, W)` uint8 predicted labels in `classes`.
+        classes: Of the frame's labels.
+    """
+    image, truth = frame.camera.image, frame.camera.labels
     assert truth is not None
-    prediction = map_prediction(predict(loaded), classes)
     return {
         "image": jpeg_uri(image),
         "truth": labels_uri(truth, classes),

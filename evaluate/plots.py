@@ -16,6 +16,8 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from zoo.evaluate.metrics import Column
+
 __all__ = ["MODEL_COLORS", "conditions_plot", "reliability_plot", "rpd_plot"]
 
 # Okabe and Ito's colours, which people with colour vision deficiencies can tell apart.
@@ -86,14 +88,17 @@ def _grouped(
     axes.grid(axis="y")
 
 
-def conditions_plot(models: Sequence[Mapping[str, Any]], data: str, groups: Sequence[str], title: str) -> str:
-    """mIoU of every model in every condition of one data set, with 95 % intervals."""
+def conditions_plot(
+    models: Sequence[Mapping[str, Any]], data: str, groups: Sequence[str], column: Column, title: str
+) -> str:
+    """The headline figure of every model in every condition of one data set, with 95 % intervals."""
     with matplotlib.rc_context(_STYLE):
-        rows = [[model["results"][data]["groups"][group]["miou"] for group in groups] for model in models]
+        rows = [[model["results"][data]["groups"][group][column.key] for group in groups] for model in models]
         figure, axes = plt.subplots(figsize=(max(4.0, 1.0 + 0.36 * len(groups) * (1 + len(models))), 3.0))
-        _grouped(axes, groups, rows, 100, bars=True)
-        axes.set(ylabel="mIoU [%]", title=title)
-        axes.set_ylim(0, min(112, max([10.0, *(100 * f["value"] for row in rows for f in row if f["value"])]) * 1.22))
+        _grouped(axes, groups, rows, column.scale, bars=True)
+        axes.set(ylabel=f"{column.title} [{column.unit}]" if column.unit else column.title, title=title)
+        highest = max([column.scale / 10, *(column.scale * f["value"] for row in rows for f in row if f["value"])])
+        axes.set_ylim(0, min(1.12 * column.scale, highest * 1.22))
         return _uri(figure)
 
 

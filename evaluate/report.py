@@ -10,10 +10,20 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from zoo.evaluate.metrics import Column, headline_column, metric_class
 from zoo.evaluate.summary import ALL, SHIFTED
 from zoo.files import write_bytes
 
-__all__ = ["TITLES", "interval_notes", "percent", "shown_groups", "with_interval", "write_report"]
+__all__ = [
+    "TITLES",
+    "difference_unit",
+    "interval_notes",
+    "percent",
+    "shown_columns",
+    "shown_groups",
+    "with_interval",
+    "write_report",
+]
 
 _TEMPLATE = "report.html.j2"
 TITLES = {ALL: "all conditions", SHIFTED: "all but the source"}
@@ -26,12 +36,15 @@ def write_report(path: Path, metrics: Mapping[str, Any], pictures: Sequence[Mapp
     Args:
         path: HTML file.
         metrics: Content of `metrics.json`.
-        pictures: Example frames: `model`, `data`, `group`, `which` (best, median, worst), `frame`, `miou`, and the data
-            URIs `image`, `truth`, `prediction`, `errors`.
+        pictures: Example frames: `model`, `data`, `group`, `which` (best, median, worst), `frame`, the frame's score
+            under the key of the headline figure, and `pictures`, data URIs by caption.
     """
     from zoo.evaluate.plots import MODEL_COLORS, conditions_plot, reliability_plot, rpd_plot
 
     models = metrics["models"]
+    (metric,) = {model["metric"] for model in models}
+    headline = headline_column(metric_class(metric))
+    segmentation = metric == "segmentation2d"  # whose report has parts of its own
     sections = []
     for kind, data in metrics["data"].items():
         groups = shown_groups(metrics, kind)
@@ -43,13 +56,14 @@ def write_report(path: Path, metrics: Mapping[str, Any], pictures: Sequence[Mapp
                 "data": data,
                 "groups": groups,
                 "single": single,
-                "weighted": any("iiou" in figures for figures in _all_figures(models, kind)),
-                "masked": any("miou_valid_pixels" in figures for figures in _all_figures(models, kind)),
-                "findings": [_finding(model, kind, groups) for model in models],
+                "columns": shown_columns(metric, _all_figures(models, kind)),
+                "findings": [_finding(model, kind, groups, headline) for model in models],
                 "notes": [(model["name"], interval_notes(metrics, kind, model)) for model in models],
-                "conditions": conditions_plot(models, kind, groups, "mIoU per condition, 95 % intervals"),
+                "conditions": conditions_plot(
+                    models, kind, groups, headline, f"{headline.title} per condition, 95 % intervals"
+                ),
                 "rpd": rpd_plot(models, kind, shifted, f"rPD, source {data['source']}") if shifted else None,
-                "reliability": [reliability_plot(model, kind, single, model["name"]) for model in models],
+                "reliability": [reliability_plot(m, kind, single, m["name"]) for m in models] if segmentation else [],
                 "comparison": [row for row in metrics["comparison"] if row["data"] == kind and row["group"] in groups],
                 "pictures": [picture for picture in pictures if picture["data"] == kind],
             }
@@ -57,7 +71,8 @@ def write_report(path: Path, metrics: Mapping[str, Any], pictures: Sequence[Mapp
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters |= {"percent": percent, "with_interval": with_interval, "figure": _figure}
     environment.filters |= {"heat": _heat, "verdict": _verdict}
-    environment.globals |= {"titles": TITLES, "colors": MODEL_COLORS}
+    environment.globals |= {"titles": TITLES, "colors": MODEL_COLORS, "headline": headline}
+    environment.globals |= {"segmentation": segmentation, "difference_unit": difference_unit(headline)}
     source = resources.files("zoo.evaluate").joinpath(_TEMPLATE).read_text("utf-8")
     page = environment.from_string(source).render(metrics=metrics, models=models, sections=sections)
     write_bytes(path, page.encode())
@@ -67,6 +82,23 @@ def shown_groups(metrics: Mapping[str, Any], kind: str) -> list[str]:
     """Groups of one data set that a table shows: all but pooled rows that hold a single group and would repeat it."""
     groups = metrics["models"][0]["results"][kind]["groups"]
     return [group for group, figures in groups.items() if group not in TITLES or len(figures["pools"]) > 1]
+
+
+def shown_columns(metric: str, rows: Sequence[Mapping[str, Any]]) -> list[Column]:
+    """Columns of a table of these rows, the headline first; optional ones only where a row has the figure.
+
+    Args:
+        metric: Its name.
+        rows: Figures of the groups to show.
+    """
+    chosen = metric_class(metric)
+    columns = sorted(chosen.columns, key=lambda column: column.key != chosen.headline)
+    return [column for column in columns if not column.optional or any(column.key in row for row in rows)]
+
+
+def difference_unit(column: Column) -> str:
+    """Unit of the difference of two figures: a difference of percentages is in percentage points."""
+    return "points" if column.unit == "%" else column.unit
 
 
 def interval_notes(metrics: Mapping[str, Any], kind: str, model: Mapping[str, Any]) -> list[str]:
@@ -96,16 +128,21 @@ def with_interval(figure: Mapping[str, Any] | None, scale: float = 100.0, digits
     return f"{show(figure['value'])} [{', '.join(map(show, figure['interval']))}]"
 
 
-def _finding(model: Mapping[str, Any], kind: str, groups: Sequence[str]) -> str:
+def _finding(model: Mapping[str, Any], kind: str, groups: Sequence[str], headline: Column) -> str:
     """One sentence on how far a model falls from its source condition to its worst one."""
     results = model["results"][kind]["groups"]
     single = [group for group in groups if group not in TITLES]
+
+    def shown(group: str) -> str:
+        value = with_interval(results[group][headline.key], headline.scale, headline.digits)
+        return " ".join(filter(None, (value, headline.unit, headline.title)))
+
     with_ratio = [group for group in single if results[group].get("rpd", {}).get("value") is not None]
     if not with_ratio:
-        return f"{model['name']}: {with_interval(results[single[0]]['miou'])} % mIoU."
+        return f"{model['name']}: {shown(single[0])}."
     worst = min(with_ratio, key=lambda group: results[group]["rpd"]["value"])
     ratio = results[worst]["rpd"]
-    start = f"{model['name']}: the worst condition is {worst}, {with_interval(results[worst]['miou'])} % mIoU"
+    start = f"{model['name']}: the worst condition is {worst}, {shown(worst)}"
     return f"{start}, rPD {with_interval(ratio, 1, 2)} against {ratio['source']}."
 
 

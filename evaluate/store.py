@@ -16,10 +16,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-
 from zoo.errors import InputError
-from zoo.evaluate.metrics.counts import ECE_BINS, Tally
+from zoo.evaluate.metrics import Metric
 
 __all__ = ["FrameStore", "protocol_hash"]
 
@@ -39,12 +37,16 @@ class FrameStore:
         folder: Where the files lie.
         name: Model and data set, for the file names.
         protocol: What the records depend on, JSON-able.
+        metric: Encodes and decodes the records.
         rank: Number of this process.
         world: Number of processes.
     """
 
-    def __init__(self, folder: Path, name: str, protocol: dict[str, Any], rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self, folder: Path, name: str, protocol: dict[str, Any], metric: Metric, rank: int = 0, world: int = 1
+    ) -> None:
         self._folder = folder
+        self._metric = metric
         self._stem = re.sub(r"[^A-Za-z0-9._-]+", "_", name)
         self._hash = protocol_hash(protocol)[:16]
         self._suffix = f".rank{rank}of{world}.jsonl" if world > 1 else ".jsonl"
@@ -67,11 +69,11 @@ class FrameStore:
         for path in self._files():
             path.unlink(missing_ok=True)
 
-    def load(self) -> dict[str, Tally]:
+    def load(self) -> dict[str, Any]:
         """Records by frame id, from the files of all processes."""
-        return {id: record for path in self._files() for id, record in _read(path).items()}
+        return {id: record for path in self._files() for id, record in self._read(path).items()}
 
-    def append(self, id: str, record: Tally) -> None:
+    def append(self, id: str, record: Any) -> None:
         """Adds one record; it is in the file when this returns.
 
         Raises:
@@ -83,7 +85,7 @@ class FrameStore:
                 if self.path.exists():
                     os.truncate(self.path, len(_whole_lines(self.path)))
                 self._handle = open(self.path, "ab", buffering=0)  # noqa: SIM115 - closed by close()
-            line = (json.dumps(_encode(id, record)) + "\n").encode()
+            line = (json.dumps({"frame": id, **self._metric.encode(record)}) + "\n").encode()
             if self._handle.write(line) != len(line):
                 raise OSError(28, "No space left on device")
         except OSError as error:
@@ -97,7 +99,7 @@ class FrameStore:
             self._handle.close()
             self._handle = None
 
-    def wait_for(self, ids: Collection[str], patience: float = _PATIENCE_SECONDS) -> dict[str, Tally]:
+    def wait_for(self, ids: Collection[str], patience: float = _PATIENCE_SECONDS) -> dict[str, Any]:
         """Records of all `ids`, once the other processes have written theirs.
 
         Raises:
@@ -121,40 +123,18 @@ class FrameStore:
     def _files(self) -> list[Path]:
         return sorted(self._folder.glob(f"{self._stem}.{self._hash}.*jsonl")) if self._folder.is_dir() else []
 
+    def _read(self, path: Path) -> dict[str, Any]:
+        records = {}
+        for number, line in enumerate(_whole_lines(path).splitlines(), 1):
+            try:
+                row = json.loads(line)
+                records[row["frame"]] = self._metric.decode(row)
+            except (ValueError, KeyError, TypeError) as error:
+                raise InputError(f"{path} line {number} is damaged; --fresh starts again") from error
+        return records
+
 
 def _whole_lines(path: Path) -> bytes:
     """The file up to its last complete line: a killed process may leave half a line."""
     content = path.read_bytes()
     return content[: content.rfind(b"\n") + 1]
-
-
-def _read(path: Path) -> dict[str, Tally]:
-    records = {}
-    for number, line in enumerate(_whole_lines(path).splitlines(), 1):
-        try:
-            row = json.loads(line)
-            records[row["frame"]] = _decode(row)
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path} line {number} is damaged; --fresh starts again") from error
-    return records
-
-
-def _encode(id: str, record: Tally) -> dict[str, Any]:
-    return {
-        "frame": id,
-        "classes": record.matrix.shape[0],
-        "matrix": record.matrix.ravel().tolist(),
-        "calibration": record.calibration.ravel().tolist(),
-        "instances": None if record.instances is None else record.instances.ravel().tolist(),
-        "valid_matrix": None if record.valid_matrix is None else record.valid_matrix.ravel().tolist(),
-    }
-
-
-def _decode(row: dict[str, Any]) -> Tally:
-    shape = (row["classes"], row["classes"] + 1)
-    return Tally(
-        matrix=np.array(row["matrix"], np.int64).reshape(shape),
-        calibration=np.array(row["calibration"], np.float64).reshape(ECE_BINS, 3),
-        instances=None if row["instances"] is None else np.array(row["instances"], np.float64).reshape(-1, 2),
-        valid_matrix=None if row["valid_matrix"] is None else np.array(row["valid_matrix"], np.int64).reshape(shape),
-    )

@@ -7,7 +7,7 @@
 | `format`, `created`, `command`, `environment` | version of this layout, UTC time, command line, machine and packages |
 | `protocol` | method of the intervals, bins of the calibration error, `--source` |
 | `data` | per data set: folder, split, fingerprint, classes, frames per group, source of rPD, caveats |
-| `models` | per model: name, artefact (file, SHA-256, engine, precision), settings, and `results` by data set |
+| `models` | per model: name, task, metric, artefact (file, hash, engine, precision), settings, `results` by data set |
 | `models[].results[data]` | class map, protocol hash, per group the figures of `summary.measure`, `rpd`, `pools` |
 | `comparison` | per data set, group and further model: difference from the first model, with paired intervals |
 """
@@ -27,39 +27,38 @@ from typing import Any, Protocol
 import numpy as np
 import PIL
 
-from zoo.class_maps import class_map
-from zoo.classes import ClassTable
 from zoo.data import Dataset
 from zoo.errors import InputError
-from zoo.evaluate.core import evaluate
+from zoo.evaluate.core import evaluate, load_frame
 from zoo.evaluate.intervals import MIN_UNITS
-from zoo.evaluate.metrics.counts import ECE_BINS, Tally
+from zoo.evaluate.metrics import Metric, headline_column, metric_class, metric_for
+from zoo.evaluate.metrics.counts import ECE_BINS
 from zoo.evaluate.store import FrameStore, protocol_hash
 from zoo.evaluate.submission import SERVERS
 from zoo.evaluate.summary import ALL, Measured, difference, examples, groups_of, measure, rpd, source_of
 from zoo.frame import Frame
-from zoo.prediction import Segmentation2D
+from zoo.tasks import Task
 
-__all__ = ["METRICS_FORMAT", "RECORD_KEY", "Run", "SegmentationPredictor", "Session", "processes", "record_rows"]
+__all__ = ["METRICS_FORMAT", "RECORD_KEY", "EvaluatedModel", "Run", "Session", "processes", "record_rows"]
 
 METRICS_FORMAT = 1
 RECORD_KEY = ("artefact_sha256", "data", "split", "group", "protocol")
 """Fields that identify a recorded row: measuring the same file under the same protocol again replaces it."""
 
 
-class SegmentationPredictor(Protocol):
+class EvaluatedModel(Protocol):
     """What a model must offer to be evaluated; `zoo.load` returns one."""
 
     name: str
-    classes: ClassTable
+    task: Task
     artefact: Mapping[str, Any]
 
     @property
     def settings(self) -> Mapping[str, Any]:
         """All that decides the result besides the file."""
 
-    def __call__(self, frame: Frame, /) -> Segmentation2D:
-        """Segments one frame."""
+    def __call__(self, frame: Frame, /) -> Any:
+        """The task's prediction for one frame."""
 
 
 def processes() -> tuple[int, int]:
@@ -75,14 +74,16 @@ class Run:
         label: Name of the model in this session.
         predictor: The model.
         dataset: The data set.
+        metric: What is counted.
         frames: Its labelled frames.
         protocol: What the per-frame records depend on.
         store: The records.
     """
 
     label: str
-    predictor: SegmentationPredictor
+    predictor: EvaluatedModel
     dataset: Dataset
+    metric: Metric
     frames: tuple[Frame, ...]
     protocol: dict[str, Any]
     store: FrameStore
@@ -98,13 +99,14 @@ class Session:
         source: Denominator of rPD, see `summary.source_of`.
 
     Raises:
-        InputError: If there is no model or no data set, two data sets are of one kind, no frame is labelled, or no
-            table maps a model's classes onto a data set's. Checked before anything is predicted.
+        InputError: If there is no model or no data set, two data sets are of one kind, no frame is labelled, a model's
+            task has no metric, the models' metrics differ, or no table maps a model's classes onto a data set's.
+            Checked before anything is predicted.
     """
 
     def __init__(
         self,
-        predictors: Mapping[str, SegmentationPredictor],
+        predictors: Mapping[str, EvaluatedModel],
         datasets: Sequence[Dataset],
         out: Path,
         *,
@@ -121,13 +123,19 @@ class Session:
         self.datasets = {dataset.kind: dataset for dataset in datasets}
         self.rank, self.world = processes()
         self.sources = {kind: source_of(dataset, self.datasets, source) for kind, dataset in self.datasets.items()}
-        for predictor in predictors.values():
-            for dataset in datasets:
-                class_map(predictor.classes, dataset.classes)
+        metrics = {
+            (label, dataset.kind): _metric(predictor.task, dataset)
+            for label, predictor in predictors.items()
+            for dataset in datasets
+        }
+        if len(names := dict.fromkeys(metric.name for metric in metrics.values())) > 1:
+            raise InputError(f"the models are measured by {', '.join(names)}; evaluate those of one metric at a time")
         self.fingerprints = {kind: dataset.fingerprint() for kind, dataset in self.datasets.items()}
-        self.runs = [self._prepare(label, dataset) for label in predictors for dataset in datasets]
+        self.runs = [
+            self._prepare(label, dataset, metrics[label, dataset.kind]) for label in predictors for dataset in datasets
+        ]
 
-    def _prepare(self, label: str, dataset: Dataset) -> Run:
+    def _prepare(self, label: str, dataset: Dataset, metric: Metric) -> Run:
         predictor = self.predictors[label]
         frames = tuple(frame for frame in dataset.frames if frame.camera.labels_source is not None)
         if not frames:
@@ -139,12 +147,12 @@ class Session:
             "split": dataset.split,
             "fingerprint": self.fingerprints[dataset.kind],
             "model": predictor.name,
-            "classes": list(predictor.classes.names),
+            "classes": _class_names(predictor.task),
             "artefact": dict(predictor.artefact),
             "settings": dict(predictor.settings),
         }
-        store = FrameStore(self.out / "frames", f"{label}.{dataset.kind}", protocol, self.rank, self.world)
-        return Run(label, predictor, dataset, frames, protocol, store)
+        store = FrameStore(self.out / "frames", f"{label}.{dataset.kind}", protocol, metric, self.rank, self.world)
+        return Run(label, predictor, dataset, metric, frames, protocol, store)
 
     def run(
         self,
@@ -191,7 +199,7 @@ class Session:
             done_already = f"{len(mine) - len(left)} of {len(mine)} frames are done already"
             say(f"{run.label} on {run.dataset.kind}: {done_already}")
         advance(run, len(mine) - len(left), len(mine))
-        counted = evaluate(left, run.predictor, run.dataset.classes, instances=run.dataset.instances, readers=readers)
+        counted = evaluate(left, run.predictor, run.metric, readers=readers)
         try:
             for number, (frame, record) in enumerate(counted, len(mine) - len(left) + 1):
                 run.store.append(frame.id, record)
@@ -200,21 +208,20 @@ class Session:
             counted.close()
             run.store.close()
 
-    def _summarise(self, records: list[list[Tally]]) -> dict[str, Any]:
+    def _summarise(self, records: list[list[Any]]) -> dict[str, Any]:
         models = {label: _model_block(label, predictor) for label, predictor in self.predictors.items()}
         measured: dict[tuple[str, str, str], Measured] = {}
         for run, of_run in zip(self.runs, records, strict=True):
             groups = {}
             for group, indices in groups_of(run.dataset, run.frames, self._own_source(run.dataset)).items():
                 frames, tallies = [run.frames[i] for i in indices], [of_run[i] for i in indices]
-                result = measure(run.dataset, frames, tallies)
+                result = measure(run.dataset, run.metric, frames, tallies)
                 result.json["pools"] = list(dict.fromkeys(frame.group for frame in frames))
-                result.json["examples"] = examples(frames, tallies)
+                result.json["examples"] = examples(run.metric, frames, tallies)
                 measured[run.label, run.dataset.kind, group] = result
                 groups[group] = result.json
-            same = run.predictor.classes.names == run.dataset.classes.names
             models[run.label]["results"][run.dataset.kind] = {
-                "class_map": None if same else f"{run.predictor.classes.taxonomy} to {run.dataset.classes.taxonomy}",
+                "class_map": _class_map(run.predictor.task, run.dataset),
                 "protocol": protocol_hash(run.protocol),
                 "groups": groups,
             }
@@ -278,16 +285,16 @@ class Session:
 
     def pictures(self, metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The example frames that `metrics` names, predicted once more and drawn; see `report.write_report`."""
-        from zoo.evaluate.pictures import frame_pictures
-
         shown = []
         for run in self.runs:
             (block,) = [block for block in metrics["models"] if block["name"] == run.label]
             by_id = {frame.id: frame for frame in run.frames}
             for group, figures in block["results"][run.dataset.kind]["groups"].items():
                 for example in figures["examples"] if group in run.dataset.groups else ():
-                    drawn = frame_pictures(by_id[example["frame"]], run.predictor, run.dataset.classes)
-                    shown.append({"model": run.label, "data": run.dataset.kind, "group": group, **example, **drawn})
+                    frame = load_frame(by_id[example["frame"]])
+                    if drawn := run.metric.draw(frame, run.predictor(frame)):
+                        named = {"model": run.label, "data": run.dataset.kind, "group": group}
+                        shown.append({**named, **example, "pictures": drawn})
         return shown
 
     def _data_block(self, dataset: Dataset) -> dict[str, Any]:
@@ -309,12 +316,33 @@ class Session:
         }
 
 
-def _model_block(label: str, predictor: SegmentationPredictor) -> dict[str, Any]:
+def _metric(task: Task, dataset: Dataset) -> Metric:
+    if not task.metrics:
+        raise InputError(f"models for {task.name} have nothing to measure; choose a model with a head")
+    return metric_for(
+        task.metrics[0], task, dataset.classes, absent=dataset.absent_classes, instances=dataset.instances
+    )
+
+
+def _class_names(task: Task) -> list[str] | None:
+    return None if task.classes is None else list(task.classes.names)
+
+
+def _class_map(task: Task, dataset: Dataset) -> str | None:
+    """Which classes are mapped onto which, for people; `None` where they are the same."""
+    if task.classes is None or task.classes.names == dataset.classes.names:
+        return None
+    return f"{task.classes.taxonomy} to {dataset.classes.taxonomy}"
+
+
+def _model_block(label: str, predictor: EvaluatedModel) -> dict[str, Any]:
     return {
         "name": label,
+        "task": predictor.task.name,
+        "metric": predictor.task.metrics[0],
         "artefact": dict(predictor.artefact),
         "settings": dict(predictor.settings),
-        "taxonomy": predictor.classes.taxonomy,
+        "taxonomy": None if predictor.task.classes is None else predictor.task.classes.taxonomy,
         "results": {},
     }
 
@@ -323,18 +351,20 @@ def record_rows(metrics: Mapping[str, Any], model: str) -> list[dict[str, Any]]:
     """Rows for a model folder's `metrics.json`: one per data set and group, each complete in itself.
 
     Keys: `artefact_sha256`, `task`, `data`, `split`, `group`, `protocol` (hash), `frames`, `fingerprint`, `class_map`,
-    `source` (of rPD), `intervals` (what they cover, or why there are none), `effective_units` (of the mIoU), `miou`,
-    `pixel_accuracy`, `mean_class_accuracy`, `ece`, `rpd`, `iiou` (each with `_interval`, `null` where there is none),
-    `iou` by class, `settings`, `environment`, `command`, `created`. What the model was trained on adds `caveats` when
-    they are recorded (`zoo.provenance.row_caveats`).
+    `source` (of rPD), `intervals` (what they cover, or why there are none), `effective_units` (of the headline figure),
+    `headline` and `headline_title` (its key and how to call it), the figures that the metric's `columns` name and `rpd`
+    (each with `_interval`, `null` where there is none), the metric's `groups` of values (`iou` by class), `settings`,
+    `environment`, `command`, `created`. What the model was trained on adds `caveats` when they are recorded
+    (`zoo.provenance.row_caveats`).
     """
     (block,) = [block for block in metrics["models"] if block["name"] == model]
+    metric = metric_class(block["metric"])
     rows = []
     for kind, result in block["results"].items():
         for group, figures in result["groups"].items():
             row = {
                 "artefact_sha256": block["artefact"]["sha256"],
-                "task": "segmentation2d",
+                "task": block["task"],
                 "data": kind,
                 "split": metrics["data"][kind]["split"],
                 "group": group,
@@ -345,11 +375,14 @@ def record_rows(metrics: Mapping[str, Any], model: str) -> list[dict[str, Any]]:
                 "source": figures.get("rpd", {}).get("source"),
                 "intervals": figures["sampling"]["words"],
                 "effective_units": figures["sampling"]["units"],
+                "headline": metric.headline,
+                "headline_title": headline_column(metric).title,
             }
-            for name in ("miou", "pixel_accuracy", "mean_class_accuracy", "ece", "rpd", "iiou"):
+            for name in (*(column.key for column in metric.columns), "rpd"):
                 figure = figures.get(name, {"value": None, "interval": None})
                 row[name], row[f"{name}_interval"] = figure["value"], figure["interval"]
-            row["iou"] = {name: figure["value"] for name, figure in figures["iou"].items()}
+            for group_name in metric.groups:
+                row[group_name] = {name: figure["value"] for name, figure in figures[group_name].items()}
             row["settings"] = block["settings"]
             row |= {key: metrics[key] for key in ("environment", "command", "created")}
             rows.append(row)

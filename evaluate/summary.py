@@ -1,13 +1,13 @@
 """Figures per condition from per-frame records: values, 95 % intervals, rPD, and differences between models.
 
-Source: relative performance under domain shift, rPD = mIoU on the target domain / mIoU on the source domain
-(see `docs/evaluation.md`).
+Source: relative performance under domain shift, rPD = headline figure on the target domain / on the source
+domain (mIoU for segmentation; see `docs/evaluation.md`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,17 +16,7 @@ import numpy as np
 from zoo.data import Dataset
 from zoo.errors import InputError
 from zoo.evaluate.intervals import Sampling, Scale, Spread, combine, interval
-from zoo.evaluate.metrics.counts import (
-    INSTANCE_CLASSES,
-    Tally,
-    calibration_error,
-    class_iou,
-    instance_iou,
-    mean_accuracy,
-    mean_iou,
-    mean_of_known,
-    pixel_accuracy,
-)
+from zoo.evaluate.metrics import Figure, Metric
 from zoo.frame import Frame
 
 __all__ = ["ALL", "SHIFTED", "Measured", "difference", "examples", "groups_of", "measure", "rpd", "source_of"]
@@ -44,13 +34,15 @@ class Measured:
     Attributes:
         json: What goes into `metrics.json`; every figure is `{"value": x, "interval": [low, high] or null, "units": n
             or null}` with the effective units behind it.
-        miou: Value.
-        contributions: `(R,)` what every unit of the sampling contributes to the mIoU.
+        headline: Key of the headline figure.
+        value: Of the headline figure.
+        contributions: `(R,)` what every unit of the sampling contributes to it.
         sampling: What of the frames is independent.
     """
 
     json: dict[str, Any]
-    miou: float
+    headline: str
+    value: float
     contributions: np.ndarray = field(repr=False)
     sampling: Sampling = field(repr=False)
 
@@ -73,78 +65,58 @@ def groups_of(dataset: Dataset, frames: Sequence[Frame], source_group: str | Non
     return indices
 
 
-def measure(dataset: Dataset, frames: Sequence[Frame], records: Sequence[Tally]) -> Measured:
+def measure(dataset: Dataset, metric: Metric, frames: Sequence[Frame], tallies: Sequence[Any]) -> Measured:
     """All figures of one group.
 
     Args:
         dataset: Where the frames come from.
+        metric: Made the tallies.
         frames: The frames of the group.
-        records: Their records.
+        tallies: One per frame.
 
     Raises:
-        InputError: If no pixel of the group has a label that counts.
+        InputError: If the tallies count nothing.
     """
+    try:
+        metric.check(tallies)
+    except InputError as error:
+        raise InputError(f"{dataset.kind} {frames[0].group}: {error}") from error
     scenes = [frame.scene for frame in frames]
     sampling = Sampling(scenes, video=dataset.video, together=dataset.repeated_scenes)
-    absent = dataset.absent_classes
-    matrices = np.stack([record.matrix for record in records])
-    calibrations = np.stack([record.calibration for record in records])
-    matrix = matrices.sum(0)
-    if not matrix.any():
-        raise InputError(
-            f"{dataset.kind} {frames[0].group}: not one pixel of {len(frames)} frames counts, since every label is the "
-            f"one to ignore ({dataset.classes.ignore_index}); are these the label maps of this split?"
-        )
-
-    def of_matrix(figure: Callable[..., np.ndarray]) -> dict[str, Any]:
-        return _fraction(figure, sampling, matrices)
-
-    miou = float(mean_iou(matrix, absent))
-    contributions = sampling.contributions(miou, lambda m: mean_iou(m, absent), matrices)
-    headline = _figure(miou, sampling.spread(contributions), "fraction")
-    of_classes = class_iou(matrix, absent)
-    class_contributions = sampling.contributions(of_classes, lambda m: class_iou(m, absent), matrices)
+    found = metric.figures(tallies, sampling.weights)
+    value, replicates = found[metric.headline].value, found[metric.headline].replicates
+    assert replicates is not None
+    figures = _grouped({key: _shown(figure, sampling) for key, figure in found.items()})
+    units = figures[metric.headline]["units"]
     json = {
         "frames": len(frames),
         "scenes": sampling.scenes,
-        "pixels": int(matrix.sum()),
-        "sampling": {"unit": sampling.unit, "units": headline["units"], "words": sampling.words(headline["units"])},
-        "miou": headline,
-        "pixel_accuracy": of_matrix(pixel_accuracy),
-        "mean_class_accuracy": of_matrix(lambda m: mean_accuracy(m, absent)),
-        "ece": _fraction(calibration_error, sampling, calibrations),
-        "iou": {
-            name: _figure(of_classes[i], sampling.spread(class_contributions[:, i]), "fraction")
-            for i, name in enumerate(dataset.classes.names)
-        },
-        "truth_pixels": dict(zip(dataset.classes.names, matrix.sum(1).tolist(), strict=True)),
-        "confusion": matrix.tolist(),
-        "reliability": calibrations.sum(0).tolist(),
+        "sampling": {"unit": sampling.unit, "units": units, "words": sampling.words(units)},
+        **figures,
+        **metric.details(tallies),
     }
-    if all(record.instances is not None for record in records):
-        json["iiou"] = _instance_figures(dataset, records, matrices, sampling)
-    if any(record.valid_matrix is not None for record in records):
-        valid = np.stack([r.matrix if r.valid_matrix is None else r.valid_matrix for r in records])
-        json["miou_valid_pixels"] = _fraction(lambda m: mean_iou(m, absent), sampling, valid)
-    return Measured(json, miou, contributions, sampling)
+    return Measured(json, metric.headline, value, sampling.contributions(value, replicates), sampling)
 
 
-def _instance_figures(
-    dataset: Dataset, records: Sequence[Tally], matrices: np.ndarray, sampling: Sampling
-) -> dict[str, Any]:
-    weighted = np.stack([record.instances for record in records if record.instances is not None])
-    values = instance_iou(matrices.sum(0), weighted.sum(0))
-    return {
-        **_fraction(lambda m, w: mean_of_known(instance_iou(m, w)), sampling, matrices, weighted),
-        "classes": {
-            dataset.classes.names[label]: _number(value) for label, value in zip(INSTANCE_CLASSES, values, strict=True)
-        },
-    }
+def _shown(figure: Figure, sampling: Sampling) -> Any:
+    """A figure with its interval, or its value alone where the metric computes no replicates of it."""
+    if figure.replicates is None:
+        return _number(figure.value)
+    spread = sampling.spread(sampling.contributions(figure.value, figure.replicates))
+    return _figure(figure.value, spread, "fraction")
 
 
-def _fraction(figure: Callable[..., np.ndarray], sampling: Sampling, *records: np.ndarray) -> dict[str, Any]:
-    value = float(figure(*(record.sum(0) for record in records)))
-    return _figure(value, sampling.spread(sampling.contributions(value, figure, *records)), "fraction")
+def _grouped(shown: Mapping[str, Any]) -> dict[str, Any]:
+    """`iou/road` becomes `road` in `iou`, and `iiou/car` `car` in the `classes` of the figure `iiou`."""
+    json: dict[str, Any] = {}
+    for key, figure in shown.items():
+        group, _, part = key.partition("/")
+        if not part:
+            json[group] = figure
+            continue
+        parts = json.setdefault(group, {})
+        (parts.setdefault("classes", {}) if group in shown else parts)[part] = figure
+    return json
 
 
 def _number(value: Any) -> float | None:
@@ -161,7 +133,7 @@ def _figure(value: Any, spread: Spread | None, scale: Scale) -> dict[str, Any]:
 
 
 def source_of(dataset: Dataset, datasets: Mapping[str, Dataset], named: str | None) -> Group | None:
-    """The group whose mIoU is the denominator of rPD on this data set.
+    """The group whose headline figure is the denominator of rPD on this data set.
 
     Args:
         dataset: The data set of the target.
@@ -193,7 +165,7 @@ def source_of(dataset: Dataset, datasets: Mapping[str, Dataset], named: str | No
 
 def rpd(target: Measured, source: Measured, source_group: Group) -> dict[str, Any]:
     """rPD with its interval; the frames of the two domains are taken as independent of each other."""
-    value = target.miou / source.miou if source.miou > 0 else math.nan
+    value = target.value / source.value if source.value > 0 else math.nan
     return {"source": ":".join(source_group), **_figure(value, _ratio_spread([(target, source, 1.0)]), "ratio")}
 
 
@@ -201,10 +173,10 @@ def _ratio_spread(terms: Sequence[tuple[Measured, Measured, float]]) -> Spread |
     """Spread of the sum of `factor * target / source` over `terms`, whose targets share their frames, as their sources
     do: to first order, a ratio moves by its target's contribution over the source, less its source's times the ratio.
     """
-    if any(source.miou <= 0 for _, source, _ in terms):
+    if any(source.value <= 0 for _, source, _ in terms):
         return None
-    of_targets = sum(factor * target.contributions / source.miou for target, source, factor in terms)
-    of_sources = sum(factor * source.contributions * target.miou / source.miou**2 for target, source, factor in terms)
+    of_targets = sum(factor * target.contributions / source.value for target, source, factor in terms)
+    of_sources = sum(factor * source.contributions * target.value / source.value**2 for target, source, factor in terms)
     target, source, _ = terms[0]
     return combine(target.sampling.spread(np.asarray(of_targets)), source.sampling.spread(np.asarray(of_sources)))
 
@@ -212,26 +184,26 @@ def _ratio_spread(terms: Sequence[tuple[Measured, Measured, float]]) -> Spread |
 def difference(
     model: Measured, baseline: Measured, sources: tuple[Measured, Measured] | None
 ) -> dict[str, dict[str, Any]]:
-    """mIoU (and, given both source domains, rPD) of one model minus that of another on the same frames.
+    """Headline figure (and, given both source domains, rPD) of one model minus that of another on the same frames.
 
     Each unit's contributions to both are subtracted, so the interval is paired: what makes a frame hard for both
     cancels.
     """
     spread = model.sampling.spread(model.contributions - baseline.contributions)
-    figures = {"miou": _figure(model.miou - baseline.miou, spread, "difference")}
-    if sources is not None and min(source.miou for source in sources) > 0:
-        value = model.miou / sources[0].miou - baseline.miou / sources[1].miou
+    figures = {model.headline: _figure(model.value - baseline.value, spread, "difference")}
+    if sources is not None and min(source.value for source in sources) > 0:
+        value = model.value / sources[0].value - baseline.value / sources[1].value
         terms = [(model, sources[0], 1.0), (baseline, sources[1], -1.0)]
         figures["rpd"] = _figure(value, _ratio_spread(terms), "difference")
     return figures
 
 
-def examples(frames: Sequence[Frame], records: Sequence[Tally]) -> list[dict[str, Any]]:
-    """The best, the median and the worst frame by mIoU over the classes that the frame itself or its prediction holds.
+def examples(metric: Metric, frames: Sequence[Frame], tallies: Sequence[Any]) -> list[dict[str, Any]]:
+    """The best, the median and the worst frame by the metric's score of single frames.
 
     Fewer than three frames give fewer examples; of equal scores the earlier frame counts as the better one.
     """
-    scores = np.array([mean_iou(record.matrix, "skip") for record in records])
+    scores = np.array([metric.score(tally) for tally in tallies])
     order = [int(i) for i in np.argsort(-scores, kind="stable") if not math.isnan(scores[i])]
     if not order:
         return []
@@ -240,4 +212,7 @@ def examples(frames: Sequence[Frame], records: Sequence[Tally]) -> list[dict[str
         del chosen["median"]
     if len(order) == 1:
         chosen = {"only": order[0]}
-    return [{"which": w, "index": i, "frame": frames[i].id, "miou": float(scores[i])} for w, i in chosen.items()]
+    return [
+        {"which": which, "index": i, "frame": frames[i].id, metric.headline: float(scores[i])}
+        for which, i in chosen.items()
+    ]

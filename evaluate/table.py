@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from zoo.evaluate.report import TITLES, interval_notes, percent, shown_groups, with_interval
+from zoo.evaluate.metrics import Column, headline_column, metric_class
+from zoo.evaluate.report import TITLES, difference_unit, interval_notes, shown_columns, shown_groups, with_interval
 
 __all__ = ["print_tables"]
 
@@ -34,37 +35,46 @@ def _print_figures(metrics: Mapping[str, Any], kind: str, model: Mapping[str, An
     console.print(f"\n[bold]{escape(model['name'])} on {kind} {data['split']}[/bold]{source}", highlight=False)
     table = Table(box=SIMPLE)
     groups = shown_groups(metrics, kind)
-    weighted = any("iiou" in results[group] for group in groups)
+    headline, *others = shown_columns(model["metric"], [results[group] for group in groups])
+    titles = [f"{column.title} {column.unit}".strip() for column in (headline, *others)]
     table.add_column("Condition", no_wrap=True)
-    for name in ("Frames", "mIoU %", "rPD", "Pixels %", "Classes %", "ECE %", *(["iIoU %"] if weighted else [])):
+    for name in ("Frames", titles[0], "rPD", *titles[1:]):
         table.add_column(name, justify="right", no_wrap=True)
     for group in groups:
         figures = results[group]
         cells = [
             TITLES.get(group, group),
             str(figures["frames"]),
-            with_interval(figures["miou"]),
+            _cell(figures, headline),
             with_interval(figures.get("rpd"), 1, 2),
-            *(percent(figures[name]["value"]) for name in ("pixel_accuracy", "mean_class_accuracy", "ece")),
+            *(_cell(figures, column) for column in others),
         ]
-        if weighted:
-            cells.append(with_interval(figures.get("iiou")))
         table.add_row(*cells, style="bold" if group in TITLES else None)
     _print_whole(table, console)
     for note in interval_notes(metrics, kind, model):
         console.print(f"[dim]{escape(note)}[/dim]", highlight=False, soft_wrap=True)
 
 
+def _cell(figures: Mapping[str, Any], column: Column) -> str:
+    figure = figures.get(column.key)
+    if figure is not None and not column.interval:
+        figure = {**figure, "interval": None}
+    return with_interval(figure, column.scale, column.digits)
+
+
 def _print_differences(rows: Sequence[Mapping[str, Any]], metrics: Mapping[str, Any], console: Console) -> None:
     title = f"[bold]{escape(rows[0]['model'])} minus {escape(rows[0]['baseline'])}[/bold], paired 95 % intervals"
     console.print(f"\n{title}", highlight=False)
     table = Table(box=SIMPLE)
-    for name in ("Data", "Condition", "mIoU points", "rPD"):
+    (metric,) = {model["metric"] for model in metrics["models"]}
+    headline = headline_column(metric_class(metric))
+    for name in ("Data", "Condition", f"{headline.title} {difference_unit(headline)}".strip(), "rPD"):
         table.add_column(name, justify="left" if name in ("Data", "Condition") else "right", no_wrap=True)
     for row in rows:
         if row["group"] in shown_groups(metrics, row["data"]):
-            difference = with_interval(row["miou"], 100, 1, True), with_interval(row.get("rpd"), 1, 2, True)
-            table.add_row(row["data"], TITLES.get(row["group"], row["group"]), *difference)
+            difference = with_interval(row[headline.key], headline.scale, headline.digits, True)
+            ratio = with_interval(row.get("rpd"), 1, 2, True)
+            table.add_row(row["data"], TITLES.get(row["group"], row["group"]), difference, ratio)
     _print_whole(table, console)
 
 

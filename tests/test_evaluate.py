@@ -22,11 +22,15 @@ from zoo.cli import main
 from zoo.data import Dataset, open_dataset
 from zoo.errors import InputError
 from zoo.evaluate.core import evaluate, read_ahead
+from zoo.evaluate.metrics import METRICS, Column, Figure, metric_for
+from zoo.evaluate.pictures import jpeg_uri
 from zoo.evaluate.store import FrameStore
 from zoo.evaluate.submission import SERVERS
 from zoo.evaluate.suite import Session
 from zoo.frame import CameraFrame, Frame
-from zoo.prediction import Segmentation2D
+from zoo.prediction import Features, Segmentation2D
+from zoo.tasks.features import FeaturesTask
+from zoo.tasks.segmentation2d import Segmentation2DTask
 
 CAMVID_REAL = Path(__file__).parents[2] / "shared" / "real" / "camvid"
 INTERVALS = ("miou", "pixel_accuracy", "mean_class_accuracy", "ece")
@@ -60,6 +64,7 @@ class Fake:
 
     def __init__(self, predict, classes=CITYSCAPES, name="fake", sha256="0" * 64, stop_after=None):
         self.predict, self.classes, self.name, self.stop_after = predict, classes, name, stop_after
+        self.task = Segmentation2DTask(classes)
         self.artefact = {"file": "model.safetensors", "sha256": sha256, "engine": "fake", "precision": "fp32"}
         self.settings = {"inference": "whole"}
         self.folder = Folder()
@@ -359,7 +364,7 @@ def test_one_process_finishes_what_two_began(cityscapes, tmp_path, monkeypatch):
 
 
 def test_frames_that_never_arrive_are_an_error(tmp_path):
-    store = FrameStore(tmp_path, "name", {})
+    store = FrameStore(tmp_path, "name", {}, metric_for("segmentation2d", Segmentation2DTask(CITYSCAPES), CITYSCAPES))
     with pytest.raises(InputError, match=r"1 frames of the other processes did not arrive within 0 s"):
         store.wait_for(["a"], patience=0.3)
 
@@ -405,16 +410,115 @@ def test_classes_without_a_table_are_refused_before_anything_is_predicted(citysc
 
 def test_wrong_predictions_and_frames_are_named(cityscapes):
     frame = open_dataset("cityscapes", cityscapes).frames[0]
+    metric = metric_for("segmentation2d", Segmentation2DTask(CITYSCAPES), CITYSCAPES)
     for predicted, message in (
         (np.zeros((2, 2), np.uint8), r"frame ulm_000000_000000: prediction has shape \(2, 2\), but the labels have"),
         (np.full((32, 40), 77, np.uint8), r"frame ulm_000000_000000: the prediction holds labels \[77\]"),
     ):
         fake = Fake(lambda frame, predicted=predicted: (predicted, np.ones(predicted.shape, np.float32)))
         with pytest.raises(InputError, match=message):
-            list(evaluate([frame], fake, CITYSCAPES))
+            list(evaluate([frame], fake, metric))
     save(cityscapes / "leftImg8bit/val/ulm/ulm_000000_000000_leftImg8bit.png", np.zeros((3, 4, 3), np.uint8))
     with pytest.raises(InputError, match="the image is 4 x 3 pixels, but its labels 40 x 32"):
-        list(evaluate([frame], Fake(noisy(0.1)), CITYSCAPES))
+        list(evaluate([frame], Fake(noisy(0.1)), metric))
+
+
+class BrightnessTask(FeaturesTask):
+    """A task without classes, whose metric is defined below."""
+
+    name = "brightness"
+    metrics = ("brightness",)
+
+
+class BrightnessMetric:
+    """The mean grey of a frame over 255: a metric of another kind than the package has."""
+
+    name, headline, scope, groups = "brightness", "grey", "frame", ()
+    columns = (Column("grey", "Grey", unit="", scale=255, digits=0, interval=True),)
+
+    def __init__(self, task, classes, **options):
+        pass
+
+    def tally(self, frame, prediction):
+        return float(prediction.levels[0].mean()), frame.camera.image.shape[0]
+
+    def encode(self, tally):
+        return {"grey": tally[0], "rows": tally[1]}
+
+    def decode(self, values):
+        return values["grey"], values["rows"]
+
+    def check(self, tallies):
+        pass
+
+    def figures(self, tallies, weights=None):
+        grey = A([tally[0] for tally in tallies]) / 255
+        return {"grey": Figure(grey.mean(), None if weights is None else weights @ grey / weights.sum(1))}
+
+    def details(self, tallies):
+        return {"rows": sum(tally[1] for tally in tallies)}
+
+    def score(self, tally):
+        return tally[0]
+
+    def draw(self, frame, prediction):
+        return {"grey image": jpeg_uri(np.repeat(frame.camera.image.mean(2, keepdims=True), 3, 2).astype(np.uint8))}
+
+
+class Bright(Fake):
+    """Predicts the image itself."""
+
+    def __init__(self, **options):
+        super().__init__(noisy(0), **options)
+        self.task = BrightnessTask()
+
+    def __call__(self, frame):
+        self.calls.append(frame.id)
+        return Features(levels=(frame.camera.image.astype(np.float32),))
+
+
+def test_a_metric_of_another_kind_needs_nothing_but_its_row(tmp_path, load, capsys, monkeypatch):
+    monkeypatch.setitem(METRICS, "brightness", f"{__name__}:BrightnessMetric")
+    root = make_cityscapes(tmp_path / "cityscapes", 12)
+    load["x"] = Bright()
+    words = ["evaluate", "x", "--data", f"cityscapes={root}", "--out", str(tmp_path / "out"), "--record"]
+    assert main(words) == 0
+    grey = [np.asarray(Image.open(path)).mean() for path in sorted(root.glob("leftImg8bit/val/ulm/*.png"))]
+    shown = capsys.readouterr().out
+    assert "Grey" in shown
+    assert "mIoU" not in shown
+    metrics = json.loads((tmp_path / "out/metrics.json").read_text())
+    result = metrics["models"][0]["results"]["cityscapes"]["groups"]["all"]
+    assert result["grey"]["value"] == pytest.approx(np.mean(grey) / 255, rel=1e-6)
+    low, high = result["grey"]["interval"]
+    assert low < result["grey"]["value"] < high
+    assert result["rows"] == 12 * 32
+    (best,) = [example for example in result["examples"] if example["which"] == "best"]
+    assert best["grey"] == pytest.approx(max(grey), rel=1e-6)
+    (row,) = [row for row in load["x"].rows if row["group"] == "all"]
+    assert (row["task"], row["headline"], row["headline_title"]) == ("brightness", "grey", "Grey")
+    assert (row["grey"], row["grey_interval"]) == (result["grey"]["value"], result["grey"]["interval"])
+    assert "miou" not in row
+    page = (tmp_path / "out/report.html").read_text()
+    assert "Grey per condition" in page
+    assert page.count('alt="grey image"') == 3
+    assert "IoU" not in re.sub(r"data:[^\"]*", "", page)
+    assert main([*words, "--no-report"]) == 0  # the records are read back by the metric that wrote them
+    assert len(load["x"].calls) == 12 + 3  # the report predicts its examples once more
+
+
+def test_models_of_two_metrics_are_refused(cityscapes, tmp_path, monkeypatch):
+    monkeypatch.setitem(METRICS, "brightness", f"{__name__}:BrightnessMetric")
+    models = {"a": Fake(noisy(0.1)), "b": Bright(name="b", sha256="1" * 64)}
+    with pytest.raises(InputError, match="measured by segmentation2d, brightness; evaluate those of one metric"):
+        Session(models, [open_dataset("cityscapes", cityscapes)], tmp_path / "out")
+
+
+def test_a_bare_encoder_has_nothing_to_measure(cityscapes, tmp_path):
+    encoder = Fake(noisy(0.1))
+    encoder.task = FeaturesTask()
+    with pytest.raises(InputError, match="models for features have nothing to measure; choose a model with a head"):
+        Session({"encoder": encoder}, [open_dataset("cityscapes", cityscapes)], tmp_path / "out")
 
 
 def test_frames_are_read_ahead_but_not_all_at_once(cityscapes):

@@ -29,10 +29,15 @@ def records_of(values):
     return np.stack([values, np.ones(len(values))], 1)
 
 
+def contributions(sampling, value, figure, records):
+    """Contributions of the units to a figure of the summed records."""
+    return sampling.contributions(value, figure(np.einsum("rn,n...->r...", sampling.weights, records)))
+
+
 def spread_of_mean(values, scenes=None, **options):
     scenes = [str(i) for i in range(len(values))] if scenes is None else scenes
     sampling = Sampling(scenes, **options)
-    return sampling.spread(sampling.contributions(np.mean(values), mean, records_of(np.asarray(values, float))))
+    return sampling.spread(contributions(sampling, np.mean(values), mean, records_of(np.asarray(values, float))))
 
 
 def autoregression(rng, count, rho):
@@ -64,8 +69,8 @@ def test_replicates_leave_one_unit_out():
     sampling = Sampling(["a", "b", "a", "c"], together=True)
     assert sampling.weights.tolist() == [[0, 1, 0, 1], [1, 0, 1, 1], [1, 1, 1, 0]]
     # The records are 1, 2, 4, 8 and the figure is their sum: 15, and 10, 13, 7 without one of the units.
-    contributions = sampling.contributions(15.0, lambda sums: sums[..., 0], np.array([[1], [2], [4], [8]]))
-    assert contributions.tolist() == [2 * (15 - 10), 2 * (15 - 13), 2 * (15 - 7)]
+    found = contributions(sampling, 15.0, lambda sums: sums[..., 0], np.array([[1], [2], [4], [8]]))
+    assert found.tolist() == [2 * (15 - 10), 2 * (15 - 13), 2 * (15 - 7)]
 
 
 @pytest.mark.parametrize(
@@ -175,7 +180,7 @@ def test_a_class_that_few_images_hold_is_known_as_well_as_those_allow():
     values = np.zeros((100, 2))
     values[:4] = [[3, 10], [5, 10], [8, 10], [9, 10]]
     sampling = Sampling([str(i) for i in range(100)])
-    assert sampling.spread(sampling.contributions(25 / 40, mean, values)).units == 4
+    assert sampling.spread(contributions(sampling, 25 / 40, mean, values)).units == 4
 
 
 def test_models_that_agree_everywhere_differ_by_nothing():
@@ -204,7 +209,7 @@ def measured(values, scenes):
     records = np.asarray(values, float)
     sampling = Sampling(scenes)
     figure = float(records[:, 0].sum() / records[:, 1].sum())
-    return Measured({}, figure, sampling.contributions(figure, mean, records), sampling)
+    return Measured({}, "accuracy", figure, contributions(sampling, figure, mean, records), sampling)
 
 
 def test_differences_are_paired_and_ratios_are_not():
@@ -212,20 +217,21 @@ def test_differences_are_paired_and_ratios_are_not():
     hard, noise = rng.normal(0, 0.1, 40), rng.normal(0, 0.01, 40)
     scenes = [str(i) for i in range(40)]
     one, other = (measured(records_of(v), scenes) for v in (0.6 + hard, 0.5 + hard + noise))
-    figure = difference(other, one, None)["miou"]
+    figure = difference(other, one, None)["accuracy"]
     # a paired t interval: t(39) = 2.0227
     reach = 2.0227 * (noise - noise.mean()).std(ddof=1) / np.sqrt(40)
     assert figure["interval"] == pytest.approx([figure["value"] - reach, figure["value"] + reach], rel=1e-3)
     source = measured(records_of(rng.normal(0.8, 0.05, 30)), [str(i) for i in range(30)])
     ratio = rpd(one, source, ("x", "all"))
     relative = np.hypot(
-        (0.6 + hard).std(ddof=1) / np.sqrt(40) / one.miou, source.contributions.std(ddof=1) / np.sqrt(30) / source.miou
+        (0.6 + hard).std(ddof=1) / np.sqrt(40) / one.value,
+        source.contributions.std(ddof=1) / np.sqrt(30) / source.value,
     )
     low, high = ratio["interval"]
     assert np.log(high / low) / 2 == pytest.approx(2.0 * relative, rel=0.03)
     # the same model twice: no difference in either figure
     same = difference(one, one, (source, source))
-    assert same["miou"]["interval"] == [0, 0]
+    assert same["accuracy"]["interval"] == [0, 0]
     assert same["rpd"]["interval"] == [0, 0]
 
 
@@ -277,5 +283,5 @@ def test_an_analysis_of_500_frames_of_19_classes_takes_a_second():
     sampling = Sampling(["a"] * 500, video=True)
     started = time.process_time()
     value = mean_iou(records.sum(0), "skip")
-    sampling.spread(sampling.contributions(value, lambda m: mean_iou(m, "skip"), records))
+    sampling.spread(contributions(sampling, value, lambda m: mean_iou(m, "skip"), records))
     assert time.process_time() - started < 5

@@ -8,7 +8,7 @@ from typing import Any
 from zoo.contract import joined
 from zoo.errors import InputError
 from zoo.inputs import input_from_json
-from zoo.provenance import row_note
+from zoo.provenance import headline, row_note
 from zoo.tasks import task_from_json
 
 __all__ = ["render_card"]
@@ -72,6 +72,7 @@ def render_card(config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
             rows=accuracy,
             latency=[row for row in rows if row.get("kind") == "latency"],
             note=row_note,
+            headline=headline,
             caveats=[_CAVEATS[data] for data in dict.fromkeys(row["data"] for row in accuracy) if data in _CAVEATS],
             percent=_percent,
             interval=_interval,

@@ -14,8 +14,9 @@
 | `origin` | only where the run recorded nothing: how the entry was found out |
 
 A measured row of `metrics.json` has `caveats`, derived from that record and the frames that were measured, and may
-have `also`: figures that put its own into perspective. Each has `what`, `data`, `split`, `group`, `miou`,
-`miou_interval` and `rpd` (may be null), `origin`, and `measured_here`, which is false for what others report.
+have `also`: figures that put its own into perspective. Each has `what`, `data`, `split`, `group`, the headline figure
+(`miou` and `miou_interval` for segmentation) and `rpd` (may be null), `origin`, and `measured_here`, which is false for
+what others report.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from zoo.data.dataset import Dataset
 from zoo.data.terms import places_of, terms_of
 from zoo.frame import Frame
 
-__all__ = ["NEIGHBOUR_S", "caveats", "row_caveats", "row_note", "trained_on"]
+__all__ = ["NEIGHBOUR_S", "caveats", "headline", "row_caveats", "row_note", "trained_on"]
 
 NEIGHBOUR_S = 10.0
 """A frame this close to a training frame of the same scene shows what the model was trained on."""
@@ -179,6 +180,15 @@ def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return all(one.get(key) == other.get(key) for key in ("artefact_sha256", "data", "split", "group", "fingerprint"))
 
 
+def headline(row: Mapping[str, Any]) -> tuple[str, float | None, Sequence[float] | None]:
+    """Title, value and 95 % interval of the figure that sums up a measured row.
+
+    Rows recorded before they named it (`headline`, `headline_title`) are of segmentation models and have mIoU.
+    """
+    key = row.get("headline", "miou")
+    return row.get("headline_title", "mIoU"), row[key], row.get(f"{key}_interval")
+
+
 def row_note(row: Mapping[str, Any]) -> str:
     """What must be read with a row's figures, in one line: its caveats, then figures that put them into perspective."""
     notes = [caveat["text"] for caveat in row.get("caveats", ())]
@@ -186,11 +196,12 @@ def row_note(row: Mapping[str, Any]) -> str:
 
 
 def _figure(also: Mapping[str, Any]) -> str:
-    interval = also.get("miou_interval")
+    title, value, interval = headline(also)
+    assert value is not None
     spread = f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else ""
     rpd = f", rPD {also['rpd']:.2f}" if also.get("rpd") is not None else ""
     origin = also["origin"] if also["measured_here"] else f"reported by {also['origin']}, not measured here"
     return (
-        f"mIoU {100 * also['miou']:.1f}{spread}{rpd} on {also['data']} {also['split']} {also['group']}: "
+        f"{title} {100 * value:.1f}{spread}{rpd} on {also['data']} {also['split']} {also['group']}: "
         f"{also['what']} ({origin})"
     )

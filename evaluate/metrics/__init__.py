@@ -21,7 +21,7 @@ from zoo.frame import Frame
 if TYPE_CHECKING:
     from zoo.tasks import Task
 
-__all__ = ["METRICS", "Column", "Figure", "Metric", "metric_for"]
+__all__ = ["METRICS", "Column", "Figure", "Metric", "headline_column", "metric_class", "metric_for"]
 
 METRICS = {
     "segmentation2d": "zoo.evaluate.metrics.segmentation2d:Segmentation2DMetric",
@@ -48,15 +48,17 @@ class Column:
 
     Attributes:
         key: Of the figure.
-        title: Heading.
-        scale: What the value is multiplied with: 100 for per cent.
-        digits: After the point.
-        interval: Show the interval too.
-        optional: Left out where no row has the figure.
+        title: Heading, without the unit.
+        unit: Of the value once it is multiplied by `scale`.
+        scale: What the value is multiplied by: 100 for percent.
+        digits: After the decimal point.
+        interval: Show the interval in the terminal too; the report shows every interval.
+        optional: Omitted where no row has the figure.
     """
 
     key: str
     title: str
+    unit: str = "%"
     scale: float = 100.0
     digits: int = 1
     interval: bool = False
@@ -71,7 +73,9 @@ class Metric(Protocol):
     headline: ClassVar[str]
     """Key of the figure that models are compared by, and that rPD is the ratio of."""
     columns: ClassVar[tuple[Column, ...]]
-    """What tables show."""
+    """What tables show and model folders record; one of them is the headline."""
+    groups: ClassVar[tuple[str, ...]]
+    """Groups of figures that model folders record as well, such as IoU by class."""
     scope: ClassVar[Literal["frame", "set"]]
     """`frame`: tallies of frames are independent. `set`: figures need all tallies at once (retrieval)."""
 
@@ -92,8 +96,17 @@ class Metric(Protocol):
             KeyError, TypeError, ValueError: If it was not written by `encode`.
         """
 
+    def check(self, tallies: Sequence[Any]) -> None:
+        """Checks that the tallies count something.
+
+        Raises:
+            InputError: If they do not, so that no figure would mean anything.
+        """
+
     def figures(self, tallies: Sequence[Any], weights: np.ndarray | None = None) -> dict[str, Figure]:
         """All figures by key; `iou/road` is the figure `road` in the group `iou`.
+
+        A figure that summarises a group (`iiou` of `iiou/car`) comes before the group.
 
         Args:
             tallies: One per frame.
@@ -105,6 +118,32 @@ class Metric(Protocol):
 
     def score(self, tally: Any) -> float:
         """What frames are ranked by for the report's best and worst examples; NaN if undefined."""
+
+    def draw(self, frame: Frame, prediction: Any) -> dict[str, str]:
+        """Small pictures of one frame for the report's examples: data URIs by caption, or none.
+
+        Args:
+            frame: With its arrays decoded.
+            prediction: Of the frame.
+        """
+
+
+def metric_class(name: str) -> type[Metric]:
+    """The class of a metric, which names its headline and its columns.
+
+    Raises:
+        InputError: If there is no such metric.
+    """
+    if name not in METRICS:
+        raise InputError(f"unknown metric {name!r}{closest(name, METRICS)}; known: {', '.join(METRICS)}")
+    module, class_name = METRICS[name].split(":")
+    return getattr(importlib.import_module(module), class_name)
+
+
+def headline_column(metric: Metric | type[Metric]) -> Column:
+    """The column of the figure that models are compared by."""
+    (column,) = [column for column in metric.columns if column.key == metric.headline]
+    return column
 
 
 def metric_for(name: str, task: Task, classes: ClassTable, **options: Any) -> Metric:
@@ -119,7 +158,5 @@ def metric_for(name: str, task: Task, classes: ClassTable, **options: Any) -> Me
     Raises:
         InputError: If there is no such metric, or nothing maps the task's classes onto `classes`.
     """
-    if name not in METRICS:
-        raise InputError(f"unknown metric {name!r}{closest(name, METRICS)}; known: {', '.join(METRICS)}")
-    module, class_name = METRICS[name].split(":")
-    return getattr(importlib.import_module(module), class_name)(task, classes, **options)
+    kind: Any = metric_class(name)  # the protocol says nothing about constructors
+    return kind(task, classes, **options)

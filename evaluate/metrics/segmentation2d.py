@@ -21,6 +21,7 @@ from zoo.evaluate.metrics.counts import (
     instance_iou,
     mean_accuracy,
     mean_iou,
+    mean_of_known,
     pixel_accuracy,
     tally,
 )
@@ -50,13 +51,14 @@ class Segmentation2DMetric:
     headline: ClassVar[str] = "miou"
     scope: ClassVar[Literal["frame", "set"]] = "frame"
     columns: ClassVar[tuple[Column, ...]] = (
-        Column("miou", "mIoU %", interval=True),
-        Column("pixel_accuracy", "Pixels %"),
-        Column("mean_class_accuracy", "Classes %"),
-        Column("ece", "ECE %"),
-        Column("iiou", "iIoU %", interval=True, optional=True),
-        Column("miou_valid_pixels", "mIoU, valid pixels %", interval=True, optional=True),
+        Column("miou", "mIoU", interval=True),
+        Column("pixel_accuracy", "Pixel acc."),
+        Column("mean_class_accuracy", "Class acc."),
+        Column("ece", "ECE"),
+        Column("iiou", "iIoU", interval=True, optional=True),
+        Column("miou_valid_pixels", "mIoU, valid pixels", interval=True, optional=True),
     )
+    groups: ClassVar[tuple[str, ...]] = ("iou",)
 
     def __init__(self, task: Task, classes: ClassTable, *, absent: Absent = "skip", instances: bool = False) -> None:
         if task.classes is None:
@@ -73,11 +75,10 @@ class Segmentation2DMetric:
         labels = frame.camera.labels
         if labels is None:
             raise InputError(f"frame {frame.id} has no labels to compare with")
-        predicted = prediction.labels if self._lookup is None else self._lookup[prediction.labels]
         try:
             return tally(
                 labels,
-                predicted,
+                self._mapped(prediction),
                 prediction.scores,
                 len(self._classes),
                 self._classes.ignore_index,
@@ -86,6 +87,10 @@ class Segmentation2DMetric:
             )
         except InputError as error:
             raise InputError(f"frame {frame.id}: {error}") from error
+
+    def _mapped(self, prediction: Segmentation2D) -> np.ndarray:
+        """`(H, W)` uint8 predicted labels in the ground truth's classes; 255 where a class has no counterpart."""
+        return prediction.labels if self._lookup is None else self._lookup[prediction.labels]
 
     def encode(self, tally: Tally) -> dict[str, Any]:
         """A tally as JSON values."""
@@ -107,6 +112,18 @@ class Segmentation2DMetric:
             instances=None if instances is None else np.array(instances, np.float64).reshape(-1, 2),
             valid_matrix=None if valid is None else np.array(valid, np.int64).reshape(shape),
         )
+
+    def check(self, tallies: Sequence[Tally]) -> None:
+        """Checks that at least one pixel counts.
+
+        Raises:
+            InputError: If every label is the one to ignore.
+        """
+        if not any(each.matrix.any() for each in tallies):
+            raise InputError(
+                f"not one pixel of {len(tallies)} frames counts, since every label is the one to ignore "
+                f"({self._classes.ignore_index}); are these the label maps of this split?"
+            )
 
     def figures(self, tallies: Sequence[Tally], weights: np.ndarray | None = None) -> dict[str, Figure]:
         """mIoU, accuracies, calibration error, IoU per class; iIoU and mIoU of valid pixels where they are counted."""
@@ -133,8 +150,8 @@ class Segmentation2DMetric:
         self, weights: np.ndarray | None, matrices: np.ndarray, weighted: np.ndarray
     ) -> dict[str, Figure]:
         values, replicates = _over(instance_iou, weights, matrices, weighted)
-        means = None if replicates is None else np.array([_nanmean(row) for row in replicates])
-        found = {"iiou": Figure(_nanmean(values), means)}
+        means = None if replicates is None else mean_of_known(replicates)
+        found = {"iiou": Figure(float(mean_of_known(values)), means)}
         for label, value in zip(INSTANCE_CLASSES, values, strict=True):
             found[f"iiou/{self._classes.names[label]}"] = Figure(float(value))
         return found
@@ -154,6 +171,12 @@ class Segmentation2DMetric:
     def score(self, tally: Tally) -> float:
         """mIoU over the classes that the frame itself or its prediction holds."""
         return float(mean_iou(tally.matrix, "skip"))
+
+    def draw(self, frame: Frame, prediction: Segmentation2D) -> dict[str, str]:
+        """Image, truth, prediction and errors."""
+        from zoo.evaluate.pictures import frame_pictures  # counting does not need Pillow
+
+        return frame_pictures(frame, self._mapped(prediction), self._classes)
 
 
 def _over(
@@ -175,8 +198,3 @@ def _over(
 def _figure(figure: Callable[..., np.ndarray], weights: np.ndarray | None, *records: np.ndarray) -> Figure:
     value, replicates = _over(figure, weights, *records)
     return Figure(float(value), replicates)
-
-
-def _nanmean(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")

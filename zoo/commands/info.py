@@ -13,7 +13,7 @@ from zoo.catalogue import entries
 from zoo.errors import NotReleasedError
 from zoo.loading import find_folder
 from zoo.model_folder import ModelFolder
-from zoo.provenance import row_note
+from zoo.provenance import headline, row_note
 
 __all__ = ["Arguments", "run"]
 
@@ -92,12 +92,12 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
                 f"p99 {row['latency_ms']['p99']:.1f} ms, {row['runs']} runs, file {row['artefact_sha256'][:12]}"
             )
             continue
-        interval = row.get("miou_interval")
+        title, value, interval = headline(row)
         spread = f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else ""
         rpd = f", rPD {row['rpd']:.2f}" if row.get("rpd") is not None else ""
         note = row_note(row)
         print(
-            f"  {row.get('data')} {row.get('split')} {row.get('group')}: mIoU {_percent(row['miou'])}{spread}{rpd}, "
+            f"  {row.get('data')} {row.get('split')} {row.get('group')}: {title} {_percent(value)}{spread}{rpd}, "
             f"{row.get('frames')} frames, file {row['artefact_sha256'][:12]}" + (f"; NOTE: {note}" if note else "")
         )
 
