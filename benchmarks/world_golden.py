@@ -5,8 +5,8 @@
 
 Descriptions of 100 places, all templates, meshes of 16 places, light under every condition, road and ground patterns,
 frames under every condition, frames of every rig with sweeps and boxes, every file of every layout, and both contact
-sheets; one to two minutes on one core. Floating point differs between machines and versions of NumPy and Embree, so that a
-file of hashes is only good on the machine that wrote it and is not kept in the repository.
+sheets; one to two minutes on one core. Floating point differs between machines and versions of NumPy and Embree, so a
+file of hashes is good on the machine that wrote it only, and is not kept in the repository.
 """
 
 from __future__ import annotations
