@@ -69,14 +69,15 @@ def run(arguments: Arguments) -> int:
 
 def print_parity(row: Mapping[str, Any]) -> None:
     """One line for all frames, one per condition."""
+    what = "features" if row["compared"] == "features" else "labels"
     print(
         f"parity, {row['engine']} on {row['device']}: {row['frames']} frames, {100 * row['agreement']:.4f} % of the "
-        f"labels agree, {row['compared']} differ by at most {row['max_error']:.2g}, "
+        f"{what} agree, {row['compared']} differ by at most {row['max_error']:.2g}, "
         f"{row['relative_error']:.2g} of the largest"
     )
     for name, values in row["conditions"].items():
         difference = values["difference"]
-        shown = "no labels" if difference is None else f"mIoU {100 * difference:+.4f} points"
+        shown = "no metric" if difference is None else f"{values['metric']} {100 * difference:+.4f} points"
         print(f"  {name}: {values['frames']} frames, {100 * values['agreement']:.4f} %, {shown}")
     for shape in row["other_shapes"]:
         size = "x".join(map(str, shape["shape"]))

@@ -59,6 +59,8 @@ def plan_for(predictor: Predictor, axes: tuple[str, ...], size: tuple[int, int] 
     Raises:
         InputError: If the model does not read images, a size does not fit, or `zoo predict` could not run the file.
     """
+    if len(predictor.stages) > 1:
+        raise InputError(f"{predictor.name} has {len(predictor.stages)} stages; only one graph can be exported yet")
     inputs, image = predictor.engine.spec.inputs, predictor.input
     if not isinstance(image, ImageInput):
         raise InputError(f"{predictor.name} reads {image.kind}; only models that read images can be exported yet")

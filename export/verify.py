@@ -9,10 +9,11 @@ import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 
+from zoo.engines import ENGINES
 from zoo.errors import InputError
 from zoo.export.command import print_parity
 from zoo.export.folder import add_row, reference_name
@@ -36,8 +37,8 @@ class Arguments:
 
     folder: Annotated[str, tyro.conf.Positional]
     """Model folder, catalogue name, or hf-hub:org/name."""
-    engine: Literal["onnx", "openvino"] = "onnx"
-    """Runs the exported files."""
+    engine: str = "onnx"
+    """Runs the exported files: onnx, openvino."""
     device: str = "cpu"
     """Where: cpu, cuda, tensorrt, openvino for onnx; what OpenVINO finds, for openvino."""
     threads: int | None = None
@@ -66,6 +67,9 @@ def verify(arguments: Arguments) -> list[str | dict[str, Any]]:
         ParityError: If an exported file does not compute what its source computes.
         InputError: If the engine or the device cannot be had, or a frame cannot be read.
     """
+    readers = [name for name, row in ENGINES.items() if row.reads == "onnx"]
+    if arguments.engine not in readers:
+        raise InputError(f"--engine {arguments.engine}: expected one of {', '.join(readers)}")
     folder = ModelFolder.open(find_folder(arguments.folder))
     folder.verify()
     shown: list[str | dict[str, Any]] = [f"{folder.path}: {len(folder.manifest)} files are as {folder.name} lists them"]
@@ -73,6 +77,8 @@ def verify(arguments: Arguments) -> list[str | dict[str, Any]]:
     exported = [entry for entry in folder.config["artefacts"] if entry["engine"] == "onnx"]
     if not exported:
         return [*shown, "no exported file; zoo export makes one"]
+    if len(folder.inputs) > 1:
+        raise InputError(f"{folder.name} has {len(folder.inputs)} stages; only models of one stage can be compared yet")
     for entry in exported:
         _check_entry(folder, entry)
         said = read_back(folder.read_bytes(entry["file"]), folder, entry)

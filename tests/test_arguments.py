@@ -67,9 +67,8 @@ LINES = {
         "verify f",
         ("FOLDER",),
         numbers=("--threads",),
-        texts=("--device", "--frames"),
+        texts=("--engine", "--device", "--frames"),
         switches=("--record",),
-        choices={"--engine": "openvino"},
     ),
     "benchmark": Command(
         "benchmark m",

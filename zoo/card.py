@@ -7,9 +7,9 @@ from typing import Any
 
 from zoo.contract import joined
 from zoo.errors import InputError
-from zoo.inputs import input_from_json
+from zoo.inputs import input_class, input_from_json
 from zoo.provenance import headline, row_note
-from zoo.tasks import task_from_json
+from zoo.tasks import Task, task_from_json
 
 __all__ = ["render_card"]
 
@@ -38,10 +38,14 @@ def _ratio(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
+def _task(config: Mapping[str, Any]) -> Task:
+    return task_from_json(config["task"], config.get("output", {}))
+
+
 def _contracts(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """By exported file: how it is run without this package, worked out anew and not taken from the entry."""
     inputs = [input_from_json(section) for section in config["inputs"]]
-    task = task_from_json(config["task"], config.get("output", {}))
+    task = _task(config)
     return {
         artefact["file"]: joined(inputs[artefact.get("stage", 0)].contract(artefact), task.contract(artefact))
         for artefact in config["artefacts"]
@@ -69,6 +73,8 @@ def render_card(config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
     try:
         return environment.from_string(template).render(
             config=config,
+            task=_task(config),
+            source=input_class(config["inputs"][0]["kind"]).example,
             rows=accuracy,
             latency=[row for row in rows if row.get("kind") == "latency"],
             note=row_note,

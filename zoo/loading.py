@@ -123,7 +123,7 @@ def load(
     for number, each in enumerate(folder.inputs):
         found = _fitting(folder, engine, precision, file, number)
         if not found:
-            raise InputError(_nothing_fits(folder, engine, precision, file))
+            raise InputError(_nothing_fits(folder, engine, precision, file, number))
         chosen = each if inference is None else _with_inference(each, inference)
         opened = _open(row, folder, found[0], device=device, precision=precision, threads=threads)
         stages.append(Stage(chosen, found[0], opened))
@@ -148,11 +148,16 @@ def _open(row: EngineRow, folder: ModelFolder, artefact: Mapping[str, Any], **op
 def _fitting(
     folder: ModelFolder, engine: str, precision: str, file: str | None, stage: int = 0
 ) -> list[Mapping[str, Any]]:
-    """Artefacts of a stage that `engine` can run at `precision`: those with free sizes and no steps inside first."""
+    """Artefacts of a stage that `engine` can run at `precision`: those with free sizes and no steps inside first.
+
+    A `file` that belongs to another stage does not decide this one.
+    """
     row = ENGINES[engine]
     if precision not in row.precisions:
         return []
     wanted = row.precisions[precision]
+    if file in {entry["file"] for entry in folder.config["artefacts"] if entry.get("stage", 0) != stage}:
+        file = None
     found = [
         entry
         for entry in folder.config["artefacts"]
@@ -163,6 +168,11 @@ def _fitting(
         and (wanted in (None, entry.get("precision")) or precision == "fp32")
     ]
     return sorted(found, key=lambda entry: _fixes_size(entry) or bool(entry.get("in_graph")))
+
+
+def _able(folder: ModelFolder, engine: str, precision: str, file: str | None) -> bool:
+    """Whether `engine` can run every stage."""
+    return all(_fitting(folder, engine, precision, file, stage) for stage in range(len(folder.inputs)))
 
 
 def _fixes_size(entry: Mapping[str, Any]) -> bool:
@@ -176,7 +186,7 @@ def _fixes_size(entry: Mapping[str, Any]) -> bool:
     return any(side is not None for side in sizes)
 
 
-def _nothing_fits(folder: ModelFolder, engine: str, precision: str, file: str | None) -> str:
+def _nothing_fits(folder: ModelFolder, engine: str, precision: str, file: str | None, stage: int = 0) -> str:
     row = ENGINES[engine]
     if precision not in row.precisions:
         return f"the {engine} engine has no precision {precision!r}; it has {', '.join(row.precisions)}"
@@ -184,6 +194,8 @@ def _nothing_fits(folder: ModelFolder, engine: str, precision: str, file: str | 
     wanted = file or f"a file for {engine}"
     if not file or precision != "fp32":
         wanted += f" in {precision}"
+    if len(folder.inputs) > 1:
+        wanted += f" for stage {stage}"
     hint = "; zoo export makes one" if row.reads == "onnx" else ""
     return f"{folder.path} does not have {wanted}; it has {have or 'none'}{hint}"
 
@@ -191,19 +203,21 @@ def _nothing_fits(folder: ModelFolder, engine: str, precision: str, file: str | 
 def _automatic(folder: ModelFolder, device: str, precision: str, file: str | None) -> str:
     """The engine that `auto` means here."""
     order = sorted(ENGINES, key=lambda name: ENGINES[name].rank[device != "cpu"])
-    able = [engine for engine in order if _fitting(folder, engine, precision, file)]
+    able = [engine for engine in order if _able(folder, engine, precision, file)]
     for engine in able:
         if ENGINES[engine].installed:
             return engine
     if able:
         row = ENGINES[able[0]]
         raise require(row.package, row.extra, f"running {folder.name}")
-    raise InputError(_nothing_fits(folder, order[0], precision, file))
+    stages = range(len(folder.inputs))
+    lacking = next((stage for stage in stages if not _fitting(folder, order[0], precision, file, stage)), 0)
+    raise InputError(_nothing_fits(folder, order[0], precision, file, lacking))
 
 
 def engines_for(folder: ModelFolder, precision: str = "fp32", file: str | None = None) -> list[str]:
     """Engines that are installed here and that can run a file of the folder at this precision, or this `file`."""
-    return [engine for engine, row in ENGINES.items() if row.installed and _fitting(folder, engine, precision, file)]
+    return [engine for engine, row in ENGINES.items() if row.installed and _able(folder, engine, precision, file)]
 
 
 def create(name: str, *, num_classes: int | None = None, pretrained: bool = False) -> nn.Module:

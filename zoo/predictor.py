@@ -94,13 +94,16 @@ class Predictor:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Everything that decides the result besides the file: engine, device, arithmetic, inputs."""
+        """What decides the result besides the last stage's file: engine, device, arithmetic, inputs, files."""
         spec = self.engine.spec
+        # `artefact` is the last stage's file only; results depend on all of them.
+        files = [stage.artefact["sha256"] for stage in self.stages]
         return {
             "engine": spec.engine,
             "device": spec.device,
             "precision": spec.precision,
             "inputs": [stage.input.to_json() for stage in self.stages],
+            **({"files": files} if len(files) > 1 else {}),
         }
 
     def __call__(self, source: Any) -> Any:

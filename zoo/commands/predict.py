@@ -135,6 +135,8 @@ def run(arguments: Arguments) -> int:
         file=arguments.file,
         inference=chosen_inference(arguments),
     )
+    if predictor.task.name != "segmentation2d":
+        raise InputError(f"{predictor.name} is a model for {predictor.task.name}; zoo predict segments images")
     for path in arguments.images:
         prediction = predictor(path)
         _write(arguments.out, path, prediction, predictor, arguments.alpha)

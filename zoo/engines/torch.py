@@ -32,7 +32,7 @@ class TorchEngine:
         precision: `fp32`, or `bf16` or `fp16` by autocast.
 
     Raises:
-        InputError: If the device does not exist here or the precision is unknown.
+        InputError: If the device does not exist here, the precision is unknown, or the number of outputs differs.
     """
 
     def __init__(
@@ -50,6 +50,11 @@ class TorchEngine:
             self.module: Any = module.to(self._device).eval()
         except (RuntimeError, AssertionError) as error:
             raise InputError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
+        if len(outputs) != len(self.module.strides):
+            raise InputError(
+                f"the model gives {len(self.module.strides)} outputs, but its task expects {', '.join(outputs)}; "
+                "correct output in config.json"
+            )
         self.spec = EngineSpec(
             engine="torch",
             device=str(self._device),

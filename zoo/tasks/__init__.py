@@ -62,6 +62,10 @@ class Task(Protocol):
     """Names of the model's outputs, in the order in which its `forward` gives them."""
     metrics: ClassVar[tuple[str, ...]]
     """Names in `zoo.evaluate.metrics.METRICS`, the headline metric first."""
+    pipeline_tag: ClassVar[str]
+    """The Hub's name of the task, for the model card."""
+    usage: ClassVar[str]
+    """A line of Python that uses `prediction`, for the model card."""
 
     @classmethod
     def from_json(cls, section: Mapping[str, Any]) -> Task:

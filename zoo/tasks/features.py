@@ -33,6 +33,8 @@ class FeaturesTask:
 
     name: ClassVar[str] = "features"
     metrics: ClassVar[tuple[str, ...]] = ()
+    pipeline_tag: ClassVar[str] = "image-feature-extraction"
+    usage: ClassVar[str] = "[level.shape for level in prediction.levels]"
     schema: ClassVar[Mapping[str, Any]] = {
         "type": "object",
         "properties": {"levels": {"type": "integer", "minimum": 1, "maximum": 64}},
@@ -112,14 +114,19 @@ class FeaturesTask:
             difference = np.abs(one - other)
             max_error = max(max_error, float(np.where(np.isfinite(difference), difference, np.inf).max()))
             largest = max(largest, float(np.abs(one).max()))
-            cosine = _cosine(one, other)
-            same += int(np.count_nonzero(cosine >= _SAME_DIRECTION))
+            cosine, equal = _cosine(one, other), (one == other).all(_axis(one))
+            same += int(np.count_nonzero((cosine >= _SAME_DIRECTION) | equal))  # zeros on both sides have no direction
             elements += cosine.size
         return Agreement(same, elements, max_error, largest, "features")
 
 
+def _axis(level: np.ndarray) -> int:
+    """Of the channels: the first in `(C, h, w)`, the last in `(N, C)`."""
+    return 0 if level.ndim == 3 else -1
+
+
 def _cosine(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Cosine of every pair of vectors: channels come first in `(C, h, w)` and last in `(N, C)`."""
-    axis = 0 if one.ndim == 3 else -1
+    """Cosine of every pair of vectors."""
+    axis = _axis(one)
     norms = np.linalg.norm(one, axis=axis) * np.linalg.norm(other, axis=axis)
     return (one * other).sum(axis) / np.maximum(norms, 1e-12)

@@ -41,6 +41,8 @@ class Segmentation2DTask:
     name: ClassVar[str] = "segmentation2d"
     outputs: ClassVar[tuple[str, ...]] = ("logits",)
     metrics: ClassVar[tuple[str, ...]] = ("segmentation2d",)
+    pipeline_tag: ClassVar[str] = "image-segmentation"
+    usage: ClassVar[str] = 'prediction.overlay().save("overlay.jpg")'
     schema: ClassVar[Mapping[str, Any]] = {
         "type": "object",
         "required": ["classes"],
