@@ -175,7 +175,10 @@ def read_regular(path: Path | str, limit: int) -> bytes:
             require_regular(status, path)
             if status.st_size > limit:
                 raise IntegrityError(f"{path} has {status.st_size:,} bytes; at most {limit:,} are read")
-            return handle.read(status.st_size + 1)
+            content = handle.read(status.st_size + 1)
+            if content is None:  # some files of /proc call themselves regular and have nothing to read yet
+                raise IntegrityError(f"{path} cannot be read: it gives no data")
+            return content
     except (FileNotFoundError, IntegrityError):
         raise
     except OSError as error:

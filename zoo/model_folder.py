@@ -312,6 +312,7 @@ def _identity(row: Mapping[str, Any], key: Sequence[str]) -> str:
 
 def _read_manifest(path: Path) -> Mapping[str, Mapping[str, Any]]:
     try:
+        _check_file(path / MANIFEST, MANIFEST, None, _roots(path))
         content = read_regular(path / MANIFEST, _LIMITS[".json"])
     except FileNotFoundError as error:
         raise IntegrityError(f"{path} is not a model folder: it has no {MANIFEST}") from error
