@@ -187,7 +187,6 @@ FORBIDDEN = {
     *(
         "pretrained_strict",
         "pretrained_filter_fn",
-        "pretrained_model_args",
         "model_cfg",
         "feature_cfg",
         "kwargs_filter",
