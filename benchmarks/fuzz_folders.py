@@ -57,9 +57,9 @@ def write_base(path: Path) -> None:
     import numpy as np
     import torch
 
-    from zoo.architecture import build
-    from zoo.card import render_card
-    from zoo.weights import serialise
+    from zoo.folder.architecture import build
+    from zoo.folder.card import render_card
+    from zoo.folder.weights import serialise
 
     (path / "onnx").mkdir(parents=True)
     options = {"embed_dim": 8, "depth": 1, "num_heads": 2, "img_size": 8, "patch_size": 4}
@@ -510,7 +510,7 @@ def steps(folder: Path, out: Path) -> Iterator[tuple[str, Callable[[], object]]]
     from zoo.export.folder import add_row, read_parity
     from zoo.export.sources import StoredSource
     from zoo.export.verify import _check_entry
-    from zoo.model_folder import ModelFolder
+    from zoo.folder.model_folder import ModelFolder
 
     def load(engine: str) -> None:
         predictor = zoo.load(folder, engine=engine, threads=1)

@@ -25,12 +25,12 @@ import numpy as np
 import torch
 
 from zoo._torchvision import import_timm
-from zoo.architecture import build
 from zoo.encoders.vit import ViT
 from zoo.engines.onnx import OnnxEngine
 from zoo.engines.openvino import OpenVINOEngine
 from zoo.export.graph import to_onnx
 from zoo.export.machine import machine, packages
+from zoo.folder.architecture import build
 
 MODEL = "vit_small_patch16_224"
 Call = Callable[[np.ndarray], np.ndarray]

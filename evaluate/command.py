@@ -20,7 +20,7 @@ import tyro
 from zoo.data import Dataset, open_dataset, parse_source
 from zoo.errors import InputError
 from zoo.files import write_json
-from zoo.provenance import row_caveats
+from zoo.folder.provenance import row_caveats
 
 __all__ = ["Arguments", "run"]
 

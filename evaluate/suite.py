@@ -355,7 +355,7 @@ def record_rows(metrics: Mapping[str, Any], model: str) -> list[dict[str, Any]]:
     `headline` and `headline_title` (its key and how to call it), the figures that the metric's `columns` name and `rpd`
     (each with `_interval`, `null` where there is none), the metric's `groups` of values (`iou` by class), `settings`,
     `environment`, `command`, `created`. What the model was trained on adds `caveats` when they are recorded
-    (`zoo.provenance.row_caveats`).
+    (`zoo.folder.provenance.row_caveats`).
     """
     (block,) = [block for block in metrics["models"] if block["name"] == model]
     metric = metric_class(block["metric"])

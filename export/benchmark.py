@@ -24,8 +24,8 @@ from PIL import Image
 from zoo.errors import InputError
 from zoo.export.machine import machine, packages
 from zoo.files import atomic_file, read_image, write_json
+from zoo.folder.model_folder import ModelFolder
 from zoo.loading import engines_for, find_folder
-from zoo.model_folder import ModelFolder
 
 __all__ = ["RECORD_KEY", "Arguments", "measure", "run"]
 

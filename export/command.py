@@ -17,9 +17,9 @@ from zoo.contract import joined
 from zoo.engines import TensorSpec
 from zoo.errors import InputError, require
 from zoo.export.plan import Plan, plan_for
+from zoo.folder.model_folder import ModelFolder
 from zoo.inputs import Input
 from zoo.loading import find_folder, load
-from zoo.model_folder import ModelFolder
 from zoo.predictor import Predictor
 
 __all__ = ["Arguments", "export", "run"]

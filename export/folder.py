@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from zoo.card import render_card
 from zoo.engines import ENGINES
 from zoo.errors import InputError
 from zoo.files import atomic_directory, write_bytes
-from zoo.model_folder import (
+from zoo.folder.card import render_card
+from zoo.folder.model_folder import (
     CARD,
     CONFIG,
     FORMAT,

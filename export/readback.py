@@ -12,8 +12,8 @@ from typing import Any
 from zoo.contract import joined
 from zoo.engines.onnx_file import metadata
 from zoo.errors import InputError, ParityError
+from zoo.folder.model_folder import ModelFolder
 from zoo.inputs import Input
-from zoo.model_folder import ModelFolder
 
 __all__ = ["PRODUCER", "metadata_of", "read_back"]
 

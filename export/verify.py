@@ -21,9 +21,9 @@ from zoo.export.gate import LIMITS, compare, refuse_if_beyond
 from zoo.export.readback import read_back
 from zoo.export.samples import embedded_set, frames_in
 from zoo.export.sources import EngineSource, ExportedFile, Side, StoredSource
+from zoo.folder.model_folder import ModelFolder
 from zoo.inputs import Input
 from zoo.loading import find_folder, load
-from zoo.model_folder import ModelFolder
 
 __all__ = ["Arguments", "run", "verify"]
 

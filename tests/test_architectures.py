@@ -10,11 +10,11 @@ import torch
 
 import zoo
 from zoo._torchvision import import_timm
-from zoo.architecture import EncoderHead, build
-from zoo.catalogue import entries
 from zoo.encoders.convnet import ConvNet
 from zoo.encoders.vit import ViT
 from zoo.errors import InputError
+from zoo.folder.architecture import EncoderHead, build
+from zoo.folder.catalogue import entries
 from zoo.heads.fpn import FPNHead
 from zoo.heads.linear import LinearHead
 from zoo.heads.mask_transformer import MaskTransformer

@@ -18,16 +18,16 @@ from PIL import Image
 from test_export import SCHEMA, graph_of, write_model
 
 import zoo
-from zoo.card import render_card
 from zoo.cli import main
 from zoo.contract import joined
 from zoo.engines.onnx_file import metadata
 from zoo.export.samples import FrameSet, embedded_set
+from zoo.folder.card import render_card
+from zoo.folder.model_folder import ModelFolder, write_manifest
 from zoo.inputs.image import ImageInput
 from zoo.inputs.image_contract import image_contract
 from zoo.inputs.preprocessing import Preprocessing
 from zoo.inputs.windows import InferenceMode
-from zoo.model_folder import ModelFolder, write_manifest
 
 REAL = Path(__file__).parents[2] / "shared" / "real"
 BUNDLED = "supervised-resnet18w48-synthetic.fpn-camvid"

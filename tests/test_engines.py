@@ -32,12 +32,12 @@ from zoo.engines.onnx_file import external_files, metadata, shape_nodes
 from zoo.engines.openvino import OpenVINOEngine
 from zoo.engines.placement import misplaced, placed_nodes
 from zoo.errors import InputError, IntegrityError, MissingExtraError
+from zoo.folder.model_folder import ModelFolder
 from zoo.inputs.image import image_tensor
 from zoo.inputs.windows import InferenceMode
 from zoo.loading import engines_for
-from zoo.model_folder import ModelFolder
 
-SCHEMA = json.loads((Path(zoo.__file__).parent / "config.schema.json").read_text())
+SCHEMA = json.loads((Path(zoo.__file__).parent / "folder" / "config.schema.json").read_text())
 CONFIDENCE = 0.880797
 BOTH = pytest.mark.parametrize("engine", ["onnx", "openvino"])
 

@@ -22,8 +22,6 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import zoo
-from zoo.architecture import build
-from zoo.catalogue import BUNDLED, entries
 from zoo.class_maps import class_map
 from zoo.classes import CAMVID, CITYSCAPES, ClassTable
 from zoo.cli import main
@@ -40,16 +38,18 @@ from zoo.export.rewrite import fuse_image_steps, to_half
 from zoo.export.samples import FrameSet, embedded_set
 from zoo.export.sources import EngineSource, ExportedFile, Side, StoredSource
 from zoo.export.tensorrt_check import check_tensorrt
+from zoo.folder.architecture import build
+from zoo.folder.catalogue import BUNDLED, entries
+from zoo.folder.model_folder import ModelFolder, write_manifest
 from zoo.frame import CameraFrame, Frame
 from zoo.inputs.image import ImageInput, image_tensor
 from zoo.inputs.image_contract import image_contract
 from zoo.inputs.preprocessing import Preprocessing
 from zoo.inputs.windows import InferenceMode
-from zoo.model_folder import ModelFolder, write_manifest
 from zoo.tasks.segmentation2d import Segmentation2DTask, labels_and_scores
 from zoo.tasks.segmentation_contract import segmentation_contract
 
-SCHEMA = json.loads((Path(zoo.__file__).parent / "config.schema.json").read_text())
+SCHEMA = json.loads((Path(zoo.__file__).parent / "folder" / "config.schema.json").read_text())
 BUNDLED_EXPORTS = [name for name in entries() if list((BUNDLED / name).glob("onnx/*.onnx"))]
 ARCHITECTURE = {
     "encoder": {

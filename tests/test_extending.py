@@ -21,8 +21,6 @@ from test_model_folder import seal, write_folder, write_safetensors
 
 import zoo
 from zoo import cli
-from zoo.architecture import EncoderHead, build
-from zoo.card import render_card
 from zoo.classes import CITYSCAPES
 from zoo.cli import main
 from zoo.data import dataset as datasets
@@ -30,10 +28,12 @@ from zoo.data import open_dataset
 from zoo.engines import ENGINES
 from zoo.errors import InputError
 from zoo.evaluate.metrics import METRICS, metric_for
+from zoo.folder.architecture import EncoderHead, build
+from zoo.folder.card import render_card
+from zoo.folder.model_folder import ModelFolder
+from zoo.folder.schema import Schema, schema
 from zoo.inputs import INPUTS, Prepared, input_class
-from zoo.model_folder import ModelFolder
 from zoo.prediction import Features
-from zoo.schema import Schema, schema
 from zoo.tasks import TASKS, task_class
 from zoo.training import command as training_command
 
@@ -416,7 +416,7 @@ def test_an_encoder_and_a_head_of_the_page(monkeypatch: pytest.MonkeyPatch) -> N
     model = EncoderHead(encoder, head)
     assert model.inputs[0].multiples == (1, 1, 8, 8)
     assert model(torch.zeros(2, 3, 16, 24)).shape == (2, 3, 2, 3)
-    document = json.loads((ROOT / "zoo" / "config.schema.json").read_text())
+    document = json.loads((ROOT / "zoo" / "folder" / "config.schema.json").read_text())
     described = {"encoder": {"class": "zoo.encoders.patches:PatchEncoder", "arguments": {"width": 4}}}
     with pytest.raises(InputError, match="PatchEncoder"):
         build(described, None)

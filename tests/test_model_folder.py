@@ -15,13 +15,13 @@ import pytest
 from PIL import Image, ImageOps
 
 import zoo
-from zoo.catalogue import BUNDLED, entries
 from zoo.cli import main
 from zoo.errors import InputError, IntegrityError, NotReleasedError
+from zoo.folder.catalogue import BUNDLED, entries
+from zoo.folder.model_folder import ModelFolder, write_manifest
 from zoo.inputs import input_from_json
-from zoo.model_folder import ModelFolder, write_manifest
 
-SCHEMA = json.loads((Path(zoo.__file__).parent / "config.schema.json").read_text())
+SCHEMA = json.loads((Path(zoo.__file__).parent / "folder" / "config.schema.json").read_text())
 UNRELEASED = [name for name, entry in entries().items() if not entry.released]
 RELEASED = [name for name, entry in entries().items() if entry.released]
 

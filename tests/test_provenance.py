@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zoo.catalogue import BUNDLED
 from zoo.classes import CAMVID
 from zoo.cli import main
 from zoo.data import READERS, Dataset, open_dataset
 from zoo.data.terms import IMAGENET, TERMS, Terms, is_synthetic, places_of, terms_named, terms_of
 from zoo.errors import InputError
+from zoo.folder.catalogue import BUNDLED
+from zoo.folder.licences import licence_text, terms_of_weights, weights_licence
+from zoo.folder.model_folder import ModelFolder
+from zoo.folder.provenance import caveats, row_caveats, row_note, trained_on
 from zoo.frame import CameraFrame, Frame
-from zoo.licences import licence_text, terms_of_weights, weights_licence
-from zoo.model_folder import ModelFolder
-from zoo.provenance import caveats, row_caveats, row_note, trained_on
 from zoo.training.annotate import annotate
 
 ROOT = Path(__file__).parents[1]

@@ -13,11 +13,11 @@ import jsonschema
 import pytest
 
 import zoo
-from zoo.catalogue import BUNDLED, entries
 from zoo.errors import InputError, IntegrityError
-from zoo.schema import MAX_DEPTH, Schema, parse_json, schema
+from zoo.folder.catalogue import BUNDLED, entries
+from zoo.folder.schema import MAX_DEPTH, Schema, parse_json, schema
 
-FOLDER = Path(zoo.__file__).parent
+FOLDER = Path(zoo.__file__).parent / "folder"
 DOCUMENTS = {"config": "config.json", "manifest": "MANIFEST.json", "metrics": "metrics.json", "parity": "parity.json"}
 # The draft calls 1.0 an integer; ours does not, so the reference is told the same.
 Reference = jsonschema.validators.extend(

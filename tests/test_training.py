@@ -13,14 +13,14 @@ import torch
 from PIL import Image
 
 import zoo
-from zoo.catalogue import entry
 from zoo.cli import main
 from zoo.data import open_dataset
 from zoo.data.camvid import training_split
 from zoo.data.terms import mark_synthetic
 from zoo.errors import InputError
-from zoo.licences import weights_licence
-from zoo.model_folder import ModelFolder
+from zoo.folder.catalogue import entry
+from zoo.folder.licences import weights_licence
+from zoo.folder.model_folder import ModelFolder
 from zoo.training.augment import Augmentation, distort, resize_crop_flip, sample_generator
 from zoo.training.command import parse
 from zoo.training.loop import WeightAverage, load_checkpoint, poly_factor

@@ -27,16 +27,16 @@ import numpy as np
 import pytest
 
 import zoo
-from zoo.catalogue import BUNDLED
 from zoo.cli import main
 from zoo.errors import InputError, IntegrityError
 from zoo.files import atomic_directory
-from zoo.model_folder import ModelFolder, write_manifest
+from zoo.folder.catalogue import BUNDLED
+from zoo.folder.model_folder import ModelFolder, write_manifest
+from zoo.folder.schema import schema
 from zoo.npz import read_npz
-from zoo.schema import schema
 
 ROOT = Path(__file__).parents[1]
-SCHEMA = json.loads((Path(zoo.__file__).parent / "config.schema.json").read_text())
+SCHEMA = json.loads((Path(zoo.__file__).parent / "folder" / "config.schema.json").read_text())
 TINY = {"embed_dim": 8, "depth": 1, "num_heads": 2, "img_size": 8, "patch_size": 4}
 
 
@@ -59,8 +59,8 @@ def seal(path: Path) -> None:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny model for torch."""
-    from zoo.architecture import build
-    from zoo.weights import serialise
+    from zoo.folder.architecture import build
+    from zoo.folder.weights import serialise
 
     path = tmp_path_factory.mktemp("made") / "model"
     path.mkdir()
@@ -273,7 +273,7 @@ def test_the_oldest_timm_that_is_allowed_unpickles_nothing() -> None:
 LIMITED = """
 import resource, sys, time
 import numpy as np
-import torch, zoo, zoo.architecture
+import torch, zoo, zoo.folder.architecture
 from zoo._torchvision import import_timm
 import_timm()
 from zoo.errors import InputError
@@ -491,7 +491,7 @@ def test_a_file_is_never_read_beyond_its_limit(folder: Path, file: str, size: in
 def test_sizes_are_compared_before_a_file_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = ModelFolder.open(folder)
     os.truncate(folder / "model.safetensors", 4 * 2**30)
-    monkeypatch.setattr("zoo.model_folder.read_regular", lambda *words: pytest.fail("it was read"))
+    monkeypatch.setattr("zoo.folder.model_folder.read_regular", lambda *words: pytest.fail("it was read"))
     with pytest.raises(IntegrityError, match=r"has 4,294,967,296 bytes, but MANIFEST.json says"):
         opened.read_bytes("model.safetensors")
 
@@ -610,7 +610,7 @@ def test_archives_are_read_as_numpy_reads_them() -> None:
 
 
 def test_safetensors_headers_are_checked() -> None:
-    from zoo.weights import read_header
+    from zoo.folder.weights import read_header
 
     def made(header: Any, data: bytes = b"") -> bytes:
         text = header if isinstance(header, bytes) else json.dumps(header).encode()

@@ -17,13 +17,13 @@ from typing import Annotated, Any
 
 import tyro
 
-from zoo.card import render_card
 from zoo.data import Dataset, open_dataset, parse_source
 from zoo.errors import InputError
 from zoo.evaluate.summary import groups_of
 from zoo.files import write_bytes, write_json
-from zoo.model_folder import CARD, CONFIG, FORMAT, METRICS, ModelFolder
-from zoo.provenance import row_caveats
+from zoo.folder.card import render_card
+from zoo.folder.model_folder import CARD, CONFIG, FORMAT, METRICS, ModelFolder
+from zoo.folder.provenance import row_caveats
 
 __all__ = ["Arguments", "annotate", "main"]
 

@@ -19,19 +19,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from zoo.card import render_card
-from zoo.catalogue import Entry, entries
 from zoo.classes import ClassTable
 from zoo.data.dataset import Dataset
 from zoo.data.terms import IMAGENET, SYNTHETIC, Terms, terms_named, terms_of
 from zoo.errors import InputError
 from zoo.files import atomic_directory, write_json
+from zoo.folder.card import render_card
+from zoo.folder.catalogue import Entry, entries
+from zoo.folder.licences import APACHE, UNKNOWN, licence_text, terms_of_weights, weights_licence
+from zoo.folder.model_folder import CARD, CONFIG, FORMAT, METRICS, ModelFolder, write_manifest
+from zoo.folder.provenance import trained_on
+from zoo.folder.weights import serialise
 from zoo.frame import Frame
 from zoo.inputs import input_from_json
-from zoo.licences import APACHE, UNKNOWN, licence_text, terms_of_weights, weights_licence
-from zoo.model_folder import CARD, CONFIG, FORMAT, METRICS, ModelFolder, write_manifest
-from zoo.provenance import trained_on
-from zoo.weights import serialise
 
 __all__ = ["Facts", "Start", "Used", "describe", "publish"]
 
@@ -48,7 +48,7 @@ class Start:
         terms: Of the weights themselves and of all data behind them.
         licences: Entries of the licence chain for that data.
         training_data: Names of that data, in the order of use.
-        trained_on: Records of that data (`zoo.provenance`).
+        trained_on: Records of that data (`zoo.folder.provenance`).
     """
 
     kind: str
@@ -153,7 +153,7 @@ class Facts:
         classes: Of its labels; `None` without any.
         licence: Section of the configuration: `weights` and the chain.
         training_data: Names of the data sets, in the order of use.
-        trained_on: Records of the data (`zoo.provenance`).
+        trained_on: Records of the data (`zoo.folder.provenance`).
     """
 
     name: str

@@ -10,22 +10,22 @@ import numpy as np
 import torch
 from torch import nn
 
-from zoo.architecture import EncoderHead, build
-from zoo.catalogue import Entry, entry
 from zoo.class_maps import class_map
 from zoo.classes import ClassTable
 from zoo.data import open_dataset
 from zoo.data.dataset import Dataset
 from zoo.errors import InputError
 from zoo.evaluate.metrics.counts import count_pairs
+from zoo.folder.architecture import EncoderHead, build
+from zoo.folder.catalogue import Entry, entry
+from zoo.folder.model_folder import ModelFolder
+from zoo.folder.weights import assign, parse
 from zoo.frame import Frame
 from zoo.inputs.image import ImageInput
 from zoo.inputs.preprocessing import Preprocessing
-from zoo.model_folder import ModelFolder
 from zoo.tasks.segmentation2d import Segmentation2DTask
 from zoo.training.publish import Start, Used
 from zoo.training.samples import Source
-from zoo.weights import assign, parse
 
 __all__ = ["class_weights", "count_frames", "initial_model", "read_training_data", "split_training"]
 

@@ -12,9 +12,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zoo.catalogue import Entry
     from zoo.condition import Condition
     from zoo.errors import InputError, IntegrityError, MissingExtraError, NotReleasedError
+    from zoo.folder.catalogue import Entry
     from zoo.frame import CameraFrame, Frame, Sweep
     from zoo.loading import create, load
     from zoo.prediction import Segmentation2D
@@ -75,7 +75,7 @@ def list_models(pattern: str | None = None, *, released: bool | None = None) -> 
         pattern: Part of a name, or a shell pattern (`*camvid`).
         released: Only models whose weights can (or cannot) be loaded.
     """
-    from zoo.catalogue import matching
+    from zoo.folder.catalogue import matching
 
     return [entry.name for entry in matching(pattern) if released in (None, entry.released)]
 
@@ -86,6 +86,6 @@ def info(name: str) -> Entry:
     Raises:
         InputError: If there is none; names the closest ones.
     """
-    from zoo.catalogue import entry
+    from zoo.folder.catalogue import entry
 
     return entry(name)

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.catalogue import BUNDLED, Entry, entries, entry
 from zoo.engines import ENGINES, Engine, EngineRow, engine_row
 from zoo.errors import InputError, MissingExtraError, NotReleasedError, closest, require
+from zoo.folder.catalogue import BUNDLED, Entry, entries, entry
+from zoo.folder.model_folder import ModelFolder
 from zoo.inputs import Input
 from zoo.inputs.windows import InferenceMode
-from zoo.model_folder import ModelFolder
 from zoo.predictor import Predictor, Stage
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ def create(name: str, *, num_classes: int | None = None, pretrained: bool = Fals
     """
     chosen = entry(name)
     try:
-        from zoo.architecture import build
+        from zoo.folder.architecture import build
     except MissingExtraError:
         raise
     except ImportError as error:

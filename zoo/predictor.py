@@ -11,8 +11,8 @@ import numpy as np
 from zoo.classes import ClassTable
 from zoo.engines import Engine
 from zoo.errors import InputError
+from zoo.folder.model_folder import ModelFolder
 from zoo.inputs import Input, Prepared
-from zoo.model_folder import ModelFolder
 from zoo.tasks import Task
 
 __all__ = ["Predictor", "Stage"]

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import tyro
 
+from zoo.folder.model_folder import ModelFolder
 from zoo.loading import find_folder
-from zoo.model_folder import ModelFolder
 
 __all__ = ["Arguments", "run"]
 

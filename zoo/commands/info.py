@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 import tyro
 
-from zoo.catalogue import entries
 from zoo.errors import NotReleasedError
+from zoo.folder.catalogue import entries
+from zoo.folder.model_folder import ModelFolder
+from zoo.folder.provenance import headline, row_note
 from zoo.loading import find_folder
-from zoo.model_folder import ModelFolder
-from zoo.provenance import headline, row_note
 
 __all__ = ["Arguments", "run"]
 

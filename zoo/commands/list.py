@@ -8,8 +8,8 @@ from typing import Annotated
 
 import tyro
 
-from zoo.catalogue import matching
 from zoo.errors import InputError
+from zoo.folder.catalogue import matching
 
 __all__ = ["Arguments", "run"]
 

@@ -1,7 +1,7 @@
 """The terms under which each data set may be used: the one table that licences of trained weights are derived from.
 
 What could not be looked up is `None`, and a licence that could not is `unknown`; weights trained on such data are then
-`unknown` too (`zoo.licences`). The table repeats what the makers publish; it is not legal advice.
+`unknown` too (`zoo.folder.licences`). The table repeats what the makers publish; it is not legal advice.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ import numpy as np
 from zoo.errors import InputError, closest
 
 if TYPE_CHECKING:
-    from zoo.model_folder import ModelFolder
+    from zoo.folder.model_folder import ModelFolder
 
 __all__ = ["ENGINES", "Engine", "EngineRow", "EngineSpec", "TensorSpec", "engine_row", "run_in_batches"]
 

@@ -16,7 +16,7 @@ from zoo.engines.placement import RECORD, PlacedNode, count_nodes, misplaced, pl
 from zoo.errors import InputError, IntegrityError, require
 
 if TYPE_CHECKING:
-    from zoo.model_folder import ModelFolder
+    from zoo.folder.model_folder import ModelFolder
 
 __all__ = ["PROVIDERS", "OnnxEngine", "open_engine"]
 

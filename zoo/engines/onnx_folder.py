@@ -14,7 +14,7 @@ from zoo.engines.onnx_file import external_files
 from zoo.errors import InputError, IntegrityError
 
 if TYPE_CHECKING:
-    from zoo.model_folder import ModelFolder
+    from zoo.folder.model_folder import ModelFolder
 
 __all__ = ["declare", "onnx_source", "open_onnx_file"]
 

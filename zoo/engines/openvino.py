@@ -14,7 +14,7 @@ from zoo.engines.onnx_folder import declare, open_onnx_file
 from zoo.errors import InputError, IntegrityError, require
 
 if TYPE_CHECKING:
-    from zoo.model_folder import ModelFolder
+    from zoo.folder.model_folder import ModelFolder
 
 __all__ = ["OpenVINOEngine", "open_engine"]
 

@@ -14,7 +14,7 @@ from zoo.engines.checks import check_inputs, check_threads
 from zoo.errors import InputError
 
 if TYPE_CHECKING:
-    from zoo.model_folder import ModelFolder
+    from zoo.folder.model_folder import ModelFolder
 
 __all__ = ["TorchEngine", "open_engine"]
 
@@ -106,8 +106,8 @@ def open_engine(
         IntegrityError: If the file differs from the manifest or is damaged.
         InputError: If the weights do not fit the architecture, or the device cannot be used.
     """
-    from zoo.architecture import build, check_outline
-    from zoo.weights import assign, parse, read_header
+    from zoo.folder.architecture import build, check_outline
+    from zoo.folder.weights import assign, parse, read_header
 
     check_threads(threads)
     if threads is not None:

@@ -15,7 +15,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from zoo.errors import InputError, IntegrityError
-from zoo.schema import Schema, parse_json
+from zoo.folder.schema import Schema, parse_json
 
 __all__ = ["assign", "check_shapes", "parse", "read_header", "serialise"]
 

@@ -30,11 +30,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zoo.card import render_card
 from zoo.errors import InputError, IntegrityError
 from zoo.files import atomic_directory, read_regular, require_regular, sha256_of, write_bytes, write_json
+from zoo.folder.card import render_card
+from zoo.folder.schema import parse_json, schema, section_schema
 from zoo.inputs import Input, input_class, input_from_json
-from zoo.schema import parse_json, schema, section_schema
 from zoo.tasks import Task, task_class, task_from_json
 
 __all__ = [
@@ -209,7 +209,7 @@ class ModelFolder:
 
     def refuse_installed(self, action: str) -> None:
         """Raises an `InputError` if the folder belongs to the installed package."""
-        if self.path.resolve().is_relative_to(Path(__file__).parent.resolve()):
+        if self.path.resolve().is_relative_to(Path(__file__).parents[1].resolve()):
             raise InputError(
                 f"cannot {action} {self.name}: it is part of the installed package; "
                 f"copy it first (zoo copy {self.name} DIR) and use the copy"

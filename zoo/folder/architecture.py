@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from zoo.engines import TensorSpec
 from zoo.errors import InputError
-from zoo.schema import schema
-from zoo.weights import check_shapes
+from zoo.folder.schema import schema
+from zoo.folder.weights import check_shapes
 
 __all__ = ["EncoderHead", "build", "check_outline"]
 

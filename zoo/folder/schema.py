@@ -204,7 +204,7 @@ class Schema:
 @functools.cache
 def schema(name: str) -> Schema:
     """The published schema `name` (`config`, `manifest`, `metrics` or `parity`)."""
-    return Schema(json.loads(files("zoo").joinpath(f"{name}.schema.json").read_text(encoding="utf-8")), name)
+    return Schema(json.loads(files("zoo.folder").joinpath(f"{name}.schema.json").read_text(encoding="utf-8")), name)
 
 
 def section_schema(section: Mapping[str, Any], name: str) -> Schema:

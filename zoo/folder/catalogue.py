@@ -15,7 +15,7 @@ from zoo.errors import InputError, closest
 
 __all__ = ["BUNDLED", "Entry", "entries", "entry"]
 
-BUNDLED = Path(__file__).parent / "models"
+BUNDLED = Path(__file__).parents[1] / "models"
 """Folder of the models that the package carries."""
 
 

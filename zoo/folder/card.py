@@ -7,8 +7,8 @@ from typing import Any
 
 from zoo.contract import joined
 from zoo.errors import InputError
+from zoo.folder.provenance import headline, row_note
 from zoo.inputs import input_class, input_from_json
-from zoo.provenance import headline, row_note
 from zoo.tasks import Task, task_from_json
 
 __all__ = ["render_card"]
