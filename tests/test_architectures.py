@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tolerances import assert_close
 
 import zoo
 from zoo._torchvision import import_timm
@@ -57,7 +58,7 @@ def test_batch_order_does_not_matter(created: tuple[str, torch.nn.Module]) -> No
         together, turned = model(image), model(image.flip(0))
     pairs = zip(together, turned, strict=True) if isinstance(together, list) else [(together, turned)]
     for one, other in pairs:
-        torch.testing.assert_close(one, other.flip(0), rtol=1e-4, atol=1e-4)
+        assert_close(one, other.flip(0))
 
 
 def test_every_parameter_gets_a_gradient(created: tuple[str, torch.nn.Module]) -> None:
@@ -104,7 +105,7 @@ def test_vit_equals_timm_at_its_own_size() -> None:
         with torch.no_grad():
             expected = theirs.forward_features(image)[:, theirs.num_prefix_tokens :]
             (found,) = ours.forward_features(image)
-        torch.testing.assert_close(found.flatten(2).transpose(1, 2), expected, rtol=1e-5, atol=1e-5)
+        assert_close(found.flatten(2).transpose(1, 2), expected)
 
 
 def test_position_embedding_is_resized_linearly_without_antialiasing() -> None:
@@ -150,7 +151,7 @@ def test_mask_transformer_is_a_scalar_product_of_unit_vectors() -> None:
     cosine = (patches / np.linalg.norm(patches, axis=1, keepdims=True)) @ (
         classes / np.linalg.norm(classes, axis=1, keepdims=True)
     ).T
-    np.testing.assert_allclose(found.reshape(5, 6).T, layer_norm(cosine, "mask_norm"), rtol=1e-4, atol=1e-5)
+    assert_close(found.reshape(5, 6).T, layer_norm(cosine, "mask_norm"))
 
 
 def test_heads_are_built_from_channels_and_strides() -> None:

@@ -24,6 +24,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+from tolerances import assert_close
 
 import zoo
 from zoo.cli import main
@@ -138,7 +139,7 @@ def test_the_numbers_are_those_worked_out_by_hand(folder: Path, half_red: np.nda
     prediction = predictor(half_red)
     assert prediction.labels.tolist() == [[1, 1, 1, 1, 0, 0, 0, 0]] * 5
     # Columns 0 and 7 lie at the border, where nothing is interpolated.
-    np.testing.assert_allclose(prediction.scores[:, [0, 7]], CONFIDENCE, atol=1e-6)
+    assert_close(prediction.scores[:, [0, 7]], CONFIDENCE)
     assert predictor.settings["engine"] == engine
     assert predictor.engine.spec.options["threads"] == 1
     assert [output.stride for output in predictor.engine.spec.outputs] == [2]
@@ -151,7 +152,7 @@ def test_windows_and_batches(folder: Path, half_red: np.ndarray, engine: str) ->
     mode = InferenceMode(mode="sliding", window=(4, 4), window_stride=(2, 2), batch=3)
     prediction = zoo.load(folder, engine=engine, inference=mode)(half_red)
     assert np.array_equal(prediction.labels, zoo.load(folder, engine=engine)(half_red).labels)
-    np.testing.assert_allclose(prediction.scores[:, [0, 7]], CONFIDENCE, atol=1e-6)
+    assert_close(prediction.scores[:, [0, 7]], CONFIDENCE)
 
 
 @BOTH

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import pytest
+from tolerances import assert_close
 
 from zoo.engines import EngineSpec, TensorSpec
 from zoo.errors import InputError
@@ -19,7 +20,7 @@ def test_constant_normalisation_by_hand() -> None:
     preprocessing = Preprocessing(mean=(0.5, 0.25, 0.0), std=(0.5, 0.25, 2.0))
     image = np.array([[[255, 0, 51]]], np.uint8)
     # (1 - 0.5) / 0.5 = 1; (0 - 0.25) / 0.25 = -1; (0.2 - 0) / 2 = 0.1
-    np.testing.assert_allclose(preprocessing.normalise(image).ravel(), [1, -1, 0.1], atol=1e-6)
+    assert_close(preprocessing.normalise(image).ravel(), [1, -1, 0.1])
 
 
 def test_image_normalisation_cancels_gain_offset_and_cast() -> None:
@@ -27,9 +28,9 @@ def test_image_normalisation_cancels_gain_offset_and_cast() -> None:
     image = np.random.default_rng(0).integers(0, 100, (20, 30, 3))
     changed = image * np.array([2, 1, 1]) + np.array([10, 0, 50])
     one, other = (preprocessing.normalise(values.astype(np.uint8)) for values in (image, changed))
-    np.testing.assert_allclose(one, other, atol=1e-5)
-    np.testing.assert_allclose(one.mean(axis=(1, 2)), 0, atol=1e-5)
-    np.testing.assert_allclose(one.std(axis=(1, 2)), 1, atol=1e-5)
+    assert_close(one, other)
+    assert_close(one.mean(axis=(1, 2)), 0)
+    assert_close(one.std(axis=(1, 2)), 1)
 
 
 def test_an_even_image_is_not_blown_up() -> None:
@@ -98,7 +99,7 @@ def test_sliding_a_local_model_gives_the_whole_image_result() -> None:
     whole = run(image[None])[0]
     for window, stride in (((16, 16), (8, 12)), ((36, 52), (36, 52)), ((100, 20), (50, 7))):
         mode = InferenceMode(mode="sliding", window=window, window_stride=stride, batch=3)
-        np.testing.assert_allclose(windows(image, run, mode), whole, atol=1e-6)
+        assert_close(windows(image, run, mode), whole)
 
 
 def test_overlapping_windows_are_averaged() -> None:
@@ -123,7 +124,7 @@ def test_labels_and_scores_by_hand() -> None:
     labels, scores = labels_and_scores(logits, context)
     assert labels.tolist() == [[0, 0, 1, 1]] * 2
     expected = [1 / (1 + np.exp(-4)), 1 / (1 + np.exp(-2)), 1 / (1 + np.exp(-2)), 1 / (1 + np.exp(-4))]
-    np.testing.assert_allclose(scores, [expected] * 2, atol=1e-6)
+    assert_close(scores, [expected] * 2)
 
 
 def test_padding_does_not_move_the_labels() -> None:

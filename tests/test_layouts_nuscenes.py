@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hand_made import rendered_frame
 from PIL import Image
+from tolerances import assert_close
 
 from zoo.condition import Condition
 from zoo.errors import InputError
@@ -292,9 +293,7 @@ def test_annotations(tables: Tables):
     }
     (car,) = [row for row in rows if row["num_lidar_pts"] == 7]
     assert car["size"] == [1.8, 4.4, 1.5]  # width first
-    np.testing.assert_allclose(
-        rotate(car["rotation"], np.array([[1.0, 0, 0]]))[0], [np.cos(2), np.sin(2), 0], atol=1e-12
-    )
+    assert_close(rotate(car["rotation"], np.array([[1.0, 0, 0]]))[0], [np.cos(2), np.sin(2), 0])
     (person,) = [row for row in tables.rows["sample_annotation"] if row["num_lidar_pts"] == 4]
     assert (person["prev"], person["next"]) == ("", "")
     assert [attribute[token] for token in person["attribute_tokens"]] == ["pedestrian.standing"]
@@ -310,7 +309,7 @@ def test_scans_have_x_right_and_y_ahead(tables: Tables):
     np.testing.assert_array_equal(points[:, 4], np.arange(len(points)) % 32)
     # Through the written calibration and pose they come back to where they were put, moved by the map's offset.
     world = cloud(1_000_000, 0)[0]
-    np.testing.assert_allclose(tables.in_global(row) - [300, 300, 0], world, atol=1e-5)
+    assert_close(tables.in_global(row) - [300, 300, 0], world, dtype="float32")
 
 
 def test_sweeps_belong_to_the_keyframe_that_follows(tables: Tables):
@@ -381,7 +380,7 @@ def test_quaternions_of_every_turn(tmp_path: Path):
         row = nuscenes.record(rendered_frame(Frame(**{**made.__dict__, "cameras": {"CAM_BACK": camera}})), place)[
             "data"
         ][0]
-        np.testing.assert_allclose(rotate(row["sensor_rotation"], np.eye(3)), turn.T, atol=1e-12)
+        assert_close(rotate(row["sensor_rotation"], np.eye(3)), turn.T)
 
 
 def test_bad_frames():

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tolerances import assert_close
 from torch import nn
 
 from zoo.cli import main
@@ -135,8 +136,8 @@ def test_the_weights_follow_the_optimiser_by_hand(tmp_path: Path) -> None:
         rate = 0.1 * (1 - step / 3)
         weight, bias = weight - rate * momentum[0], bias - rate * momentum[1]
     found = weights(tmp_path / "run")
-    assert float(found["1.weight"]) == pytest.approx(weight, abs=1e-6)
-    assert float(found["1.bias"]) == pytest.approx(bias, abs=1e-6)
+    assert_close(found["1.weight"], weight)
+    assert_close(found["1.bias"], bias)
 
 
 @pytest.mark.usefixtures("line")

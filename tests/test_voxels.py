@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tolerances import assert_close
 
 from zoo.errors import InputError
 from zoo.geometry.voxels import (
@@ -98,7 +99,7 @@ def test_lower_corner_lies_in_its_cell_and_below_its_points(grid, size):
         far = rho > 0.3  # at rho = 0 every phi is the same point
         assert np.allclose(rho, cells[:, 0] * 0.4)
         difference = (phi - cells[:, 1] * 3.0)[far]
-        assert np.allclose(difference - 360 * np.round(difference / 360), 0, atol=1e-9)
+        assert_close(difference - 360 * np.round(difference / 360), 0)
 
 
 def test_voxelise_by_hand():
@@ -130,7 +131,7 @@ def test_voxelise_equals_the_sparse_tensor(reduce):
     assert np.array_equal(x.coordinates.numpy(), voxels.cells)
     assert np.array_equal(x.batch_index.numpy(), voxels.batch_index)
     assert np.array_equal(inverse.numpy(), voxels.point_to_voxel)
-    assert np.allclose(x.features.numpy(), voxels.features, atol=1e-5)
+    assert_close(x.features.numpy(), voxels.features)
 
 
 def test_empty_cloud():
@@ -144,7 +145,9 @@ def test_empty_cloud():
 def test_quantisation_error_of_evenly_spread_points():
     # The mean distance from a corner of the unit cube to a point in it is 0.960592 (Robbins constant's cousin).
     points = np.random.default_rng(0).uniform(-8, 8, (400_000, 3))
-    assert quantisation_error(points, 0.5).mean_m == pytest.approx(0.960592 * 0.5, rel=2e-3)
+    assert quantisation_error(points, 0.5).mean_m == pytest.approx(
+        0.960592 * 0.5, rel=2e-3
+    )  # a mean over random points
 
 
 def test_quantisation_error_by_distance_by_hand():
@@ -170,8 +173,12 @@ def test_quantisation_error_of_real_sweeps():
         pytest.skip(f"no nuScenes sweeps in {REAL}")
     points = np.concatenate([np.fromfile(file, np.float32).reshape(-1, 5)[:, :3] for file in files])
     assert len(files) == 2
-    assert quantisation_error(points, 0.1).mean_m == pytest.approx(0.0965, abs=0.0015)
-    assert quantisation_error(points, 0.05).mean_m == pytest.approx(0.0482, abs=0.0008)
+    assert quantisation_error(points, 0.1).mean_m == pytest.approx(
+        0.0965, abs=0.0015
+    )  # metres; two keyframes, not the whole data set
+    assert quantisation_error(points, 0.05).mean_m == pytest.approx(
+        0.0482, abs=0.0008
+    )  # metres; two keyframes, not the whole data set
     cylindrical = quantisation_error(points, (0.1, 1.0, 0.1), grid="cylindrical")
     assert 0.13 < cylindrical.mean_m < 0.15
     # A cell of one degree widens with distance, a Cartesian one does not.
