@@ -447,7 +447,7 @@ def test_a_file_that_gives_no_data_is_refused(tmp_path: Path, monkeypatch: pytes
 
     (tmp_path / "x").write_bytes(b"content")
     monkeypatch.setattr(files, "open", lambda descriptor, mode: Silent(descriptor), raising=False)
-    with pytest.raises(IntegrityError, match="cannot be read: it gives no data"):
+    with pytest.raises(IntegrityError, match="cannot be read: it returns no data"):
         files.read_regular(tmp_path / "x", 100)
 
 
