@@ -37,8 +37,8 @@ _LABEL_FOLDERS = ("gt", "gt_trainval/gt")
 _LABEL_FILES = ("gt_labelTrainIds.png", "gt_labelIds.png")
 _REFERENCE_LABEL_FILES = ("gt_ref_labelTrainIds.png", "gt_ref_labelIds.png", *_LABEL_FILES)
 _FLAT = (
-    "This copy of ACDC lies in flat folders that do not say which frames show fog, night, rain or snow, so there are "
-    "no figures per condition and no rPD."
+    "This copy of ACDC is in flat folders, which do not record whether a frame shows fog, night, rain or snow, so "
+    "there are no figures per condition and no rPD."
 )
 
 

@@ -32,12 +32,12 @@ GUARD_S = 10
 """Seconds between the last training frame and the first evaluated frame."""
 _FOLDERS = ("train", "val", "test")
 _SAME_DRIVE = (
-    "CamVid val frames by day are of the same drive as most day training frames (0016E5), so figures of models trained "
-    "on CamVid are same-drive figures."
+    "The day frames of CamVid val are from the same drive as most day training frames (0016E5), so figures of models "
+    "trained on CamVid are same-drive figures."
 )
 _PLACE_AND_LIGHT = (
-    "CamVid dusk frames are of another drive than the day frames: day to dusk mixes a change of place with a change "
-    "of light."
+    "The dusk frames of CamVid are from another drive than the day frames: day to dusk mixes a change of place with a "
+    "change of light."
 )
 
 

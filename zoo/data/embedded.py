@@ -25,6 +25,6 @@ def read(root: Path | None, split: str) -> Dataset:
         source_group="clear",
         caveats=(
             "The embedded frames are rendered and few: four places under five conditions. They show that everything "
-            "works and compare models; they say nothing absolute about real roads.",
+            "works and allow comparing models; absolute figures do not transfer to real roads.",
         ),
     )
