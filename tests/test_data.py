@@ -463,7 +463,7 @@ def test_acdc_in_flat_folders_is_one_unknown_condition(tmp_path):
     dataset = open_dataset("acdc", make_flat_acdc(tmp_path))
     assert dataset.groups == ("unknown", "reference")
     assert (dataset.source_group, dataset.source_data) == (None, None)
-    assert "do not say which frames show fog" in dataset.caveats[0]
+    assert "do not record whether a frame shows fog" in dataset.caveats[0]
     by_id = {frame.id: frame for frame in dataset.frames}
     fog = by_id["unknown_GOPR0475_frame_000148"]
     assert fog.scene == "unknown/GOPR0475"

@@ -331,7 +331,7 @@ def test_single_nodes_on_the_cpu_are_refused(monkeypatch: pytest.MonkeyPatch) ->
     assert engine.spec.options["nodes"] == {"CUDAExecutionProvider": 6, "CPUExecutionProvider": 6}
     on_cpu.add("positive")
     message = (
-        r"device 'cuda' was asked for, but ONNX Runtime would run 1 of the 12 nodes of mixed.onnx elsewhere: "
+        r"device 'cuda' was requested, but ONNX Runtime would run 1 of the 12 nodes of mixed.onnx elsewhere: "
         r"positive \(Relu\) on CPUExecutionProvider; use device 'cpu'"
     )
     with pytest.raises(InputError, match=message):
@@ -362,7 +362,7 @@ def test_openvino_computes_in_what_was_asked_for(folder: Path) -> None:
         predictor = zoo.load(folder, engine="openvino", precision="bf16")
         assert predictor.engine.spec.options["arithmetic"] == "bf16"
     else:
-        with pytest.raises(InputError, match="bf16 was asked for"):
+        with pytest.raises(InputError, match="bf16 was requested"):
             zoo.load(folder, engine="openvino", precision="bf16")
 
 
@@ -413,8 +413,8 @@ def test_a_damaged_file_is_never_run(folder: Path, tmp_path: Path, engine: str) 
     with pytest.raises(IntegrityError, match="has the SHA-256"):
         zoo.load(folder, engine=engine)
     for content, message in (
-        (whole[: len(whole) // 2], "no complete ONNX file|no ONNX file"),
-        (b"no protocol buffer", "no complete ONNX file|no ONNX file"),
+        (whole[: len(whole) // 2], "not a complete ONNX file|not an ONNX file"),
+        (b"no protocol buffer", "not a complete ONNX file|not an ONNX file"),
         (b"", "holds 0 graphs"),
     ):
         file.write_bytes(content)
@@ -425,7 +425,7 @@ def test_a_damaged_file_is_never_run(folder: Path, tmp_path: Path, engine: str) 
     model.graph.node[0].op_type = "Convolve"
     file.write_bytes(model.SerializeToString())
     seal(folder)
-    with pytest.raises(IntegrityError, match=r"no ONNX file that .* takes"):
+    with pytest.raises(IntegrityError, match=r"not an ONNX file that .* can load"):
         zoo.load(folder, engine=engine)
 
 
@@ -515,7 +515,7 @@ def test_the_reader_of_onnx_files_against_the_onnx_package() -> None:
     assert metadata(content, "it") == {"licence": "Apache-2.0", "größe": "zwölf"}
     content = red_model().SerializeToString()  # its graph ends a few bytes before the file does
     for cut in range(10, len(content) - 20, 7):
-        with pytest.raises(IntegrityError, match="no complete ONNX file"):
+        with pytest.raises(IntegrityError, match="not a complete ONNX file"):
             external_files(content[:cut], "it")
 
 

@@ -334,7 +334,7 @@ DAMAGES: list[tuple[Callable[[Path], None], str]] = [
     (damage_config_edited, "has the SHA-256"),
     (damage_version, "format 2; this version reads format 1"),
     (damage_no_json, "not valid JSON"),
-    (damage_other_shape, "does not fit its architecture"),
+    (damage_other_shape, "does not match its architecture"),
     (damage_missing_weights, "is missing"),
     (damage_outside, r"has the key '\.\./secret'.*expected a relative path"),
     (damage_manifest_entry, r"config.json.*\.size is 'many'; expected a whole number"),

@@ -1,4 +1,4 @@
-"""The synthetic frames that lie in the package: clear, night, fog, rain and snow, with nothing to download."""
+"""The synthetic frames embedded in the package: clear, night, fog, rain and snow; no download needed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["read"]
 
 
 def read(root: Path | None, split: str) -> Dataset:
-    """The embedded frames, whose classes are those of Cityscapes; group `clear` is the source of rPD."""
+    """The embedded frames, labelled with the Cityscapes classes; group `clear` is the source of rPD."""
     from zoo.synthetic.embedded import embedded_frames
 
     assert root is None
@@ -25,6 +25,6 @@ def read(root: Path | None, split: str) -> Dataset:
         source_group="clear",
         caveats=(
             "The embedded frames are rendered and few: four places under five conditions. They show that everything "
-            "works and compare models; they say nothing absolute about real roads.",
+            "works and allow comparing models; absolute figures do not transfer to real roads.",
         ),
     )

@@ -73,7 +73,7 @@ class ViT(nn.Module):
         self.strides: tuple[int, ...] = (self.patch_size,)
         self.inputs = (image_tensor(in_channels, self.patch_size),)
         self._grid: tuple[int, int] = tuple(body.patch_embed.grid_size)
-        # Learned tokens before the patches: the class token and, in some families, registers.
+        # Number of prefix tokens (class token and, in some families, registers) that have a position embedding.
         self._prefix_has_position: int = 0 if body.no_embed_class else body.num_prefix_tokens
 
         self.projection = body.patch_embed.proj

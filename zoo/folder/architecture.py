@@ -1,8 +1,8 @@
-"""Building an architecture from its description in a configuration or in the catalogue.
+"""Builds an architecture from its description in a configuration or in the catalogue.
 
-A description names classes as `"module:Class"` with keyword arguments. It may come from a stranger, so
-`config.schema.json` lists the classes that can be named and everything that can be said about them, with ranges: no
-argument can name a file, an address or pretrained weights.
+A description names classes as `"module:Class"` with keyword arguments. It may come from an untrusted source, so
+`config.schema.json` lists the permitted classes with all their permitted arguments and ranges: no argument can name a
+file, an address or pretrained weights.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class EncoderHead(nn.Module):
     """An encoder and a head, for any modality and task.
 
     Attributes:
-        encoder: Has `inputs`, `out_channels`, `strides`, `forward_features` and `forward_intermediates`.
-        head: Takes the encoder's levels; has `stride`.
-        inputs: What the encoder takes, by position.
+        encoder: Provides `inputs`, `out_channels`, `strides`, `forward_features` and `forward_intermediates`.
+        head: Takes the encoder's levels; provides `stride`.
+        inputs: The encoder's inputs, in positional order.
         strides: One entry, the head's: input size over output size.
     """
 
-    # nn.Module's attributes are typed as tensors or modules; encoders and heads have more than that.
+    # nn.Module types attributes as tensors or modules, but encoders and heads have other attributes too.
     encoder: Any
     head: Any
 
@@ -65,7 +65,7 @@ class EncoderHead(nn.Module):
 
 
 def build(architecture: Mapping[str, Any], num_classes: int | None, *, pretrained: bool = False) -> Any:
-    """The model that `architecture` describes: an `EncoderHead` if it names a head, else the bare encoder.
+    """The model that `architecture` describes: an `EncoderHead`, or the bare encoder if it names no head.
 
     Args:
         architecture: `{"encoder": {"class", "arguments"}, "head": {"class", "arguments"}}`, the head optional.
@@ -73,7 +73,7 @@ def build(architecture: Mapping[str, Any], num_classes: int | None, *, pretraine
         pretrained: Start the encoder from timm's own weights.
 
     Raises:
-        InputError: If it is not what `config.schema.json` allows, its arguments do not fit together, or the pretrained
+        InputError: If `config.schema.json` does not permit it, its arguments are inconsistent, or the pretrained
             weights cannot be downloaded.
     """
     schema("config").check(architecture, "architecture", "architecture")
@@ -94,19 +94,19 @@ def build(architecture: Mapping[str, Any], num_classes: int | None, *, pretraine
 def check_outline(
     architecture: Mapping[str, Any], num_classes: int | None, shapes: Mapping[str, tuple[int, ...]], what: str
 ) -> None:
-    """Compares an architecture with the weights that it is to take, before memory is taken for it.
+    """Compares an architecture with the weights to load, before allocating memory for it.
 
-    The model is built on torch's meta device, where a tensor has a shape but no memory, so an architecture of any size
-    is refused at once unless the file really holds that many weights.
+    The model is built on torch's meta device, where tensors have a shape but no memory, so an oversized architecture is
+    refused at once unless the file really holds that many weights.
 
     Args:
         architecture: As for `build`.
         num_classes: Number of classes of the head.
-        shapes: Shapes by name, from the file's header.
-        what: The file, for errors.
+        shapes: Shapes by tensor name, from the file's header.
+        what: Name of the file, for errors.
 
     Raises:
-        InputError: If the two do not fit, or the architecture computes tables, such as attention masks, of more than
+        InputError: If the two do not match, or the architecture computes tables, such as attention masks, of more than
             256 MB.
     """
     with torch.device("meta"):

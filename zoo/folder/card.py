@@ -43,7 +43,7 @@ def _task(config: Mapping[str, Any]) -> Task:
 
 
 def _contracts(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """By exported file: how it is run without this package, worked out anew and not taken from the entry."""
+    """The contract of each exported file, derived from the configuration and not copied from the entry."""
     inputs = [input_from_json(section) for section in config["inputs"]]
     task = _task(config)
     return {
@@ -61,9 +61,9 @@ def render_card(config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
         rows: Rows of `metrics.json`.
 
     Raises:
-        InputError: If the configuration or a row lacks something that the card shows.
+        InputError: If the configuration or a row lacks a value that the card shows.
     """
-    from importlib.resources import files  # not needed to predict, and a cold start is short
+    from importlib.resources import files  # not needed for prediction, and slows down the cold start
 
     import jinja2
 

@@ -1,4 +1,4 @@
-"""The catalogue: every model that has a name, as data (`catalogue.toml`). Listing it imports no torch."""
+"""The catalogue of all named models (`catalogue.toml`). Listing it does not import torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zoo.errors import InputError, closest
 __all__ = ["BUNDLED", "Entry", "entries", "entry"]
 
 BUNDLED = Path(__file__).parents[1] / "models"
-"""Folder of the models that the package carries."""
+"""Folder of the models bundled with the package."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,16 +28,16 @@ class Entry:
         description: One line.
         task: Name in `zoo.tasks.TASKS`.
         modality: `camera` or `lidar`.
-        released: Its weights can be loaded.
-        recipe: Command that makes the weights.
+        released: Whether its weights can be loaded.
+        recipe: Command that produces the weights.
         parameters: Number of weights, encoder and head together.
-        licence: Of the weights: an SPDX name, or `research-only`.
+        licence: Licence of the weights: an SPDX identifier, or `research-only`.
         licences: The chain: code, each data set, initial weights.
-        training_data: Names of the data sets, in the order of use.
+        training_data: Names of the data sets, in the order in which they were used.
         architecture: Encoder and head, `"module:Class"` with arguments.
         inputs: As in `config.json`.
         taxonomy: Name of its classes; empty for an encoder.
-        exportable: It can become an ONNX file.
+        exportable: Whether it can be exported to ONNX.
         hub: Hub repository, `org/name`.
         revision: Pinned commit of the Hub repository.
     """
@@ -66,11 +66,11 @@ class Entry:
 
     @property
     def bundled(self) -> bool:
-        """The package carries its folder."""
+        """Whether its folder is bundled with the package."""
         return (BUNDLED / self.name).is_dir()
 
     def summary(self) -> dict[str, Any]:
-        """What `zoo list --json` shows."""
+        """The entry as `zoo list --json` shows it."""
         return {
             "name": self.name,
             "task": self.task,
@@ -112,7 +112,7 @@ def entry(name: str) -> Entry:
     """The entry called `name`.
 
     Raises:
-        InputError: If there is none; names the closest ones.
+        InputError: If there is no such entry; the message lists the closest names.
     """
     known = entries()
     if name not in known:
@@ -121,7 +121,7 @@ def entry(name: str) -> Entry:
 
 
 def matching(pattern: str | None = None) -> list[Entry]:
-    """Entries whose name matches the shell pattern, or contains it where it has no wildcard."""
+    """Entries whose name matches the shell pattern, or contains it if it has no wildcard."""
     if pattern is None:
         return list(entries().values())
     if not any(sign in pattern for sign in "*?["):
