@@ -29,8 +29,8 @@ from zoo.encoders.vit import ViT
 from zoo.engines.onnx import OnnxEngine
 from zoo.engines.openvino import OpenVINOEngine
 from zoo.export.graph import to_onnx
-from zoo.export.machine import machine, packages
 from zoo.folder.architecture import build
+from zoo.machine import machine, packages
 
 MODEL = "vit_small_patch16_224"
 Call = Callable[[np.ndarray], np.ndarray]

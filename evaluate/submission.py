@@ -20,7 +20,7 @@ from zoo.data import Dataset
 from zoo.data.acdc import UNKNOWN
 from zoo.data.labels import CITYSCAPES_IDS
 from zoo.errors import InputError
-from zoo.evaluate.core import Predict, map_prediction, read_ahead
+from zoo.evaluate.core import Predict, read_ahead
 from zoo.files import atomic_file
 from zoo.frame import Frame
 
@@ -154,7 +154,7 @@ def write_submission(
 
         try:
             for frame in read_ahead(frames, readers):
-                labels = values[map_prediction(predict(frame), CITYSCAPES)]
+                labels = values[lookup[predict(frame).labels]]
                 sizes[labels.shape] += 1
                 pending.append((_name(frame), pool.submit(_png, labels)))
                 if len(pending) > 4:

@@ -20,26 +20,22 @@ import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
-
-import numpy as np
-import PIL
 
 from zoo.data import Dataset
 from zoo.errors import InputError
 from zoo.evaluate.core import evaluate, load_frame
 from zoo.evaluate.intervals import MIN_UNITS
 from zoo.evaluate.metrics import Metric, headline_column, metric_class, metric_for
-from zoo.evaluate.metrics.counts import ECE_BINS
 from zoo.evaluate.store import FrameStore, protocol_hash
 from zoo.evaluate.submission import SERVERS
 from zoo.evaluate.summary import ALL, Measured, difference, examples, groups_of, measure, rpd, source_of
 from zoo.frame import Frame
+from zoo.machine import processor, versions
 from zoo.tasks import Task
 
-__all__ = ["METRICS_FORMAT", "RECORD_KEY", "EvaluatedModel", "Run", "Session", "processes", "record_rows"]
+__all__ = ["METRICS_FORMAT", "RECORD_KEY", "EvaluatedModel", "Run", "Session", "metric_of", "processes", "record_rows"]
 
 METRICS_FORMAT = 1
 RECORD_KEY = ("artefact_sha256", "data", "split", "group", "protocol")
@@ -124,7 +120,7 @@ class Session:
         self.rank, self.world = processes()
         self.sources = {kind: source_of(dataset, self.datasets, source) for kind, dataset in self.datasets.items()}
         metrics = {
-            (label, dataset.kind): _metric(predictor.task, dataset)
+            (label, dataset.kind): metric_of(predictor.task, dataset)
             for label, predictor in predictors.items()
             for dataset in datasets
         }
@@ -137,7 +133,7 @@ class Session:
 
     def _prepare(self, label: str, dataset: Dataset, metric: Metric) -> Run:
         predictor = self.predictors[label]
-        frames = tuple(frame for frame in dataset.frames if frame.camera.labels_source is not None)
+        frames = tuple(filter(metric.has_truth, dataset.frames))
         if not frames:
             hint = "; --submission FILE.zip writes what its server takes" if dataset.kind in SERVERS else ""
             raise InputError(f"{dataset.kind} {dataset.split} has no public labels to evaluate with{hint}")
@@ -235,7 +231,7 @@ class Session:
             "environment": environment(),
             "protocol": {
                 "intervals": {"method": "95 %, jackknife over independent units, Student's t", "min_units": MIN_UNITS},
-                "ece_bins": ECE_BINS,
+                **self.runs[0].metric.protocol,
                 "source": self.source,
             },
             "data": {kind: self._data_block(dataset) for kind, dataset in self.datasets.items()},
@@ -298,7 +294,7 @@ class Session:
         return shown
 
     def _data_block(self, dataset: Dataset) -> dict[str, Any]:
-        labelled = [frame for frame in dataset.frames if frame.camera.labels_source is not None]
+        labelled = next(run.frames for run in self.runs if run.dataset is dataset)
         source = self.sources[dataset.kind]
         return {
             "root": None if dataset.root is None else str(dataset.root),
@@ -316,12 +312,15 @@ class Session:
         }
 
 
-def _metric(task: Task, dataset: Dataset) -> Metric:
-    if not task.metrics:
-        raise InputError(f"models for {task.name} have nothing to measure; choose a model with a head")
-    return metric_for(
-        task.metrics[0], task, dataset.classes, absent=dataset.absent_classes, instances=dataset.instances
-    )
+def metric_of(task: Task, dataset: Dataset) -> Metric:
+    """The metric that evaluates models of a task on a data set.
+
+    Raises:
+        InputError: If the task has no metric, or no table maps its classes onto the data set's.
+    """
+    if task.metric is None:
+        raise InputError(f"there is no metric for models of the task {task.name}; choose a model with a head")
+    return metric_for(task.metric, task, dataset.classes, absent=dataset.absent_classes, instances=dataset.instances)
 
 
 def _class_names(task: Task) -> list[str] | None:
@@ -339,7 +338,7 @@ def _model_block(label: str, predictor: EvaluatedModel) -> dict[str, Any]:
     return {
         "name": label,
         "task": predictor.task.name,
-        "metric": predictor.task.metrics[0],
+        "metric": predictor.task.metric,
         "artefact": dict(predictor.artefact),
         "settings": dict(predictor.settings),
         "taxonomy": None if predictor.task.classes is None else predictor.task.classes.taxonomy,
@@ -390,31 +389,15 @@ def record_rows(metrics: Mapping[str, Any], model: str) -> list[dict[str, Any]]:
 
 
 def environment() -> dict[str, Any]:
-    """The machine and the packages that the figures were made with."""
-    packages = {"numpy": np.__version__, "pillow": PIL.__version__}
-    for name in ("perception-zoo", "torch", "onnxruntime", "openvino", "tensorrt"):
-        if name == "perception-zoo" or name in sys.modules:
-            try:
-                packages[name] = version(name)
-            except PackageNotFoundError:
-                packages[name] = "not installed as a package"
+    """The machine, the processes and threads, and the packages in use."""
+    engines = [name for name in ("torch", "onnxruntime", "openvino", "tensorrt") if name in sys.modules]
     torch: Any = sys.modules.get("torch")
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cpu": _cpu_name(),
+        "cpu": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads() if torch else os.environ.get("OMP_NUM_THREADS"),
         "processes": processes()[1],
-        "packages": packages,
+        "packages": versions(["numpy", "pillow", "perception-zoo", *engines]),
     }
-
-
-def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

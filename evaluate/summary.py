@@ -83,23 +83,31 @@ def measure(dataset: Dataset, metric: Metric, frames: Sequence[Frame], tallies: 
         raise InputError(f"{dataset.kind} {frames[0].group}: {error}") from error
     scenes = [frame.scene for frame in frames]
     sampling = Sampling(scenes, video=dataset.video, together=dataset.repeated_scenes)
-    found = metric.figures(tallies, sampling.weights)
+    whole_set = metric.scope == "set"
+    found = metric.figures(tallies, None if whole_set else sampling.weights)
     value, replicates = found[metric.headline].value, found[metric.headline].replicates
-    assert replicates is not None
-    figures = _grouped({key: _shown(figure, sampling) for key, figure in found.items()})
+    if replicates is None:
+        assert whole_set, f"{metric.name} computes no replicates of {metric.headline}"
+        contributions = np.full(len(sampling.weights), np.nan)  # unknown, so there is no interval of it or of its rPD
+    else:
+        contributions = sampling.contributions(value, replicates)
+    figures = _grouped({key: _shown(figure, sampling, whole_set) for key, figure in found.items()})
     units = figures[metric.headline]["units"]
+    words = "no intervals: the figures compare frames with each other" if whole_set else sampling.words(units)
     json = {
         "frames": len(frames),
         "scenes": sampling.scenes,
-        "sampling": {"unit": sampling.unit, "units": units, "words": sampling.words(units)},
+        "sampling": {"unit": sampling.unit, "units": units, "words": words},
         **figures,
         **metric.details(tallies),
     }
-    return Measured(json, metric.headline, value, sampling.contributions(value, replicates), sampling)
+    return Measured(json, metric.headline, value, contributions, sampling)
 
 
-def _shown(figure: Figure, sampling: Sampling) -> Any:
-    """A figure with its interval, or its value alone where the metric computes no replicates of it."""
+def _shown(figure: Figure, sampling: Sampling, whole_set: bool) -> Any:
+    """A figure with its interval; the value alone if a metric of scope `frame` computes no replicates of it."""
+    if whole_set:
+        return _figure(figure.value, None, "fraction")
     if figure.replicates is None:
         return _number(figure.value)
     spread = sampling.spread(sampling.contributions(figure.value, figure.replicates))
@@ -199,10 +207,12 @@ def difference(
 
 
 def examples(metric: Metric, frames: Sequence[Frame], tallies: Sequence[Any]) -> list[dict[str, Any]]:
-    """The best, the median and the worst frame by the metric's score of single frames.
+    """The best, median and worst frame by the metric's score; none for a metric of scope `set`.
 
-    Fewer than three frames give fewer examples; of equal scores the earlier frame counts as the better one.
+    Fewer than three frames give fewer examples. Of frames with equal scores, the earlier one ranks higher.
     """
+    if metric.scope == "set":
+        return []
     scores = np.array([metric.score(tally) for tally in tallies])
     order = [int(i) for i in np.argsort(-scores, kind="stable") if not math.isnan(scores[i])]
     if not order:

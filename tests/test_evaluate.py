@@ -290,7 +290,7 @@ def test_a_damaged_record_is_named(cityscapes, tmp_path):
     (records,) = (out / "frames").glob("*.jsonl")
     lines = records.read_text().splitlines()
     records.write_text("\n".join([lines[0], lines[1][:50], *lines[2:]]) + "\n")
-    with pytest.raises(InputError, match=r"\.jsonl line 2 is damaged; --fresh starts again"):
+    with pytest.raises(InputError, match=r"\.jsonl line 2 is damaged; start over with --fresh"):
         Session({"fake": Fake(noisy(0.1))}, datasets, out).run()
 
 
@@ -365,7 +365,7 @@ def test_one_process_finishes_what_two_began(cityscapes, tmp_path, monkeypatch):
 
 def test_frames_that_never_arrive_are_an_error(tmp_path):
     store = FrameStore(tmp_path, "name", {}, metric_for("segmentation2d", Segmentation2DTask(CITYSCAPES), CITYSCAPES))
-    with pytest.raises(InputError, match=r"1 frames of the other processes did not arrive within 0 s"):
+    with pytest.raises(InputError, match=r"1 frames of the other processes are still missing after 0 s"):
         store.wait_for(["a"], patience=0.3)
 
 
@@ -427,7 +427,7 @@ class BrightnessTask(FeaturesTask):
     """A task without classes, whose metric is defined below."""
 
     name = "brightness"
-    metrics = ("brightness",)
+    metric = "brightness"
 
 
 class BrightnessMetric:
@@ -435,9 +435,13 @@ class BrightnessMetric:
 
     name, headline, scope, groups = "brightness", "grey", "frame", ()
     columns = (Column("grey", "Grey", unit="", scale=255, digits=0, interval=True),)
+    protocol = {"grey_levels": 256}  # noqa: RUF012
 
     def __init__(self, task, classes, **options):
         pass
+
+    def has_truth(self, frame):
+        return True
 
     def tally(self, frame, prediction):
         return float(prediction.levels[0].mean()), frame.camera.image.shape[0]
@@ -493,6 +497,8 @@ def test_a_metric_of_another_kind_needs_nothing_but_its_row(tmp_path, load, caps
     low, high = result["grey"]["interval"]
     assert low < result["grey"]["value"] < high
     assert result["rows"] == 12 * 32
+    assert metrics["protocol"]["grey_levels"] == 256
+    assert "ece_bins" not in metrics["protocol"]  # belongs to another metric
     (best,) = [example for example in result["examples"] if example["which"] == "best"]
     assert best["grey"] == pytest.approx(max(grey), rel=1e-6)
     (row,) = [row for row in load["x"].rows if row["group"] == "all"]
@@ -507,6 +513,56 @@ def test_a_metric_of_another_kind_needs_nothing_but_its_row(tmp_path, load, caps
     assert len(load["x"].calls) == 12 + 3  # the report predicts its examples once more
 
 
+class RecallMetric(BrightnessMetric):
+    """Share of the frames whose nearest other frame shows the same place; frames are points on a line."""
+
+    name, headline, scope = "brightness", "recall", "set"
+    columns = (Column("recall", "Recall", interval=True),)
+    # Nearest: 0-1, 1-0, 10-11, 11-10, 20-11 (9 apart, 31 is 11 apart), 31-20. The first four are of the same place.
+    points = (0, 1, 10, 11, 20, 31)
+    places = "aabbca"
+
+    def tally(self, frame, prediction):
+        number = int(frame.id.split("_")[-1])
+        return self.points[number], self.places[number]
+
+    def encode(self, tally):
+        return {"point": tally[0], "place": tally[1]}
+
+    def decode(self, values):
+        return values["point"], values["place"]
+
+    def figures(self, tallies, weights=None):
+        assert weights is None  # the nearest frame is another one as soon as a frame is left out
+        nearest = [min((abs(p - q), other) for q, other in tallies if q != p)[1] for p, _ in tallies]
+        return {"recall": Figure(sum(a == b for a, (_, b) in zip(nearest, tallies)) / len(tallies))}
+
+    def details(self, tallies):
+        return {}
+
+    def score(self, tally):
+        raise AssertionError("a frame has no score of its own")
+
+
+def test_a_metric_over_the_whole_set(tmp_path, load, capsys, monkeypatch):
+    monkeypatch.setitem(METRICS, "brightness", f"{__name__}:RecallMetric")
+    root = make_cityscapes(tmp_path / "cityscapes", 6)
+    load["x"], load["y"] = Bright(), Bright(name="y", sha256="1" * 64)
+    words = ["evaluate", "x", "y", "--data", f"cityscapes={root}", "--out", str(tmp_path / "out"), "--record"]
+    assert main(words) == 0
+    metrics = json.loads((tmp_path / "out/metrics.json").read_text())
+    result = metrics["models"][0]["results"]["cityscapes"]["groups"]["all"]
+    assert result["recall"] == {"value": pytest.approx(4 / 6), "interval": None, "units": None}
+    assert result["examples"] == []
+    assert metrics["comparison"][0]["recall"] == {"value": 0.0, "interval": None, "units": None}
+    (row,) = [row for row in load["x"].rows if row["group"] == "all"]
+    assert (row["recall"], row["recall_interval"]) == (pytest.approx(4 / 6), None)
+    shown = capsys.readouterr().out
+    assert "66.7" in shown
+    assert "no intervals: the figures compare frames with each other" in shown
+    assert main([*words, "--no-report"]) == 0  # from the stored records
+
+
 def test_models_of_two_metrics_are_refused(cityscapes, tmp_path, monkeypatch):
     monkeypatch.setitem(METRICS, "brightness", f"{__name__}:BrightnessMetric")
     models = {"a": Fake(noisy(0.1)), "b": Bright(name="b", sha256="1" * 64)}
@@ -517,7 +573,7 @@ def test_models_of_two_metrics_are_refused(cityscapes, tmp_path, monkeypatch):
 def test_a_bare_encoder_has_nothing_to_measure(cityscapes, tmp_path):
     encoder = Fake(noisy(0.1))
     encoder.task = FeaturesTask()
-    with pytest.raises(InputError, match="models for features have nothing to measure; choose a model with a head"):
+    with pytest.raises(InputError, match="no metric for models of the task features; choose a model with a head"):
         Session({"encoder": encoder}, [open_dataset("cityscapes", cityscapes)], tmp_path / "out")
 
 
@@ -849,7 +905,7 @@ def test_an_interrupted_submission_leaves_nothing(acdc, tmp_path, load):
     ("words", "message"),
     [
         (["nosuch", "--data", "acdc={acdc}"], "unknown model 'nosuch'"),
-        (["x"], "no data was given; for example --data synthetic"),
+        (["x"], "no data given; use --data synthetic"),
         (["x", "--data", "acdc={acdc}/rgb_anon"], "is not ACDC: looked for rgb_anon/"),
         (["x", "--data", "acdc={acdc}", "--split", "train"], "acdc train is empty"),
         (["x", "--data", "acdc={acdc}", "--data", "acdc={acdc}"], "data set acdc is given twice"),
@@ -927,6 +983,6 @@ def test_real_camvid_end_to_end(tmp_path, load):
     assert groups["day"]["sampling"]["words"].startswith("no intervals: 22 frames of one drive are worth about")
     low, high = groups["dusk"]["miou"]["interval"]
     assert 0 < low < groups["dusk"]["miou"]["value"] < high < 1
-    assert groups["dusk"]["sampling"]["words"].startswith("intervals within one drive (worth about")
+    assert groups["dusk"]["sampling"]["words"].startswith("intervals within one drive (about")
     assert groups["dusk"]["rpd"]["source"] == "camvid:day"
     assert groups["dusk"]["rpd"]["value"] < 1

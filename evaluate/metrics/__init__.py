@@ -77,7 +77,14 @@ class Metric(Protocol):
     groups: ClassVar[tuple[str, ...]]
     """Groups of figures that model folders record as well, such as IoU by class."""
     scope: ClassVar[Literal["frame", "set"]]
-    """`frame`: tallies of frames are independent. `set`: figures need all tallies at once (retrieval)."""
+    """`frame`: a figure over fewer frames follows from fewer tallies. `set`: a figure compares frames with each other
+    (retrieval recall), so leaving out a frame changes the result of the others: it has no interval, and frames have no
+    score of their own."""
+    protocol: ClassVar[Mapping[str, Any]]
+    """Fixed settings that `metrics.json` records, such as the number of calibration bins."""
+
+    def has_truth(self, frame: Frame) -> bool:
+        """Whether the frame has the ground truth that `tally` needs. Must not decode any array."""
 
     def tally(self, frame: Frame, prediction: Any) -> Any:
         """The record of one frame.

@@ -59,12 +59,17 @@ class Segmentation2DMetric:
         Column("miou_valid_pixels", "mIoU, valid pixels", interval=True, optional=True),
     )
     groups: ClassVar[tuple[str, ...]] = ("iou",)
+    protocol: ClassVar[Mapping[str, Any]] = {"ece_bins": ECE_BINS}
 
     def __init__(self, task: Task, classes: ClassTable, *, absent: Absent = "skip", instances: bool = False) -> None:
         if task.classes is None:
             raise InputError(f"a model for {task.name} predicts no classes")
-        self._classes, self._absent, self._instances = classes, absent, instances
+        self._task, self._classes, self._absent, self._instances = task, classes, absent, instances
         self._lookup = None if task.classes.names == classes.names else class_map(task.classes, classes)
+
+    def has_truth(self, frame: Frame) -> bool:
+        """Whether the frame's camera has labels."""
+        return frame.camera.labels_source is not None
 
     def tally(self, frame: Frame, prediction: Segmentation2D) -> Tally:
         """Counts one frame.
@@ -72,7 +77,7 @@ class Segmentation2DMetric:
         Raises:
             InputError: If the frame has no labels, sizes differ, or labels lie outside the classes.
         """
-        labels = frame.camera.labels
+        labels = self._task.truth(frame)
         if labels is None:
             raise InputError(f"frame {frame.id} has no labels to compare with")
         try:
