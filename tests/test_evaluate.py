@@ -267,7 +267,7 @@ def test_an_interrupted_run_continues_and_gives_the_same(cityscapes, tmp_path):
     second, said = Fake(noisy(0.1)), []
     resumed = Session({"fake": second}, datasets, out).run(say=said.append)
     assert len(second.calls) == 6 - kept
-    assert said == [f"fake on cityscapes: {kept} of 6 frames are done already"]
+    assert said == [f"fake on cityscapes: {kept} of 6 frames already done"]
     assert figures(resumed) == figures(whole)
     third = Fake(noisy(0.1))
     assert figures(Session({"fake": third}, datasets, out).run(fresh=True)) == figures(whole)
@@ -281,7 +281,7 @@ def test_another_model_file_starts_afresh_and_says_so(cityscapes, tmp_path):
     Session({"fake": other}, datasets, out).run(say=said.append)
     assert len(other.calls) == 6
     assert len(said) == 1
-    assert "is of another model file, data or settings and is not used; starting again" in said[0]
+    assert "belongs to a different model file, data or settings; starting from scratch" in said[0]
 
 
 def test_a_damaged_record_is_named(cityscapes, tmp_path):
@@ -412,8 +412,8 @@ def test_wrong_predictions_and_frames_are_named(cityscapes):
     frame = open_dataset("cityscapes", cityscapes).frames[0]
     metric = metric_for("segmentation2d", Segmentation2DTask(CITYSCAPES), CITYSCAPES)
     for predicted, message in (
-        (np.zeros((2, 2), np.uint8), r"frame ulm_000000_000000: prediction has shape \(2, 2\), but the labels have"),
-        (np.full((32, 40), 77, np.uint8), r"frame ulm_000000_000000: the prediction holds labels \[77\]"),
+        (np.zeros((2, 2), np.uint8), r"frame ulm_000000_000000: prediction has shape \(2, 2\), expected \(32, 40\)"),
+        (np.full((32, 40), 77, np.uint8), r"frame ulm_000000_000000: the prediction contains labels \[77\]"),
     ):
         fake = Fake(lambda frame, predicted=predicted: (predicted, np.ones(predicted.shape, np.float32)))
         with pytest.raises(InputError, match=message):
@@ -566,7 +566,9 @@ def test_a_metric_over_the_whole_set(tmp_path, load, capsys, monkeypatch):
 def test_models_of_two_metrics_are_refused(cityscapes, tmp_path, monkeypatch):
     monkeypatch.setitem(METRICS, "brightness", f"{__name__}:BrightnessMetric")
     models = {"a": Fake(noisy(0.1)), "b": Bright(name="b", sha256="1" * 64)}
-    with pytest.raises(InputError, match="measured by segmentation2d, brightness; evaluate those of one metric"):
+    with pytest.raises(
+        InputError, match=r"different metrics \(segmentation2d, brightness\); evaluate models with the same"
+    ):
         Session(models, [open_dataset("cityscapes", cityscapes)], tmp_path / "out")
 
 
@@ -716,7 +718,7 @@ def test_an_evaluation_in_which_no_pixel_counts_is_an_error(cityscapes, tmp_path
     load["x"] = Fake(noisy(0.1))
     assert main(["evaluate", "x", "--data", f"cityscapes={cityscapes}", "--out", str(tmp_path / "out")]) == 2
     errors = capsys.readouterr().err
-    assert "cityscapes clear: not one pixel of 6 frames counts" in errors
+    assert "cityscapes clear: all pixels of 6 frames have the ignored label 255" in errors
     assert len(errors.splitlines()) == 1
     assert not (tmp_path / "out/metrics.json").exists()
 
@@ -790,10 +792,10 @@ def test_four_small_frames_of_a_model_with_eleven_classes_are_not_ready(tmp_path
     shown = capsys.readouterr().out.splitlines()
     assert "x.zip: 4 predictions as training ids" in shown[-4]
     assert shown[-3:] == [
-        "not ready for the ACDC server: 4 frames, the test split has 2000",
+        "not ready for the ACDC server: 4 frames, but the test split has 2000",
         "not ready for the ACDC server: 4 frames are not 1920 x 1080 pixels (4 are 5 x 3)",
-        "not ready for the ACDC server: the model cannot predict 8 of the 19 classes, which score 0: wall, traffic "
-        "light, terrain, rider, truck, bus, train, motorcycle",
+        "not ready for the ACDC server: the model cannot predict 8 of the 19 classes, which will score 0: wall, "
+        "traffic light, terrain, rider, truck, bus, train, motorcycle",
     ]
 
 
@@ -813,7 +815,7 @@ def test_as_many_frames_of_other_conditions_are_not_ready(tmp_path, load, capsys
     shown = capsys.readouterr().out
     assert "ready for the ACDC server\n" not in shown
     assert "frames are missing from a part of the test split: 2 of 1 in rain, 0 of 1 in snow" in shown
-    assert "1 images are not named as the server expects, such as frame_7_rgb_anon.png" in shown
+    assert "1 image names are not what the server expects, for example frame_7_rgb_anon.png" in shown
 
 
 def test_as_many_frames_with_an_unknown_city_are_not_ready(tmp_path, load, capsys, monkeypatch):
@@ -831,7 +833,7 @@ def test_another_split_is_not_ready(acdc, tmp_path, load, capsys, monkeypatch):
     load["x"] = Fake(by_hand)
     monkeypatch.chdir(tmp_path)
     assert submit(acdc, tmp_path / "x.zip", split="val") == 0
-    assert "not ready for the ACDC server: these are frames of the split val" in capsys.readouterr().out
+    assert "not ready for the ACDC server: these frames are from the split val" in capsys.readouterr().out
 
 
 def test_the_servers_want_the_published_test_splits():
@@ -870,7 +872,7 @@ def test_images_of_one_name_cannot_be_submitted(tmp_path, load, capsys):
         )
     words = ["evaluate", "fake", "--data", f"acdc={tmp_path / 'acdc'}", "--split", "test"]
     assert main([*words, "--submission", str(tmp_path / "a.zip")]) == 2
-    assert "two images are called GOPR1_frame_1_rgb_anon.png" in capsys.readouterr().err
+    assert "are named GOPR1_frame_1_rgb_anon.png" in capsys.readouterr().err
     assert not (tmp_path / "a.zip").exists()
 
 
@@ -911,7 +913,10 @@ def test_an_interrupted_submission_leaves_nothing(acdc, tmp_path, load):
         (["x", "--data", "acdc={acdc}", "--data", "acdc={acdc}"], "data set acdc is given twice"),
         (["x", "x", "--data", "acdc={acdc}"], "model x is given twice"),
         (["x", "--data", "acdc={acdc}", "--limit", "0"], "limit 0"),
-        (["x", "--data", "acdc={acdc}", "--limit", "1", "--record"], "--record keeps figures of whole splits only"),
+        (
+            ["x", "--data", "acdc={acdc}", "--limit", "1", "--record"],
+            "--record stores results of whole splits only; omit --limit",
+        ),
         (["x", "--data", "acdc={acdc}", "--readers", "0"], "--readers 0"),
         (["x", "--data", "acdc={acdc}", "--source", "moon"], "--source 'moon' is neither"),
         (["x", "y", "--data", "acdc={acdc}", "--submission", "s.zip"], "--submission takes one model"),
