@@ -21,11 +21,12 @@ import numpy as np
 import tyro
 from PIL import Image
 
+from zoo.arguments import parse_size
 from zoo.errors import InputError
-from zoo.export.machine import machine, packages
 from zoo.files import atomic_file, read_image, write_json
 from zoo.folder.model_folder import ModelFolder
 from zoo.loading import engines_for, find_folder
+from zoo.machine import machine, packages
 
 __all__ = ["RECORD_KEY", "Arguments", "measure", "run"]
 
@@ -182,10 +183,8 @@ def _image(arguments: Arguments) -> np.ndarray:
         image = embedded_frames()[0].camera.image
     if arguments.size is None:
         return image
-    height, separator, width = arguments.size.partition("x")
-    if not separator or not (height.isdigit() and width.isdigit()) or min(int(height), int(width)) < 1:
-        raise InputError(f"--size {arguments.size}: expected HxW in pixels, for example 512x1024")
-    return np.asarray(Image.fromarray(image).resize((int(width), int(height)), Image.Resampling.BILINEAR))
+    height, width = parse_size("--size", arguments.size)
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def _row(worker: _Worker, times: Sequence[Sequence[float]], image: np.ndarray, arguments: Arguments) -> dict[str, Any]:

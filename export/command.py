@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from zoo.arguments import parse_size
 from zoo.contract import joined
 from zoo.engines import TensorSpec
 from zoo.errors import InputError, require
@@ -21,6 +22,7 @@ from zoo.folder.model_folder import ModelFolder
 from zoo.inputs import Input
 from zoo.loading import find_folder, load
 from zoo.predictor import Predictor
+from zoo.tasks import Task
 
 __all__ = ["Arguments", "export", "run"]
 
@@ -59,7 +61,7 @@ def run(arguments: Arguments) -> int:
     folder, row, findings = export(arguments)
     entry = row["file"]
     print(f"{folder.path / entry}: {(folder.path / entry).stat().st_size:,} bytes, SHA-256 {row['artefact_sha256']}")
-    print_parity(row)
+    print(*parity_lines(row, folder.task), sep="\n")
     print(
         f"TensorRT, according to {findings['list']}: "
         + (f"{len(findings['rejected'])} unsupported nodes" if findings["rejected"] else "all nodes are supported")
@@ -69,21 +71,21 @@ def run(arguments: Arguments) -> int:
     return 0
 
 
-def print_parity(row: Mapping[str, Any]) -> None:
-    """Prints one line for all frames, then one per condition and one per other input shape."""
-    what = "features" if row["compared"] == "features" else "labels"
-    print(
+def parity_lines(row: Mapping[str, Any], task: Task) -> list[str]:
+    """A parity row as text: one line for all frames, then one per condition and one per other input shape."""
+    lines = [
         f"parity, {row['engine']} on {row['device']}: {row['frames']} frames, {100 * row['agreement']:.4f} % of the "
-        f"{what} agree, {row['compared']} differ by at most {row['max_error']:.2g}, "
+        f"{task.predicts} agree, {row['compared']} differ by at most {row['max_error']:.2g}, "
         f"{row['relative_error']:.2g} of the largest"
-    )
+    ]
     for name, values in row["conditions"].items():
         difference = values["difference"]
         shown = "no metric" if difference is None else f"{values['metric']} {100 * difference:+.4f} points"
-        print(f"  {name}: {values['frames']} frames, {100 * values['agreement']:.4f} %, {shown}")
+        lines.append(f"  {name}: {values['frames']} frames, {100 * values['agreement']:.4f} %, {shown}")
     for shape in row["other_shapes"]:
         size = "x".join(map(str, shape["shape"]))
-        print(f"  input {size}: {100 * shape['agreement']:.4f} %, relative error {shape['relative_error']:.2g}")
+        lines.append(f"  input {size}: {100 * shape['agreement']:.4f} %, relative error {shape['relative_error']:.2g}")
+    return lines
 
 
 def parse_shape(arguments: Arguments) -> tuple[tuple[str, ...], tuple[int, int] | None]:
@@ -100,10 +102,7 @@ def parse_shape(arguments: Arguments) -> tuple[tuple[str, ...], tuple[int, int] 
         return axes, None
     if not arguments.size:
         raise InputError(f"--dynamic {arguments.dynamic} fixes the size; add --size HxW")
-    height, separator, width = arguments.size.partition("x")
-    if not separator or not (height.isdigit() and width.isdigit()) or min(int(height), int(width)) < 1:
-        raise InputError(f"--size {arguments.size}: expected HxW in pixels, for example 384x640")
-    return axes, (int(height), int(width))
+    return axes, parse_size("--size", arguments.size)
 
 
 def export(arguments: Arguments) -> tuple[ModelFolder, dict[str, Any], dict[str, Any]]:

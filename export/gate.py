@@ -17,10 +17,10 @@ import numpy as np
 
 from zoo.errors import InputError, ParityError
 from zoo.evaluate.metrics import Metric, metric_for
-from zoo.export.machine import machine, packages
 from zoo.export.samples import FrameSet
 from zoo.export.sources import EngineSource, ExportedFile, Result, Source
 from zoo.frame import Frame
+from zoo.machine import machine, packages
 from zoo.tasks import Agreement
 
 __all__ = ["LIMITS", "Limits", "Row", "compare", "refuse_if_beyond"]
@@ -54,6 +54,7 @@ class Row:
         options: Engine options.
         frame_sets: Name and number of frames of each set.
         limits: Limits that the file must meet.
+        predicts: What the two sides agree on, for messages: `labels`, `features`.
         compared: Kind of raw values compared: `logits`, `scores`, `features`.
         totals: Results over all frames.
         conditions: Per condition: frames, agreement, and the headline figure of both sides.
@@ -67,6 +68,7 @@ class Row:
     options: dict[str, Any]
     frame_sets: list[dict[str, Any]]
     limits: Limits
+    predicts: str
     compared: str = ""
     totals: dict[str, Any] = field(default_factory=dict)
     conditions: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -129,7 +131,7 @@ def compare(
     """
     spec = file.engine.spec
     frame_sets = [{"name": frames.name, "frames": len(frames.frames)} for frames in sets]
-    row = Row(source.about, spec.engine, spec.device, dict(spec.options), frame_sets, limits)
+    row = Row(source.about, spec.engine, spec.device, dict(spec.options), frame_sets, limits, file.task.predicts)
     totals, conditions, stored = _Totals(), dict[str, _Condition](), dict[str, np.ndarray]()
     for frames in sets:
         metric = _metric(file, frames)
@@ -138,7 +140,7 @@ def compare(
             found = file.results([frame])[0]
             agreement = totals.add(frame.id, source, frame, found)
             condition = conditions.setdefault(frame.group, _Condition(metric))
-            condition.add(frame, agreement, source.prediction(frame, found), found[1], file)
+            condition.add(frame, agreement, source.prediction(frame, found), found[1])
             if frames.name == "embedded" and isinstance(source, EngineSource):
                 stored |= {f"{frame.id}/{name}": array for name, array in source.packed(frame, found).items()}
             advance()
@@ -159,7 +161,7 @@ def refuse_if_beyond(row: Row, what: str) -> None:
     where, part = beyond[0]
     raise ParityError(
         f"{what} does not match its source ({row.engine} on {row.device}, {where}): "
-        f"{100 * part['agreement']:.4f} % of the labels agree (at least {100 * row.limits.agreement:g} %), "
+        f"{100 * part['agreement']:.4f} % of the {row.predicts} agree (at least {100 * row.limits.agreement:g} %), "
         f"relative error of the {row.compared} {part['relative_error']:.2g} "
         f"(at most {row.limits.relative_error:g}); the file is not kept"
     )
@@ -210,11 +212,11 @@ class _Condition:
         self._metric = metric
         self._tallies: list[tuple[Any, Any]] = []
 
-    def add(self, frame: Frame, agreement: Agreement, expected: Any | None, found: Any, file: ExportedFile) -> None:
+    def add(self, frame: Frame, agreement: Agreement, expected: Any | None, found: Any) -> None:
         self.frames += 1
         self.elements += agreement.elements
         self.same += agreement.same
-        if self._metric is not None and expected is not None and file.task.truth(frame) is not None:
+        if self._metric is not None and expected is not None and self._metric.has_truth(frame):
             self._tallies.append((self._metric.tally(frame, expected), self._metric.tally(frame, found)))
 
     def to_json(self) -> dict[str, Any]:
@@ -228,10 +230,10 @@ class _Condition:
 
 def _metric(file: ExportedFile, frames: FrameSet) -> Metric | None:
     """The task's metric for these frames; `None` if there is no class map from the model's classes to theirs."""
-    if frames.classes is None or not file.task.metrics:
+    if frames.classes is None or file.task.metric is None:
         return None
     try:
-        return metric_for(file.task.metrics[0], file.task, frames.classes)
+        return metric_for(file.task.metric, file.task, frames.classes)
     except InputError:
         return None
 

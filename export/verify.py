@@ -15,7 +15,7 @@ import tyro
 
 from zoo.engines import ENGINES
 from zoo.errors import InputError
-from zoo.export.command import print_parity
+from zoo.export.command import parity_lines
 from zoo.export.folder import add_row, reference_name
 from zoo.export.gate import LIMITS, compare, refuse_if_beyond
 from zoo.export.readback import read_back
@@ -52,15 +52,12 @@ class Arguments:
 def run(arguments: Arguments) -> int:
     """Runs all checks and prints the results."""
     for line in verify(arguments):
-        if isinstance(line, str):
-            print(line)
-        else:
-            print_parity(line)
+        print(line)
     return 0
 
 
-def verify(arguments: Arguments) -> list[str | dict[str, Any]]:
-    """Runs all checks and returns the lines and rows to print.
+def verify(arguments: Arguments) -> list[str]:
+    """Runs all checks and returns the lines to print.
 
     Raises:
         IntegrityError: If a file differs from the manifest.
@@ -72,7 +69,7 @@ def verify(arguments: Arguments) -> list[str | dict[str, Any]]:
         raise InputError(f"--engine {arguments.engine}: expected one of {', '.join(readers)}")
     folder = ModelFolder.open(find_folder(arguments.folder))
     folder.verify()
-    shown: list[str | dict[str, Any]] = [f"{folder.path}: {len(folder.manifest)} files match the manifest"]
+    shown = [f"{folder.path}: {len(folder.manifest)} files match the manifest"]
     sets = [embedded_set()] + ([frames_in(arguments.frames)] if arguments.frames else [])
     exported = [entry for entry in folder.config["artefacts"] if entry["engine"] == "onnx"]
     if not exported:
@@ -91,7 +88,7 @@ def verify(arguments: Arguments) -> list[str | dict[str, Any]]:
         about = {"artefact_sha256": entry["sha256"], "file": entry["file"], "precision": entry["precision"]}
         row = {**about, **compared.to_json()}
         reference = "the stored outputs of the source" if row["source"]["stored"] else "the source model"
-        shown += [f"{entry['file']} compared with {reference}:", row]
+        shown += [f"{entry['file']} compared with {reference}:", *parity_lines(row, folder.task)]
         if not arguments.record:
             continue
         try:

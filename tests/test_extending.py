@@ -477,7 +477,7 @@ def test_every_table_names_what_exists() -> None:
         assert input_class(kind).kind == kind
     for task in TASKS:
         assert task_class(task).name == task
-        assert set(task_class(task).metrics) <= set(METRICS)
+        assert task_class(task).metric in {None, *METRICS}
 
 
 def test_the_published_schema_repeats_the_sections_of_the_tables() -> None:

@@ -147,12 +147,12 @@ def test_below_ten_units_there_is_no_interval_and_words_say_so():
     few, many = Sampling([str(i) for i in range(9)]), Sampling([str(i) for i in range(10)])
     assert interval(0.5, Spread(0.1, 8, 9), "fraction") is None
     assert interval(0.5, Spread(0.1, 9, 10), "fraction") is not None
-    assert few.words(9) == "no intervals: about 9 images, fewer than the 10 that an interval needs"
+    assert few.words(9) == "no intervals: about 9 images, but an interval needs at least 10"
     assert many.words(10) == "intervals over images (about 10)"
     drive = Sampling(["a"] * 101, video=True)
-    few_words = "no intervals: 101 frames of one drive are worth about 5 independent ones, fewer than the 10 that"
-    assert drive.words(4.8) == f"{few_words} an interval needs"
-    assert drive.words(19) == "intervals within one drive (worth about 19 independent frames), not over other drives"
+    few_words = "no intervals: 101 frames of one drive are worth about 5 independent ones, but an interval"
+    assert drive.words(4.8) == f"{few_words} needs at least 10"
+    assert drive.words(19) == "intervals within one drive (about 19 independent frames); other drives are not covered"
     assert "2 drives" in Sampling(["a"] * 50 + ["b"] * 50, video=True).words(30)
     assert Sampling(["a"] * 3, video=True).words(None) == "no intervals: 3 frames of one drive are too few"
 

@@ -76,7 +76,7 @@ def test_nothing_counted_gives_no_figures():
     assert mean_iou(matrix, "zero") == 0
 
 
-@pytest.mark.parametrize(("truth", "prediction", "message"), [(7, 0, "labels hold"), (0, 7, "prediction holds")])
+@pytest.mark.parametrize(("truth", "prediction", "message"), [(7, 0, "truth contains"), (0, 7, "prediction contains")])
 def test_labels_outside_the_classes_are_refused(truth, prediction, message):
     with pytest.raises(InputError, match=message + r".*\[7\].*0 to 2"):
         count_pairs(A([[truth]], np.uint8), A([[prediction]], np.uint8), 3, 255)
@@ -90,7 +90,7 @@ def test_camvid_ignore_index_is_the_class_after_the_last():
 
 def test_shapes_must_agree():
     small, large = np.zeros((2, 2), np.uint8), np.zeros((2, 3), np.uint8)
-    with pytest.raises(InputError, match=r"prediction has shape \(2, 3\), but the labels have \(2, 2\)"):
+    with pytest.raises(InputError, match=r"prediction has shape \(2, 3\), expected \(2, 2\)"):
         tally(small, large, None, 2, 255)
 
 

@@ -227,7 +227,7 @@ def test_annotate_refuses_other_weights(camvid_model: Path) -> None:
     files = json.loads((camvid_model / "MANIFEST.json").read_text())["files"]
     files[config["artefacts"][0]["file"]]["sha256"] = "0" * 64
     ModelFolder(camvid_model, config, files).renew_manifest(["config.json"])
-    with pytest.raises(InputError, match="says nothing about"):
+    with pytest.raises(InputError, match="has no entry for"):
         annotate(camvid_model, [])
 
 

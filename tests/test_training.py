@@ -191,7 +191,7 @@ def test_a_run_is_resumed_exactly_and_makes_a_loadable_folder(camvid: Path, tmp_
     (recorded,) = provenance["trained_on"]
     assert (recorded["name"], recorded["frames"], recorded["held_back"]) == ("CamVid", 10, 2)
     assert recorded["scenes"] == {"0016E5": [[0.0, 0.3]]}  # frames 0 to 9 at 30 per second
-    with pytest.raises(InputError, match="holds a finished run"):
+    with pytest.raises(InputError, match="contains a finished run"):
         train(parse(words(camvid, tmp_path / "whole")[1:])[1])
 
 
@@ -246,7 +246,7 @@ def test_held_back_frames_are_whole_scenes_at_the_end(tmp_path: Path) -> None:
     training, held = split_training(dataset, 0.2)
     assert (len(training), len(held)) == (7, 3)
     assert {frame.scene for frame in held} == {"town_000003"}
-    with pytest.raises(InputError, match="one scene only"):
+    with pytest.raises(InputError, match="has a single scene"):
         split_training(dataclasses.replace(dataset, frames=dataset.frames[:4]), 0.5)
     assert split_training(dataset, 0.0) == (dataset.frames, ())
 
@@ -262,7 +262,7 @@ def test_what_a_folder_says_comes_from_the_run(camvid: Path, tmp_path: Path, cap
     (out / "settings.json").write_text("{}")  # left by a run that failed before its first checkpoint
     more = ["--model", SYNTHETIC_MODEL, "--steps", 1, "--warmup", 0, "--resume"]
     assert main(words(camvid, out, *more)) == 0
-    assert f"nothing to resume in {out}" in capsys.readouterr().err
+    assert f"no checkpoint to resume from in {out}" in capsys.readouterr().err
     config = json.loads((out / "model" / "config.json").read_text())
     assert config["name"] == "random-resnet18.fpn-camvid"
     assert config["description"] == (
@@ -294,9 +294,9 @@ def test_a_catalogue_name_is_not_given_to_another_model(camvid: Path, tmp_path: 
         return capsys.readouterr().err
 
     # Random weights, where the entry's started on the synthetic world.
-    assert "with another training data (this run's data: CamVid (train))" in error("--name", CAMVID_MODEL)
+    assert "with different training data (this run's data: CamVid (train))" in error("--name", CAMVID_MODEL)
     message = error("--name", SYNTHETIC_MODEL)
-    assert "with another classes and another training data" in message
+    assert "with different classes and training data" in message
     assert "--name ../x: expected up to 100 letters" in error("--name", "../x")
 
 
@@ -380,7 +380,7 @@ def test_no_run_trains_on_neighbours_of_camvid_val(tmp_path: Path, capsys) -> No
         training_split(dataset, 0.01)
     # Nor can a run ask for it.
     assert main(words(tmp_path, tmp_path / "out", "--holdout", 0)) == 2
-    assert "val lies within CamVid's training sequences" in capsys.readouterr().err
+    assert "CamVid's val is part of the training sequences" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import re
 import sys
 import types
 import typing
@@ -20,7 +21,7 @@ import tyro
 
 from zoo.errors import InputError, closest
 
-__all__ = ["parse_arguments"]
+__all__ = ["parse_arguments", "parse_size"]
 
 T = TypeVar("T")
 
@@ -66,6 +67,23 @@ def parse_arguments(
         raise own or InputError(f"{_in_one_line(captured.getvalue())}; see {prog} --help") from exit_
     sys.stderr.write(captured.getvalue())
     return arguments
+
+
+def parse_size(option: str, text: str) -> tuple[int, int]:
+    """(height, width) in pixels from the value of an option, such as `512x1024`.
+
+    Args:
+        option: Name of the option, for the message.
+        text: Its value.
+
+    Raises:
+        InputError: If the value is not of the form HxW, with both at least 1.
+    """
+    match = re.fullmatch(r"([0-9]{1,9})[xX]([0-9]{1,9})", text)
+    size = (int(match[1]), int(match[2])) if match else (0, 0)
+    if min(size) < 1:
+        raise InputError(f"{option} {text}: expected HxW in pixels, for example 512x1024")
+    return size
 
 
 @dataclasses.dataclass(frozen=True)

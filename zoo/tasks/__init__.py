@@ -60,8 +60,11 @@ class Task(Protocol):
     """JSON schema of the configuration's `output` section."""
     outputs: ClassVar[tuple[str, ...]]
     """Names of the model's outputs, in the order in which its `forward` gives them."""
-    metrics: ClassVar[tuple[str, ...]]
-    """Names in `zoo.evaluate.metrics.METRICS`, the headline metric first."""
+    metric: ClassVar[str | None]
+    """Name in `zoo.evaluate.metrics.METRICS` of the metric that evaluates the task; `None` if there is none. A metric
+    computes any number of figures, one of which is its headline."""
+    predicts: ClassVar[str]
+    """What two models agree or disagree on, in the plural, for messages: `labels`."""
     pipeline_tag: ClassVar[str]
     """The Hub's name of the task, for the model card."""
     usage: ClassVar[str]

@@ -32,7 +32,8 @@ class FeaturesTask:
     levels: int = 1
 
     name: ClassVar[str] = "features"
-    metrics: ClassVar[tuple[str, ...]] = ()
+    metric: ClassVar[str | None] = None
+    predicts: ClassVar[str] = "features"
     pipeline_tag: ClassVar[str] = "image-feature-extraction"
     usage: ClassVar[str] = "[level.shape for level in prediction.levels]"
     schema: ClassVar[Mapping[str, Any]] = {

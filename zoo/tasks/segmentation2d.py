@@ -40,7 +40,8 @@ class Segmentation2DTask:
 
     name: ClassVar[str] = "segmentation2d"
     outputs: ClassVar[tuple[str, ...]] = ("logits",)
-    metrics: ClassVar[tuple[str, ...]] = ("segmentation2d",)
+    metric: ClassVar[str | None] = "segmentation2d"
+    predicts: ClassVar[str] = "labels"
     pipeline_tag: ClassVar[str] = "image-segmentation"
     usage: ClassVar[str] = 'prediction.overlay().save("overlay.jpg")'
     schema: ClassVar[Mapping[str, Any]] = {
