@@ -8,7 +8,7 @@ import numpy as np
 
 from zoo.synthetic.models.ground import bent
 from zoo.synthetic.scene.types import Scene, Street, Strip
-from zoo.synthetic.shapes.mesh import Builder, Mesh, concatenate
+from zoo.synthetic.shapes.mesh import Builder, Mesh, Rgb, concatenate
 from zoo.synthetic.shapes.surfaces import Label, Material
 
 __all__ = ["boxes_around", "build_sheets", "strip_mesh"]
@@ -116,13 +116,23 @@ def _guard_rail(strip: Strip, length: float, rng: np.random.Generator) -> Mesh:
 _MAKERS = {"wall": _wall, "fence": _fence, "hedge": _hedge, "rail": _guard_rail}
 
 
-def _posts(b: Builder, x: np.ndarray, top: float, r: float, sides: int, color, material, low=0.0, label=None) -> None:
+def _posts(
+    b: Builder,
+    x: np.ndarray,
+    top: float,
+    r: float,
+    sides: int,
+    color: Rgb,
+    material: int,
+    low: float = 0.0,
+    label: int | None = None,
+) -> None:
     """Upright tubes of radius `r` at the places `x`."""
     start, end = np.stack([x, 0 * x, 0 * x + low], -1), np.stack([x, 0 * x, 0 * x + top], -1)
     b.tubes(start, end, r, r, sides, color, material, label=label)
 
 
-def _bars(b: Builder, length: float, low: float, high: float, spacing: float, r: float, color, label: int) -> None:
+def _bars(b: Builder, length: float, low: float, high: float, spacing: float, r: float, color: Rgb, label: int) -> None:
     """A railing: bars from `low` to `high`, two rails, and posts every 2.5 m."""
     _posts(b, np.arange(0, length, spacing), high, r, 3, color, Material.METAL, low, label)
     for z in (low + 0.1, high - 0.12):
