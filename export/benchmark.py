@@ -86,8 +86,13 @@ def measure(arguments: Arguments, folder: ModelFolder) -> list[dict[str, Any]]:
     """One row per engine.
 
     Raises:
-        InputError: If an engine is not there, the image cannot be read, or a number is out of range.
+        InputError: If the model does not read images, an engine is not there, the image cannot be read, or a number is
+            out of range.
     """
+    if folder.inputs[0].kind != "image":
+        raise InputError(
+            f"{folder.name} reads {folder.inputs[0].kind}; only models that read images can be timed with zoo benchmark"
+        )
     if arguments.runs < 1 or arguments.warmup < 0:
         raise InputError(f"--runs {arguments.runs} --warmup {arguments.warmup}: at least 1 and 0 are needed")
     if arguments.engine == "auto":

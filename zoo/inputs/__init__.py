@@ -23,6 +23,7 @@ __all__ = ["INPUTS", "Input", "Prepared", "Variation", "input_class", "input_fro
 
 INPUTS = {
     "image": "zoo.inputs.image:ImageInput",
+    "points": "zoo.inputs.points:PointsInput",
 }
 """Where each kind of input is defined, by the name that a configuration uses."""
 
