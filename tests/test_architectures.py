@@ -342,6 +342,30 @@ def test_wrong_architectures_are_refused() -> None:
         MaskTransformer(in_channels=(12,), strides=(16,), num_classes=5, num_heads=5)
 
 
+class PointHead(torch.nn.Linear):
+    """A score per class for each point."""
+
+    axes = POINTS
+    stride = 1
+
+    def forward(self, levels: list[torch.Tensor]) -> torch.Tensor:
+        return super().forward(levels[0])
+
+
+def test_an_encoder_of_points_takes_a_head_as_one_of_images_does() -> None:
+    encoder = MinkUNet(**SMALL_MINKUNET)
+    model = EncoderHead(encoder, PointHead(encoder.out_channels[0], 5)).eval()
+    assert [tensor.name for tensor in model.inputs] == ["points", "batch_index"]
+    assert model.strides == (1,)
+    kind = Clouds(model.inputs)
+    inputs = kind.inputs([kind.sample(0, 30), kind.sample(1, 7)])
+    with torch.no_grad():
+        (level,) = model.forward_features(*inputs)
+        torch.testing.assert_close(model(*inputs), level @ model.head.weight.T + model.head.bias)
+        (coarse,) = model.forward_intermediates(*inputs, indices=(3,))
+    assert coarse.shape == (37, 64)
+
+
 def test_a_head_for_other_levels_is_refused() -> None:
     lidar = {"class": "zoo.encoders.minkunet:MinkUNet", "arguments": {"layers": [1] * 8, "width": 4}}
     for head in ("linear:LinearHead", "fpn:FPNHead", "mask_transformer:MaskTransformer"):
