@@ -227,7 +227,7 @@ def test_a_file_with_other_classes_than_its_configuration_is_refused(tmp_path: P
     config["output"]["classes"] = {"taxonomy": "ground", "names": ["floor"], "colors": [[1, 2, 3]]}
     (folder.path / "config.json").write_text(json.dumps(config))
     write_manifest(folder.path)
-    with pytest.raises(InputError, match="gives 19 classes, but the configuration lists 1"):
+    with pytest.raises(InputError, match="returns 19 classes, but the configuration lists 1"):
         zoo.load(folder.path, engine="onnx")(np.zeros((32, 32, 3), np.uint8))
 
 
