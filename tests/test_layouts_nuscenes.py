@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -377,10 +378,8 @@ def test_quaternions_of_every_turn(tmp_path: Path):
         mount = np.eye(4)
         mount[:3, :3] = turn
         made = frame(0, sweeps=0)
-        camera = CameraFrame(**{**made.cameras["CAM_BACK"].__dict__, "ego_from_camera": mount})
-        row = nuscenes.record(rendered_frame(Frame(**{**made.__dict__, "cameras": {"CAM_BACK": camera}})), place)[
-            "data"
-        ][0]
+        camera = replace(made.cameras["CAM_BACK"], ego_from_camera=mount)
+        row = nuscenes.record(rendered_frame(replace(made, cameras={"CAM_BACK": camera})), place)["data"][0]
         np.testing.assert_allclose(rotate(row["sensor_rotation"], np.eye(3)), turn.T, atol=1e-12)
 
 

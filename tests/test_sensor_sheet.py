@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from zoo.frame import Box3D, CameraFrame, Frame, Sweep
@@ -53,9 +55,9 @@ def test_boxes_in_the_camera():
     lines = np.argwhere((drawn == (255, 220, 0)).all(2))
     # The near face at 19 m spans x -2 to 2 and y -0.5 to 0.5: u 3.9 to 6.1, v 3.7 to 4.3.
     assert (lines.min(0).tolist(), lines.max(0).tolist()) in (([3, 3], [4, 6]), ([4, 4], [4, 6]))
-    behind = Box3D(**{**BOX.__dict__, "center": np.array([100.0, 30, 0])})
-    (empty,) = cameras_with_boxes(Frame(**{**FRAME.__dict__, "boxes": (behind,)}))
+    behind = replace(BOX, center=np.array([100.0, 30, 0]))
+    (empty,) = cameras_with_boxes(replace(FRAME, boxes=(behind,)))
     assert (empty == 100).all()
-    around = Box3D(**{**BOX.__dict__, "center": np.array([100.0, 50, 0]), "size": np.array([40.0, 40, 2])})
-    (cut,) = cameras_with_boxes(Frame(**{**FRAME.__dict__, "boxes": (around,)}))
+    around = replace(BOX, center=np.array([100.0, 50, 0]), size=np.array([40.0, 40, 2]))
+    (cut,) = cameras_with_boxes(replace(FRAME, boxes=(around,)))
     assert (cut == (255, 220, 0)).all(2).any()  # it ends before the camera's plane
