@@ -86,7 +86,7 @@ class Segmentation2DTask:
             )
 
     def decode(self, outputs: Outputs, prepared: Prepared) -> Segmentation2D:
-        """Labels and scores at the image's own size."""
+        """Labels and scores at the original image size."""
         context = prepared.context
         if not isinstance(context, ImageContext):
             raise InputError("segmentation2d labels the pixels of images; correct inputs or task in config.json")
