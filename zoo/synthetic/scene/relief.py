@@ -64,7 +64,7 @@ class Relief:
         t = np.arange(-_SIDE_M, _SIDE_M + _ACROSS_M, _ACROSS_M)
         rng = np.random.default_rng([67, self.seed])
         shape = len(s), len(t)
-        waves = _field(rng, (len(s), 8), (40.0, 200.0), 2.0)[:, :1]  # the same from kerb to kerb
+        waves = _field(rng, (len(s), 8), (80.0, 260.0), 1.5)[:, :1]  # the same from kerb to kerb
         worn = _field(rng, shape, (4.0, 40.0), 1.4)
         turf = _field(rng, shape, (2.5, 9.0), 1.0)
         rolling = _field(rng, shape, (15.0, 70.0), 1.6)
@@ -160,7 +160,7 @@ def draw_relief(
         cross_fall=float(rng.choice([-1, 1]) * fall if one_sided else rng.normal(0, 0.015)),
         crown=0.0 if one_sided else float(max(fall, 0.0)),
         swell=float(rng.uniform(0.1, 0.7)),
-        wear=float(rng.uniform(0.008, 0.035)),
+        wear=float(rng.uniform(0.008, 0.03)),
         bumps=float(rng.uniform(0.03, 0.08)),
         edge=(half_width + max(aside[0], 0.6), half_width + max(aside[1], 0.6)),
         bank=(banks[0], banks[1]),

@@ -85,7 +85,7 @@ def reflectance(
     flat = np.isin(material, _LEVEL)
     if light.wet > 0:  # a water film reflects a slanting beam away, on its way in and again on its way out (Schlick)
         through = (1 - 0.02 - 0.98 * (1 - cosine) ** 5) ** 2
-        film = (1 - 0.5 * light.wet) * (1 - light.wet + light.wet * through)
+        film = (1 - 0.6 * light.wet) * (1 - light.wet + light.wet * through)
         rho = rho * np.where(flat, film, 1 - 0.3 * light.wet)
     if light.snow > 0:
         rho = np.where(flat, rho * (1 - light.snow) + 0.8 * light.snow, rho)
