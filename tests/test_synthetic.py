@@ -112,7 +112,7 @@ def test_upload_equals_the_slow_constructor(monkeypatch):
 
 def test_road_is_where_depth_says(world: World):
     # On a straight level street every pixel of the road, taken back into the world by its depth, has height 0.
-    street = dataclasses.replace(world.scene.street, bend=(0.0,) * 7, grade=(0.0,) * 7)
+    street = dataclasses.replace(world.scene.street, bend=(0.0,) * 7, grade=(0.0,) * 7, relief=None)
     scene = dataclasses.replace(world.scene, street=street)
     frame = render_world(World(scene), 0, 0.0, 5.0, Condition(), SIZE, exact=True)
     camera = frame.camera

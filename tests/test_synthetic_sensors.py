@@ -62,7 +62,7 @@ def bare(speed: float = 0.0, things: tuple[Thing, ...] = ()) -> Scene:
     """A straight level street along the world's x axis; the ego drives on its middle from x = 0."""
     scene = describe(0)
     # 400 stations 0.5 m apart, one of them at the origin.
-    street = dataclasses.replace(scene.street, start=-20.0, end=179.5, bend=(0.0,) * 7, grade=(0.0,) * 7)
+    street = dataclasses.replace(scene.street, start=-20.0, end=179.5, bend=(0.0,) * 7, grade=(0.0,) * 7, relief=None)
     return dataclasses.replace(
         scene, street=street, things=things, ego_lane=0.0, ego_speed=speed, ego_start=0.0, bonnet=None
     )
