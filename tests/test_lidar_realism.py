@@ -77,7 +77,7 @@ def test_report_by_hand():
     rough = Response(shadow=0.1)
     cosine, yes, no = np.array([0.4]), np.array([True]), np.array([False])
     np.testing.assert_allclose(rough.incidence(cosine, no, no), 0.8)
-    np.testing.assert_allclose(rough.incidence(cosine, no, yes), 0.4 / 0.9)
+    np.testing.assert_allclose(rough.incidence(cosine, no, yes), 0.4 / 0.7)
     np.testing.assert_allclose(rough.incidence(cosine, yes, no), 0.4)
     np.testing.assert_allclose(IDEAL.incidence(cosine, no, no), 0.4)
 

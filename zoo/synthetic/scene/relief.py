@@ -20,7 +20,7 @@ _SIDE_M = 90.0  # to each side; beyond it the ground goes on level
 _BEFORE_M, _AFTER_M = 70.0, 130.0  # before and after the street
 _KNOT_M = 25.0  # along the street, between changes of a bank
 _CUT_M = 10.0  # from a side street to where a bank has its full height
-_BANK_M = {"city": 0.3, "town": 0.5, "boulevard": 0.5, "industrial": 0.9, "residential": 1.0, "rural": 1.8}
+_BANK_M = {"city": 0.4, "town": 0.7, "boulevard": 0.7, "industrial": 1.2, "residential": 1.4, "rural": 2.4}
 """Typical height of banks by kind of place; others have that of a residential street."""
 
 
@@ -93,16 +93,17 @@ class Relief:
         return out
 
     def height(self, s: np.ndarray, t: np.ndarray) -> np.ndarray:
-        """Metres at street coordinates of any one shape."""
+        """Metres at street coordinates; `s` and `t` are float arrays of shapes that go together."""
         grid = self._grid
-        u = np.clip((np.asarray(s, float) - (self.start - _BEFORE_M)) / _ALONG_M, 0, grid.shape[0] - 1.001)
-        v = np.clip((np.asarray(t, float) + _SIDE_M) / _ACROSS_M, 0, grid.shape[1] - 1.001)
+        u = np.minimum(np.maximum((s - (self.start - _BEFORE_M)) / _ALONG_M, 0), grid.shape[0] - 1.001)
+        v = np.minimum(np.maximum((t + _SIDE_M) / _ACROSS_M, 0), grid.shape[1] - 1.001)
         i, j = u.astype(np.int64), v.astype(np.int64)
         u, v = u - i, v - j
         flat, at = grid.ravel(), i * grid.shape[1] + j
-        low = flat.take(at) * (1 - v) + flat.take(at + 1) * v
-        at = at + grid.shape[1]
-        return low * (1 - u) + (flat.take(at) * (1 - v) + flat.take(at + 1) * v) * u
+        near, far = flat.take(at), flat.take(at + grid.shape[1])
+        near = near + (flat.take(at + 1) - near) * v
+        far = far + (flat.take(at + grid.shape[1] + 1) - far) * v
+        return near + (far - near) * u
 
 
 def _smooth(x: np.ndarray) -> np.ndarray:
@@ -145,7 +146,7 @@ def draw_relief(
     """
     rng = np.random.default_rng([20261, seed])
     one_sided = rng.random() < 0.5
-    fall = rng.normal(0.028, 0.008)
+    fall = rng.normal(0.032, 0.009)
     knots = int((span[1] - span[0]) / _KNOT_M) + 2
     typical = _BANK_M.get(kind, _BANK_M["residential"])
     banks = []
@@ -157,7 +158,7 @@ def draw_relief(
         start=span[0],
         end=span[1],
         half_width=half_width,
-        cross_fall=float(rng.choice([-1, 1]) * fall if one_sided else rng.normal(0, 0.015)),
+        cross_fall=float(rng.choice([-1, 1]) * fall if one_sided else rng.normal(0, 0.018)),
         crown=0.0 if one_sided else float(max(fall, 0.0)),
         swell=float(rng.uniform(0.1, 0.7)),
         wear=float(rng.uniform(0.008, 0.03)),

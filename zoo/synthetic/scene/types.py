@@ -138,21 +138,21 @@ class Street:
     def to_world(self, s: np.ndarray, t: np.ndarray, h: np.ndarray | float = 0.0) -> np.ndarray:
         """`(..., 3)` world metres of points `h` metres above the ground."""
         line = self._line
-        s = np.asarray(s, float)
-        heading = np.interp(s, line[0], line[1])
-        x, y, z = (np.interp(s, line[0], value) for value in line[2:])
-        over = s - np.clip(s, self.start, self.end)  # beyond its ends the street goes straight on
-        t = np.asarray(t, float)
+        s, t, z = np.asarray(s, float), np.asarray(t, float), np.asarray(h, float)
+        inside = np.minimum(np.maximum(s, self.start), self.end)
+        # The line's stations are evenly spaced: this is `np.interp` of four columns with one search.
+        u = (inside - self.start) * ((len(line[0]) - 1) / (self.end - self.start))
+        i = np.minimum(u.astype(np.int64), len(line[0]) - 2)
+        u = u - i
+        heading, x, y, up = ((column[i] + (column[i + 1] - column[i]) * u) for column in line[1:])
+        over = s - inside  # beyond its ends the street goes straight on
         if self.relief is not None:
-            h = np.asarray(h) + self.relief.height(*np.broadcast_arrays(s, t))
-        return np.stack(
-            np.broadcast_arrays(
-                x + np.cos(heading) * over - np.sin(heading) * t,
-                y + np.sin(heading) * over + np.cos(heading) * t,
-                z + np.asarray(h),
-            ),
-            -1,
-        )
+            z = z + self.relief.height(s, t)
+        c, d = np.cos(heading), np.sin(heading)
+        x, y, z = x + c * over - d * t, y + d * over + c * t, up + z
+        out = np.empty((*np.broadcast_shapes(x.shape, z.shape), 3))
+        out[..., 0], out[..., 1], out[..., 2] = x, y, z
+        return out
 
     def heading(self, s: float) -> float:
         """Radians from the world's x axis."""

@@ -305,12 +305,12 @@ def sweep_at(
     material, cosine, far = found.material[hit], found.cosine[hit], range_m[hit]
     rho, label[hit] = reflectance(scene, light, material, found.color[hit], found.uv[hit], cosine, label[hit])
     through = np.exp(-2 * light.extinction * far)
-    power = rho * response.incidence(cosine, np.isin(material, GLOSSY), material == Material.ASPHALT) * through
+    power = rho * response.incidence(cosine, GLOSSY.take(material), material == Material.ASPHALT) * through
     strength, intensity = np.zeros(count), np.zeros(count)
     strength[hit] = power / np.maximum(far, _NEAR) ** 2 / weakest * np.exp(0.3 * gain[hit])
     power = np.where(rho > 1, (0.6 + 0.4 * cosine) * through * response.retro, power)
     intensity[hit] = response.report(power, far, hit % beams, spread[hit])
-    pane = hit[np.isin(material, PANES)]
+    pane = hit[PANES.take(material)]
     strength[pane[lost[pane] < 0.8 * (1 - found.cosine[pane] ** 8)]] = 0  # glass reflects most of the beam elsewhere
     strength[hit[lost[hit] > 1 - lidar.dropout]] = 0
     strength[strength < 1] = 0
