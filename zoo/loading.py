@@ -234,15 +234,22 @@ def create(name: str, *, num_classes: int | None = None, pretrained: bool = Fals
         An `nn.Module` with `forward_features` and `forward_intermediates`.
 
     Raises:
-        InputError: If the name is unknown, or the pretrained weights do not exist or cannot be downloaded.
+        InputError: If the name is unknown, `num_classes` is below 1 or given for a bare encoder, or the pretrained
+            weights do not exist or cannot be downloaded.
         MissingExtraError: If torch or timm is not installed.
     """
     chosen = entry(name)
+    if num_classes is not None:
+        if "head" not in chosen.architecture:
+            raise InputError(f"{name} is a bare encoder without classes; omit num_classes")
+        if not isinstance(num_classes, int) or num_classes < 1:
+            raise InputError(f"num_classes {num_classes!r}: expected a whole number of at least 1")
     try:
         from zoo.folder.architecture import build
     except MissingExtraError:
         raise
     except ImportError as error:
         raise require("torch", "torch", f"creating {name}") from error
-    classes = chosen.classes
-    return build(chosen.architecture, num_classes or (len(classes) if classes else None), pretrained=pretrained)
+    if num_classes is None and chosen.classes:
+        num_classes = len(chosen.classes)
+    return build(chosen.architecture, num_classes, pretrained=pretrained)
