@@ -85,7 +85,7 @@ class FrameStore:
                 if self.path.exists():
                     os.truncate(self.path, len(_whole_lines(self.path)))
                 self._handle = open(self.path, "ab", buffering=0)  # noqa: SIM115 - closed by close()
-            line = (json.dumps({"frame": id, **self._metric.encode(record)}) + "\n").encode()
+            line = (json.dumps({"frame": id, "tally": self._metric.encode(record)}) + "\n").encode()
             if self._handle.write(line) != len(line):
                 raise OSError(28, "No space left on device")
         except OSError as error:
@@ -128,7 +128,7 @@ class FrameStore:
         for number, line in enumerate(_whole_lines(path).splitlines(), 1):
             try:
                 row = json.loads(line)
-                records[row["frame"]] = self._metric.decode(row)
+                records[row["frame"]] = self._metric.decode(row["tally"])
             except (ValueError, KeyError, TypeError) as error:
                 raise InputError(f"{path} line {number} is damaged; start over with --fresh") from error
         return records

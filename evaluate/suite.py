@@ -323,7 +323,8 @@ def metric_of(task: Task, dataset: Dataset) -> Metric:
     """
     if task.metric is None:
         raise InputError(f"there is no metric for models of the task {task.name}; choose a model with a head")
-    return metric_for(task.metric, task, dataset.classes, absent=dataset.absent_classes, instances=dataset.instances)
+    rules = {name: getattr(dataset, name) for name in metric_class(task.metric).rules}
+    return metric_for(task.metric, task, dataset.classes, **rules)
 
 
 def _class_names(task: Task) -> list[str] | None:

@@ -378,6 +378,19 @@ def test_a_head_for_other_levels_is_refused() -> None:
             build(described, 5)
 
 
+@pytest.mark.parametrize(
+    ("name", "num_classes", "message"),
+    [
+        ("clcp-vit-s-a2d2", 7, "bare encoder without classes; omit num_classes"),
+        ("supervised-resnet18w48-synthetic.fpn-camvid", 0, "num_classes 0: expected a whole number of at least 1"),
+        ("supervised-resnet18w48-synthetic.fpn-camvid", "4", "num_classes '4': expected"),
+    ],
+)
+def test_numbers_of_classes_that_a_model_cannot_have_are_an_error(name: str, num_classes: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        zoo.create(name, num_classes=num_classes)
+
+
 def test_pretrained_weights_of_an_encoder_that_has_none_are_an_error() -> None:
     expected = "MinkUNet has no pretrained weights to download; start from random weights or a model folder"
     with pytest.raises(InputError, match=expected):

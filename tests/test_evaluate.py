@@ -435,11 +435,11 @@ class BrightnessTask(FeaturesTask):
 class BrightnessMetric:
     """The mean grey of a frame over 255: a metric of another kind than the package has."""
 
-    name, headline, scope, groups = "brightness", "grey", "frame", ()
+    name, headline, scope, groups, rules = "brightness", "grey", "frame", (), ()
     columns = (Column("grey", "Grey", unit="", scale=255, digits=0, interval=True),)
     protocol = {"grey_levels": 256}  # noqa: RUF012
 
-    def __init__(self, task, classes, **options):
+    def __init__(self, task, classes):
         pass
 
     def has_truth(self, frame):
@@ -449,10 +449,10 @@ class BrightnessMetric:
         return float(prediction.levels[0].mean()), frame.camera.image.shape[0]
 
     def encode(self, tally):
-        return {"grey": tally[0], "rows": tally[1]}
+        return {"frame": tally[0], "rows": tally[1]}  # the name of a key in the file itself
 
     def decode(self, values):
-        return values["grey"], values["rows"]
+        return values["frame"], values["rows"]
 
     def check(self, tallies):
         pass

@@ -196,6 +196,13 @@ def test_a_task_and_a_metric_of_the_page(tmp_path: Path) -> None:
     assert figure.value == pytest.approx(2 / 3)
     assert figure.replicates == pytest.approx([2 / 3, 0, 1])
 
+    out = tmp_path / "out"
+    words = ["evaluate", str(folder), "--data", "synthetic", "--limit", "1", "--out", str(out), "--no-report"]
+    assert main(words) == 0
+    (block,) = json.loads((out / "metrics.json").read_text())["models"]
+    assert block["metric"] == "presence"
+    assert block["results"]["synthetic"]["groups"]["clear"]["correct"]["value"] == pytest.approx(correct / 19)
+
 
 def test_a_bare_encoder_is_loaded_exported_compared_and_described(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -38,6 +38,13 @@ def test_an_even_image_is_not_blown_up() -> None:
     assert np.abs(array).max() < 1e-4
 
 
+def test_an_almost_even_image_is_divided_by_the_smallest_deviation() -> None:
+    image = np.full((2, 2, 3), 100, np.uint8)
+    image[0] = 102
+    # The deviation is 1 / 255, below the minimum of 0.02, and every pixel is 1 / 255 from the mean.
+    assert_close(Preprocessing(normalisation="image").normalise(image)[:, 0], 1 / 255 / 0.02)
+
+
 @pytest.mark.parametrize(
     ("size", "expected"),
     [
@@ -125,6 +132,14 @@ def test_labels_and_scores_by_hand() -> None:
     assert labels.tolist() == [[0, 0, 1, 1]] * 2
     expected = [1 / (1 + np.exp(-4)), 1 / (1 + np.exp(-2)), 1 / (1 + np.exp(-2)), 1 / (1 + np.exp(-4))]
     assert_close(scores, [expected] * 2)
+
+
+def test_of_equal_logits_the_first_class_wins() -> None:
+    """As in argmax, so that an exported file with the argmax inside gives the same labels."""
+    image = np.zeros((2, 3, 3), np.uint8)
+    labels, scores = labels_and_scores(np.zeros((4, 2, 3), np.float32), ImageContext(image, (2, 3), (2, 3)))
+    assert not labels.any()
+    assert_close(scores, 0.25)
 
 
 def test_padding_does_not_move_the_labels() -> None:

@@ -83,6 +83,8 @@ class Metric(Protocol):
     score of their own."""
     protocol: ClassVar[Mapping[str, Any]]
     """Fixed settings that `metrics.json` records, such as the number of calibration bins."""
+    rules: ClassVar[tuple[str, ...]]
+    """Rules of a data set that the constructor takes as keyword arguments, named as in `Dataset`."""
 
     def has_truth(self, frame: Frame) -> bool:
         """Whether the frame has the ground truth that `tally` needs. Must not decode any array."""
@@ -118,7 +120,8 @@ class Metric(Protocol):
 
         Args:
             tallies: One per frame.
-            weights: `(R, N)` weight of each frame in each replicate; always `None` for a metric of scope `set`.
+            weights: `(R, N)` weight of each frame in each replicate; always `None` for a metric of scope `set`. A row
+                may be all zeros, for example if there is only one independent unit; its replicates are NaN.
         """
 
     def details(self, tallies: Sequence[Any]) -> dict[str, Any]:
@@ -161,7 +164,7 @@ def metric_for(name: str, task: Task, classes: ClassTable, **options: Any) -> Me
         name: Name in `METRICS`.
         task: Task of the model.
         classes: Class table of the ground truth.
-        options: Options that follow from the data set's rules.
+        options: Keyword arguments of the metric, for example the data set's rules in `Metric.rules`.
 
     Raises:
         InputError: If there is no such metric, or no class map from the task's classes to `classes`.

@@ -40,7 +40,7 @@ class Segmentation2DMetric:
     Args:
         task: Task of the model, for the classes of the predictions.
         classes: Class table of the ground truth. Predictions in other classes are mapped with `zoo.class_maps`.
-        absent: Treatment of absent classes in the data set's official script, see `counts.class_iou`.
+        absent_classes: Treatment of absent classes in the data set's official script, see `counts.class_iou`.
         instances: Compute iIoU for frames with instance ids.
 
     Raises:
@@ -60,11 +60,14 @@ class Segmentation2DMetric:
     )
     groups: ClassVar[tuple[str, ...]] = ("iou",)
     protocol: ClassVar[Mapping[str, Any]] = {"ece_bins": ECE_BINS}
+    rules: ClassVar[tuple[str, ...]] = ("absent_classes", "instances")
 
-    def __init__(self, task: Task, classes: ClassTable, *, absent: Absent = "skip", instances: bool = False) -> None:
+    def __init__(
+        self, task: Task, classes: ClassTable, *, absent_classes: Absent = "skip", instances: bool = False
+    ) -> None:
         if task.classes is None:
             raise InputError(f"models of the task {task.name} predict no classes, so mIoU is undefined")
-        self._task, self._classes, self._absent, self._instances = task, classes, absent, instances
+        self._task, self._classes, self._absent, self._instances = task, classes, absent_classes, instances
         self._lookup = None if task.classes.names == classes.names else class_map(task.classes, classes)
 
     def has_truth(self, frame: Frame) -> bool:
