@@ -228,8 +228,8 @@ def add_traffic(
     _add_trams(plan, placer, mains)
     for lane in mains:
         _fill_main(plan, placer, lane, sides, blocks, density)
-    for lane in sides:
-        _fill_side(plan, placer, lane, mains, blocks, density)
+    for side in sides:
+        _fill_side(plan, placer, side, mains, blocks, density)
     _add_cycle_lanes(plan, placer, mains, crossings, kind)
     end_s = min(_MOST_S, max(_LEAST_S, 25 + 1.6 * (street.end - ego.start) / ego.speed))
     times, x = drive(plan.drivers, plan.stops, ENTER_S - _WARM_UP_S, ENTER_S, end_s)
@@ -383,8 +383,7 @@ def _turn_out(plan: _Plan, near: _MainLane, out: _SideLane, blocks: Sequence[Blo
 def _vehicle(plan: _Plan, placer: Placer, kind: str | None, wide: float) -> Thing:
     """A vehicle for traffic; no truck or bus in lanes below 3.25 m, which they would fill with their mirrors."""
     rng = placer.rng
-    kinds, shares = zip(*_MIX)
-    what = kind or str(rng.choice(kinds, p=shares))
+    what = kind or str(rng.choice([name for name, _ in _MIX], p=[share for _, share in _MIX]))
     if what in ("truck", "bus") and wide < 3.25:
         what = "car"
     return placer.vehicle(what, 0.0, 0.0, 0.0)

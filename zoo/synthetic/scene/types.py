@@ -135,7 +135,7 @@ class Street:
         x, y, z = np.cumsum(np.cos(heading)) * step, np.cumsum(np.sin(heading)) * step, np.cumsum(grade) * step
         return s, heading, x - x[origin], y - y[origin], z - z[origin]
 
-    def to_world(self, s: np.ndarray, t: np.ndarray, h: np.ndarray | float = 0.0) -> np.ndarray:
+    def to_world(self, s: np.ndarray, t: np.ndarray | float, h: np.ndarray | float = 0.0) -> np.ndarray:
         """`(..., 3)` world metres of points `h` metres above the ground."""
         line = self._line
         s, t, z = np.asarray(s, float), np.asarray(t, float), np.asarray(h, float)
