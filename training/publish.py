@@ -21,7 +21,7 @@ from torch import nn
 
 from zoo.classes import ClassTable
 from zoo.data.dataset import Dataset
-from zoo.data.terms import IMAGENET, SYNTHETIC, Terms, terms_named, terms_of
+from zoo.data.terms import IMAGENET, IMAGENET_21K, SYNTHETIC, Terms, terms_named, terms_of
 from zoo.errors import InputError
 from zoo.files import atomic_directory
 from zoo.folder.card import render_card
@@ -73,7 +73,7 @@ class Start:
         tag = (known.tag if known else "") or ""
         data = [IMAGENET]
         if re.search(r"in2[12]k|in12k", tag):
-            data.insert(0, dataclasses.replace(IMAGENET, name="ImageNet-21k"))
+            data.insert(0, IMAGENET_21K)
         elif "in1k" not in tag:
             data.insert(0, Terms(name=f"data of timm's weights {tag or name}", licence=UNKNOWN, commercial=None))
         return cls(
@@ -226,13 +226,7 @@ def _refuse_false_name(name: str, entry: Entry, data: Sequence[str], classes: Cl
     owner = entries().get(name)
     if owner is None:
         return
-    bare = [{each.partition(" (")[0] for each in names} for names in (data, owner.training_data)]
-    differs = {
-        "architecture": owner.architecture != entry.architecture,
-        "classes": owner.classes != classes,
-        "training data": bare[0] != bare[1],
-    }
-    wrong = [what for what, other in differs.items() if other]
+    wrong = owner.differences(entry.architecture, classes, data)
     if wrong:
         raise InputError(
             f"--name {name} belongs to a catalogue model with different {' and '.join(wrong)} "
