@@ -37,6 +37,8 @@ class Command:
 LINES = {
     "list": Command("list x", (), texts=("--task", "--licence"), switches=("--json", "--released")),
     "info": Command("info m", ("MODEL",), switches=("--json",)),
+    "install": Command("install f", ("FOLDER",), texts=("--as",), switches=("--force",)),
+    "uninstall": Command("uninstall m", ("NAME",)),
     "copy": Command("copy m x", ("MODEL", "TO")),
     "predict": Command(
         "predict m a.png --out o",

@@ -17,8 +17,13 @@ from zoo.errors import InputError, ParityError, closest, require
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
-    "list": ("zoo.commands.list", "list the models in the catalogue"),
+    "list": ("zoo.commands.list", "list the models in the catalogue and the installed ones"),
     "info": ("zoo.commands.info", "show a model's description, licences and measured results"),
+    "install": (
+        "zoo.commands.install",
+        "install a model folder, so that its name can be used like one of the catalogue",
+    ),
+    "uninstall": ("zoo.commands.uninstall", "remove an installed model"),
     "copy": ("zoo.commands.copy", "copy a model folder so that measurements and exports can be added to it"),
     "predict": ("zoo.commands.predict", "segment images"),
     "evaluate": ("zoo.evaluate.command", "evaluate models per weather and light condition and write a report"),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.engines import ENGINES, Engine, EngineRow, engine_row
 from zoo.errors import InputError, MissingExtraError, NotReleasedError, closest, require
-from zoo.folder.catalogue import BUNDLED, Entry, entries, entry
+from zoo.folder.catalogue import BUNDLED, entries, entry
+from zoo.folder.installed import find_installed, installed_names
 from zoo.folder.model_folder import ModelFolder
 from zoo.inputs import Input
 from zoo.inputs.windows import InferenceMode
@@ -18,50 +20,78 @@ from zoo.predictor import Predictor, Stage
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["create", "engines_for", "find_folder", "load"]
+__all__ = ["Found", "create", "engines_for", "find_folder", "load", "resolve"]
 
 _HUB_PREFIX = "hf-hub:"
 
 
+@dataclass(frozen=True)
+class Found:
+    """Where a reference led.
+
+    Attributes:
+        path: The model folder.
+        origin: `bundled`, `installed`, `hub` or `folder`.
+    """
+
+    path: Path
+    origin: str
+
+
 def find_folder(reference: str | Path, revision: str | None = None) -> Path:
-    """The model folder that `reference` refers to.
+    """The model folder that `reference` refers to; see `resolve`."""
+    return resolve(reference, revision).path
+
+
+def resolve(reference: str | Path, revision: str | None = None) -> Found:
+    """The model folder that `reference` refers to, and where it was found.
+
+    A name means the bundled model of that name, then the installed one, then the one on the Hub. A folder of the same
+    name in the current directory is `./NAME`.
 
     Args:
-        reference: A catalogue name, a folder, or `hf-hub:org/name`.
+        reference: A name, a folder, or `hf-hub:org/name`.
         revision: Commit, tag or branch of a Hub repository; the catalogue's pinned one by default.
 
     Raises:
-        NotReleasedError: If the catalogue knows the name, but its weights are not released.
+        NotReleasedError: If the catalogue knows the name, but its weights are neither released nor installed.
         InputError: If there is no such name or folder.
     """
     text = str(reference)
     if text.startswith(_HUB_PREFIX):
-        return _download(text.removeprefix(_HUB_PREFIX), revision)
-    known = entries()
-    if isinstance(reference, str) and text in known:
-        return _of_entry(known[text], revision)
+        return Found(_download(text.removeprefix(_HUB_PREFIX), revision), "hub")
+    found = _of_name(text, revision) if isinstance(reference, str) else None
+    if found is not None:
+        return found
     path = Path(reference)
     try:
         if path.is_dir():
-            return path
+            return Found(path, "folder")
         if path.exists():
             raise InputError(f"{path} is a file; a model folder, a name or hf-hub:org/name was expected")
     except OSError as error:  # path too long, no permission
         raise InputError(f"{text[:100]!r} cannot be a model folder: {error.strerror}") from error
     raise InputError(
-        f"unknown model {text!r}: neither a name in the catalogue nor a folder{closest(text, known)}; "
-        "`zoo list` shows all names"
+        f"unknown model {text!r}: neither a name in the catalogue, an installed model nor a folder"
+        f"{closest(text, [*entries(), *installed_names()])}; `zoo list` shows all names"
     )
 
 
-def _of_entry(found: Entry, revision: str | None) -> Path:
-    if not found.released:
-        raise NotReleasedError(f"the weights of {found.name} are not released; recipe: {found.recipe}")
-    if found.bundled:
-        return BUNDLED / found.name
-    if found.hub:
-        return _download(found.hub, revision or found.revision)
-    raise InputError(f"{found.name} is neither bundled with this package nor on the Hub; reinstall perception-zoo")
+def _of_name(name: str, revision: str | None) -> Found | None:
+    """What a name means, `None` if it is not a name."""
+    known = entries().get(name)
+    if known is not None and known.bundled:
+        return Found(BUNDLED / name, "bundled")
+    installed = find_installed(name)
+    if installed is not None:
+        return Found(installed, "installed")
+    if known is None:
+        return None
+    if not known.released:
+        raise NotReleasedError(f"the weights of {name} are not released; recipe: {known.recipe}")
+    if known.hub:
+        return Found(_download(known.hub, revision or known.revision), "hub")
+    raise InputError(f"{name} is neither bundled with this package nor on the Hub; reinstall perception-zoo")
 
 
 def _download(repository: str, revision: str | None) -> Path:
@@ -98,7 +128,7 @@ def load(
     the published file, starts ten times as fast as torch, and computes in float32 on every CPU.
 
     Args:
-        reference: A catalogue name, a model folder, or `hf-hub:org/name`.
+        reference: A catalogue name, an installed model, a model folder, or `hf-hub:org/name`.
         engine: `torch`, `onnx`, `openvino` (runs the ONNX file), or `auto`.
         device: Where the engine runs: `cpu`; for torch `cuda:0`; for onnx `cuda`, `cuda:1`, `tensorrt`, `openvino`; for
             openvino what it finds here, for example `gpu`. There is no fallback to another device.
@@ -110,7 +140,7 @@ def load(
         revision: Commit, tag or branch, for the Hub.
 
     Raises:
-        NotReleasedError: If the catalogue knows the name, but its weights are not released.
+        NotReleasedError: If the catalogue knows the name, but its weights are neither released nor installed.
         IntegrityError: If a file differs from the manifest or is damaged.
         MissingExtraError: If the engine's package is not installed.
         InputError: If the name, engine, device or file is unknown or unusable, the configuration is invalid, or the

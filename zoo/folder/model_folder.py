@@ -193,14 +193,18 @@ class ModelFolder:
         entries = {**self.manifest, **{file: _manifest_entry(self.path / file) for file in written}}
         write_json(self.path / MANIFEST, {"format": FORMAT, "files": dict(sorted(entries.items()))})
 
-    def copy_to(self, target: Path | str) -> ModelFolder:
-        """A verified copy in a new folder, to which measurements and exports can be added.
+    def copy_to(self, target: Path | str, *, replace: bool = False) -> ModelFolder:
+        """A verified copy in another folder, to which measurements and exports can be added.
+
+        Args:
+            target: Folder to create.
+            replace: Replace an existing folder.
 
         Raises:
-            InputError: If `target` exists or cannot be written.
+            InputError: If `target` exists and is not to be replaced, or cannot be written.
             IntegrityError: If a file differs from the manifest.
         """
-        with atomic_directory(target) as temporary:
+        with atomic_directory(target, replace=replace) as temporary:
             for file in self.manifest:
                 (temporary / file).parent.mkdir(parents=True, exist_ok=True)
                 (temporary / file).write_bytes(self.read_bytes(file))
