@@ -35,7 +35,7 @@ class Command:
 
 
 LINES = {
-    "list": Command("list x", (), texts=("--task", "--licence"), switches=("--json", "--released")),
+    "list": Command("list x", (), texts=("--task", "--licence"), switches=("--json", "--released", "--commercial")),
     "info": Command("info m", ("MODEL",), switches=("--json",)),
     "install": Command("install f", ("FOLDER",), texts=("--as",), switches=("--force",)),
     "uninstall": Command("uninstall m", ("NAME",)),

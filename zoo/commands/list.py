@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import tyro
 
 from zoo.errors import InputError
-from zoo.folder.catalogue import Entry, entries, fitting, matching
+from zoo.folder.catalogue import BUNDLED, Entry, entries, fitting, matching
 from zoo.folder.installed import find_installed, installed_names
-from zoo.folder.licences import UNKNOWN
+from zoo.folder.licences import UNKNOWN, chain_of, commercial_use
 from zoo.folder.model_folder import ModelFolder
 
 __all__ = ["Arguments", "run"]
@@ -29,6 +29,8 @@ class Arguments:
     """Only this task: for example segmentation2d or features."""
     licence: str | None = None
     """Only models whose weights are under this licence, for example Apache-2.0."""
+    commercial: bool = False
+    """Only models whose licence chain is known to allow commercial use, part by part."""
     released: bool = False
     """Only models whose weights are released or installed."""
 
@@ -44,6 +46,7 @@ def run(arguments: Arguments) -> int:
         for row in [*map(_of_entry, matching(arguments.pattern)), *_installed(arguments.pattern)]
         if arguments.task in (None, row["task"])
         and arguments.licence in (None, row["licence"])
+        and (row["commercial"] or not arguments.commercial)
         and (row["released"] or row["installed"] or not arguments.released)
     ]
     if arguments.json:
@@ -73,8 +76,10 @@ def run(arguments: Arguments) -> int:
 
 def _of_entry(entry: Entry) -> dict[str, Any]:
     """A row for an entry of the catalogue; its facts are those of the installed model if it was filled by one."""
-    summary = {**entry.summary(), "installed": False, "problem": None}
-    if entry.bundled or entry.name not in installed_names():
+    summary = {**entry.summary(), "commercial": False, "installed": False, "problem": None}
+    if entry.bundled:
+        return {**summary, "commercial": commercial_use(chain_of(ModelFolder.open(BUNDLED / entry.name).config))}
+    if entry.name not in installed_names():
         return summary
     return {**summary, **_of_installed(entry.name)}
 
@@ -103,6 +108,7 @@ def _of_installed(name: str) -> dict[str, Any]:
         "classes": list(classes.names) if classes else [],
         "parameters": config.get("parameters", 0),
         "licence": config.get("licence", {}).get("weights", UNKNOWN),
+        "commercial": commercial_use(chain_of(config)),
         "training_data": list(config.get("training_data", ())),
         "description": config.get("description", ""),
     }
@@ -113,6 +119,7 @@ _UNUSABLE = {
     "classes": [],
     "parameters": 0,
     "licence": UNKNOWN,
+    "commercial": False,
     "training_data": [],
     "description": "",
 }
