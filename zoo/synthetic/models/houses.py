@@ -13,6 +13,7 @@ from zoo.synthetic.shapes.surfaces import Label, Material
 __all__ = ["building"]
 
 _DECK = (0.2, 0.2, 0.2)
+_FOOT_M = 2.5  # of wall below the ground at the middle of the front: the ground slopes
 _MANSARD_RISE = 2.6
 _PANE_UV = np.array([[[0.001, 0.001], [0.999, 0.001], [0.999, 0.999], [0.001, 0.999]]])
 """The whole of one pane. The shader takes what stands before the point as the number of the window, so that adding
@@ -113,6 +114,7 @@ def building(street: Street, house: Building) -> Mesh:
     if rng.random() < 0.3:  # a rain pipe
         x = rng.choice([0.15, width - 0.15])
         b.tubes([[x, -0.08, 0]], [[x, -0.08, height]], 0.05, 0.05, 5, house.trim)
+    b.box([0, 0, -_FOOT_M], [width, house.depth, 0], house.color, house.wall)
     return _at_street(b.mesh(), street, house, width)
 
 

@@ -304,7 +304,7 @@ def sweep_at(
     material, cosine, far = found.material[hit], found.cosine[hit], range_m[hit]
     rho, label[hit] = reflectance(scene, light, material, found.color[hit], found.uv[hit], cosine, label[hit])
     through = np.exp(-2 * light.extinction * far)
-    power = rho * response.incidence(cosine, np.isin(material, GLOSSY)) * through
+    power = rho * response.incidence(cosine, np.isin(material, GLOSSY), material == Material.ASPHALT) * through
     strength, intensity = np.zeros(count), np.zeros(count)
     strength[hit] = power / np.maximum(far, _NEAR) ** 2 / weakest * np.exp(0.3 * gain[hit])
     power = np.where(rho > 1, (0.6 + 0.4 * cosine) * through * response.retro, power)

@@ -1,8 +1,8 @@
 """How much of a laser pulse at 905 nm the surfaces of the world send back.
 
 In the near infrared leaves, grass, cloth and skin are brighter than they look, and coats of paint differ less than
-their colours; carbon black stays black. The values are round numbers of the usual size for dry surfaces: asphalt 0.12
-to 0.22, concrete and paving 0.25 to 0.45, brick and plaster 0.3 to 0.45, leaves and grass 0.35 to 0.5, bark 0.35 to
+their colours; carbon black stays black. The values are round numbers of the usual size for dry surfaces: asphalt 0.15
+to 0.25, concrete and paving 0.25 to 0.45, brick and plaster 0.3 to 0.45, leaves and grass 0.35 to 0.5, bark 0.35 to
 0.45, car paint a few percent (black) to a third (white), since most of what it reflects, it reflects elsewhere.
 """
 
@@ -72,7 +72,7 @@ def reflectance(
     if len(at):
         tone, paint = road_albedo(scene, uv[at, 0], uv[at, 1], foot[at])
         paint = np.clip(4 * paint, 0, 1)  # glass beads in the paint
-        rho[at] = (0.06 + 0.85 * tone.mean(1)) * (1 - paint) + 0.55 * paint
+        rho[at] = (0.1 + 0.95 * tone.mean(1)) * (1 - paint) + 0.55 * paint
     at = np.nonzero(material == Material.GROUND)[0]
     if len(at):
         tone, label[at] = ground_albedo(scene, uv[at, 0], uv[at, 1], foot[at])

@@ -15,7 +15,7 @@ import numpy as np
 from zoo.geometry.transforms import yaw_matrix
 from zoo.synthetic.shapes.surfaces import Material
 
-__all__ = ["Builder", "Mesh", "Points", "Rgb", "concatenate", "place"]
+__all__ = ["Builder", "Mesh", "Points", "Rgb", "concatenate", "place", "refined"]
 
 Rgb = Sequence[float] | np.ndarray
 """Linear reflectance: of all faces, or one row per face."""
@@ -342,3 +342,27 @@ def _smooth_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
         total[:, axis] = np.bincount(faces.ravel(), np.repeat(normal[:, axis], 3), minlength=len(vertices))
     length = np.linalg.norm(total, axis=1, keepdims=True)
     return (total / np.maximum(length, 1e-12)).astype(np.float32)
+
+
+def refined(mesh: Mesh, longest: float) -> Mesh:
+    """The same surface with no edge longer than `longest` metres: triangles are halved at their longest edge.
+
+    No gaps open between neighbours: an edge is halved, in both of its triangles, exactly if it is too long.
+    """
+    vertices, normals, uv, faces = mesh.vertices, mesh.normals, mesh.uv, mesh.faces
+    of = np.arange(len(faces))
+    while True:
+        corners = vertices[faces]
+        edges = np.linalg.norm(corners - np.roll(corners, -1, 1), axis=2)  # from each corner to the next
+        long = np.nonzero(edges.max(1) > longest)[0]
+        if not len(long):
+            break
+        first = edges[long].argmax(1)
+        a, b, c = (faces[long, (first + k) % 3] for k in range(3))
+        middle = len(vertices) + np.arange(len(long), dtype=faces.dtype)
+        vertices, normals, uv = (np.concatenate([v, (v[a] + v[b]) / 2]) for v in (vertices, normals, uv))
+        faces = np.concatenate([faces, np.stack([middle, b, c], 1)])
+        faces[long] = np.stack([a, middle, c], 1)
+        of = np.concatenate([of, of[long]])
+    per_face = {name: getattr(mesh, name)[of] for name in ("color", "slot", "material", "label", "instance")}
+    return Mesh(vertices=vertices, normals=normals, uv=uv, faces=faces, **per_face)
