@@ -1,10 +1,13 @@
 """Real lidar sweeps next to those of the synthetic world: one table per data set, and plots.
 
     zoo synthetic --layout semantickitti --frames 40 --scenes 40 --seed 5000 --size 94x310 --out runs/world-kitti
-    zoo synthetic --layout nuscenes --frames 20 --scenes 20 --seed 5000 --size 90x160 --sweeps 0 --out runs/world-nuscenes
-    python benchmarks/lidar_realism.py --semantickitti ../shared/real/semantickitti --kitti ../shared/real/kitti \\
-        --nuscenes ../shared/real/nuscenes --lidarseg ../shared/real/nuscenes_lidarseg11 \\
-        --world-kitti runs/world-kitti --world-nuscenes runs/world-nuscenes --out runs/lidar-realism
+    zoo synthetic --layout nuscenes --frames 20 --scenes 20 --seed 5000 --size 90x160 --sweeps 0 \\
+        --out runs/world-nuscenes
+    python benchmarks/lidar_realism.py --semantickitti REAL/semantickitti --kitti REAL/kitti --nuscenes REAL/nuscenes \\
+        --lidarseg REAL/lidarseg11 --world-kitti runs/world-kitti --world-nuscenes runs/world-nuscenes
+
+with any real sweeps in the folders of SemanticKITTI, KITTI's object data set and nuScenes; `--lidarseg` is a plain
+folder of `points/*.bin` (five float32 per point, as nuScenes has them) and `labels/*.label` (uint32, eleven classes).
 
 Every row is one number per sweep, and the median over the sweeps is printed: one sweep with a hedge next to the road
 does not decide a row. The shares of classes are means, since rare classes have a median of 0. The rows, by what is
@@ -26,6 +29,7 @@ measured:
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -82,6 +86,7 @@ class Scan:
 
     @property
     def range_m(self) -> np.ndarray:
+        """`(N,)` metres."""
         return np.linalg.norm(self.points, axis=1)
 
     def of(self, name: str) -> np.ndarray:
@@ -139,7 +144,7 @@ def nuscenes_scans(folder: Path) -> list[Scan]:
 
 
 def lidarseg_scans(folder: Path) -> list[Scan]:
-    """A plain folder of `points` and `labels` in the eleven classes of `nuscenes_lidarseg11`."""
+    """A plain folder of `points` and `labels` in the eleven classes of `_LIDARSEG11`."""
     return [
         _nuscenes_scan(
             np.fromfile(file, "<f4").reshape(-1, 5),
@@ -308,7 +313,7 @@ def plot(path: Path, real: list[Scan], world: list[Scan]) -> None:
         shine = np.concatenate([scan.intensity for scan in scans])
         reach = np.concatenate([scan.range_m for scan in scans])
         axes[0, 0].hist(shine, np.linspace(0, top, 101), histtype="step", density=True, label=name, color=color)
-        bands = [shine[(reach >= low) & (reach < high)] for low, high in zip(edges, edges[1:])]
+        bands = [shine[(reach >= low) & (reach < high)] for low, high in itertools.pairwise(edges)]
         for q, style in ((0.25, ":"), (0.5, "-"), (0.75, ":")):
             values = [np.quantile(band, q) if len(band) else np.nan for band in bands]
             axes[0, 1].plot(edges[1:], values, style, color=color)

@@ -174,7 +174,7 @@ def train_row(scan: Path, voxel_size: float, dtype: str, repeats: int) -> dict:
 
     def step() -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == "bf16"):
-            loss = model(points, batch_index).float().square().mean()
+            loss = model(points, batch_index)[0].float().square().mean()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()

@@ -87,8 +87,13 @@ def measure(arguments: Arguments, folder: ModelFolder) -> list[dict[str, Any]]:
     """Runs the benchmark and returns one row per engine.
 
     Raises:
-        InputError: If an engine is not available, the image cannot be read, or a number is out of range.
+        InputError: If the model does not read images, an engine is not available, the image cannot be read, or a
+            number is out of range.
     """
+    if folder.inputs[0].kind != "image":
+        raise InputError(
+            f"{folder.name} reads {folder.inputs[0].kind}; only models that read images can be timed with zoo benchmark"
+        )
     if arguments.runs < 1:
         raise InputError(f"--runs {arguments.runs}: expected at least 1")
     if arguments.warmup < 0:

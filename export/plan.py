@@ -62,7 +62,7 @@ def plan_for(predictor: Predictor, axes: tuple[str, ...], size: tuple[int, int] 
         )
     inputs, image = predictor.engine.spec.inputs, predictor.input
     if not isinstance(image, ImageInput):
-        raise InputError(f"{predictor.name} reads {image.kind}; so far, only models that read images can be exported")
+        raise InputError(f"{predictor.name} reads {image.kind}; only models that read images can be exported so far")
     if uint8_input and not isinstance(predictor.task, Segmentation2DTask):
         raise InputError(
             f"--uint8-input is for segmentation models, but the task of {predictor.name} is {predictor.task.name}; "

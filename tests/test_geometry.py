@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def test_each_rotation_turns_its_axes() -> None:
 
 
 @pytest.mark.parametrize("about", [transforms.yaw_matrix, transforms.pitch_matrix, transforms.roll_matrix])
-def test_rotations_of_many_angles(about) -> None:  # type: ignore[no-untyped-def]
+def test_rotations_of_many_angles(about: Callable[..., np.ndarray]) -> None:
     angles = np.linspace(-4, 4, 24).reshape(2, 3, 4)
     many = about(angles)
     assert many.shape == (2, 3, 4, 3, 3)

@@ -199,7 +199,9 @@ def camvid_model(tmp_path: Path) -> Path:
 
 @pytest.mark.real
 @pytest.mark.skipif(not CAMVID_REAL.is_dir(), reason="../shared/real/camvid is not there")
-def test_released_folders_get_what_their_runs_did_not_record(camvid_model: Path, capsys) -> None:
+def test_released_folders_get_what_their_runs_did_not_record(
+    camvid_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = {path.name: path.read_bytes() for path in camvid_model.iterdir() if path.suffix == ".safetensors"}
     folder = annotate(camvid_model, [open_dataset("camvid", CAMVID_REAL), open_dataset("synthetic")])
     folder.verify()

@@ -254,7 +254,9 @@ def test_held_back_frames_are_whole_scenes_at_the_end(tmp_path: Path) -> None:
 SYNTHETIC_MODEL = "supervised-resnet18w48-synthetic.fpn-synthetic"
 
 
-def test_what_a_folder_says_comes_from_the_run(camvid: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+def test_what_a_folder_says_comes_from_the_run(
+    camvid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """CamVid data under the synthetic entry: nothing of that entry's licence, data, classes or name is true of it."""
     monkeypatch.setattr(sys, "argv", ["zoo", "train"])  # the folder records the command
     out = tmp_path / "run"
@@ -286,7 +288,9 @@ def test_what_a_folder_says_comes_from_the_run(camvid: Path, tmp_path: Path, cap
     assert config["parameters"] == sum(parameter.numel() for parameter in module.parameters())
 
 
-def test_a_catalogue_name_is_not_given_to_another_model(camvid: Path, tmp_path: Path, capsys) -> None:
+def test_a_catalogue_name_is_not_given_to_another_model(
+    camvid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def error(*more: object) -> str:
         capsys.readouterr()
         assert main(words(camvid, tmp_path / "out", *more)) == 2
@@ -361,7 +365,7 @@ def camvid_names(root: Path, folder: str, *names: str) -> None:
         Image.new("L", (8, 8)).save(root / f"{folder}annot" / f"{name}.png")
 
 
-def test_no_run_trains_on_neighbours_of_camvid_val(tmp_path: Path, capsys) -> None:
+def test_no_run_trains_on_neighbours_of_camvid_val(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # val begins at frame 7959 of 0016E5; ten seconds at 30 frames per second before it is frame 7659.
     names = ["0016E5_07500", "0016E5_07658", "0016E5_07659", "0016E5_07930", "0016E5_08190", "0016E5_08640"]
     camvid_names(tmp_path, "train", *names, "0006R0_f00930", "0006R0_f00960", "0006R0_f03930", "0001TP_006690")

@@ -169,7 +169,9 @@ def test_the_loop_checks_and_refuses_for_every_recipe(tmp_path: Path, capsys: py
 
 
 @pytest.mark.usefixtures("line")
-def test_a_loss_that_is_not_finite_ends_the_run_and_not_the_folder(tmp_path: Path, capsys) -> None:
+def test_a_loss_that_is_not_finite_ends_the_run_and_not_the_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     wild = ["--slope", 10, "--learning-rate", 10, "--minimum-learning-rate", 10, "--steps", 500]
     assert train(tmp_path / "run", *wild, "--checkpoint-every", 500, "--evaluate-every", 500) == 2
     assert "lower --learning-rate" in capsys.readouterr().err

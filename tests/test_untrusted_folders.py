@@ -229,7 +229,8 @@ def test_listed_arguments_are_those_that_the_classes_take() -> None:
             takes = set(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
             listed = set(definition["arguments"].get("properties", {}))
             assert listed <= takes
-            assert takes - listed <= given | {"pretrained"}
+            # Weights come from the folder alone, and a sparse encoder's backend is the machine's choice.
+            assert takes - listed <= given | {"pretrained", "backend"}
 
 
 def test_the_names_of_timm_pass_and_its_prefixes_do_not() -> None:
@@ -303,6 +304,10 @@ def options(config: dict[str, Any]) -> dict[str, Any]:
 
 
 LARGE_RESNET = convnet(model="resnet18", options={"channels": [8192] * 4, "layers": [128] * 4})
+LARGE_MINKUNET = {
+    "class": "zoo.encoders.minkunet:MinkUNet",
+    "arguments": {"layers": [32] * 8, "width": 8192, "planes": [8192] * 8},
+}
 TOO_LARGE: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (lambda c: None, "it loads and predicts"),
     (lambda c: options(c).update(depth=200000), "depth is 200000; expected at most 128"),
@@ -311,6 +316,7 @@ TOO_LARGE: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (lambda c: options(c).update(img_size=4096, patch_size=1), "does not match its architecture"),
     (lambda c: c["architecture"].update(encoder=convnet(model="vit_giant_patch14_dinov2")), "does not match"),
     (lambda c: c["architecture"].update(encoder=LARGE_RESNET), "does not match its architecture"),
+    (lambda c: c.update(architecture={"encoder": LARGE_MINKUNET}), "does not match its architecture"),
     (lambda c: c["inputs"][0].update(inference=sliding(4096, 1, 1)), "a pixel lies in more than 64 of them"),
     (lambda c: c["inputs"][0].update(inference=sliding(4096, 4096, 256)), "has more than 67,108,864 pixels"),
 ]

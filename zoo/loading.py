@@ -258,13 +258,13 @@ def create(name: str, *, num_classes: int | None = None, pretrained: bool = Fals
     Args:
         name: Catalogue name, released or not.
         num_classes: Number of classes of the head; the entry's own by default.
-        pretrained: Start the encoder from timm's own weights (ImageNet, for most).
+        pretrained: Start the encoder from timm's own weights (ImageNet, for most). Lidar encoders have none.
 
     Returns:
         An `nn.Module` with `forward_features` and `forward_intermediates`.
 
     Raises:
-        InputError: If the name is unknown or the pretrained weights cannot be downloaded.
+        InputError: If the name is unknown, or the pretrained weights do not exist or cannot be downloaded.
         MissingExtraError: If torch or timm is not installed.
     """
     chosen = entry(name)

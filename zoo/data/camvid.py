@@ -21,7 +21,7 @@ from zoo.errors import InputError
 from zoo.files import read_image
 from zoo.frame import CameraFrame, Frame
 
-__all__ = ["DUSK_SEQUENCES", "FRAMES_PER_SECOND", "GUARD_S", "PUBLISHED_VAL", "read", "training_split"]
+__all__ = ["CAVEATS", "DUSK_SEQUENCES", "FRAMES_PER_SECOND", "GUARD_S", "PUBLISHED_VAL", "read", "training_split"]
 
 DUSK_SEQUENCES = ("0001TP",)
 FRAMES_PER_SECOND = 30
@@ -31,14 +31,13 @@ PUBLISHED_VAL = {"0016E5": (7959, 8159)}
 GUARD_S = 10
 """Seconds between the last training frame and the first evaluated frame."""
 _FOLDERS = ("train", "val", "test")
-_SAME_DRIVE = (
+CAVEATS = (
     "The day frames of CamVid val are from the same drive as most day training frames (0016E5), so figures of models "
-    "trained on CamVid are same-drive figures."
-)
-_PLACE_AND_LIGHT = (
+    "trained on CamVid are same-drive figures.",
     "The dusk frames of CamVid are from another drive than the day frames: day to dusk mixes a change of place with a "
-    "change of light."
+    "change of light.",
 )
+"""What to keep in mind with figures of `val` by day, and with figures of day and dusk together."""
 
 
 def read(root: Path, split: str) -> Dataset:
@@ -73,8 +72,7 @@ def read(root: Path, split: str) -> Dataset:
         video=True,
         source_group="day" if "day" in groups else None,
         absent_classes="zero",
-        caveats=((_SAME_DRIVE,) if split in ("val", "all") else ())
-        + ((_PLACE_AND_LIGHT,) if {"day", "dusk"} <= groups else ()),
+        caveats=(CAVEATS[:1] if split in ("val", "all") else ()) + (CAVEATS[1:] if {"day", "dusk"} <= groups else ()),
     )
 
 

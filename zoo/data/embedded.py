@@ -7,7 +7,13 @@ from pathlib import Path
 from zoo.classes import CITYSCAPES
 from zoo.data.dataset import Dataset
 
-__all__ = ["read"]
+__all__ = ["CAVEATS", "read"]
+
+CAVEATS = (
+    "The embedded frames are rendered and few: four places under five conditions. They show that everything works and "
+    "allow comparing models; absolute figures do not transfer to real roads.",
+)
+"""What to keep in mind with any figure of these frames."""
 
 
 def read(root: Path | None, split: str) -> Dataset:
@@ -23,8 +29,5 @@ def read(root: Path | None, split: str) -> Dataset:
         frames=tuple(embedded_frames()),
         repeated_scenes=True,
         source_group="clear",
-        caveats=(
-            "The embedded frames are rendered and few: four places under five conditions. They show that everything "
-            "works and allow comparing models; absolute figures do not transfer to real roads.",
-        ),
+        caveats=CAVEATS,
     )

@@ -33,7 +33,8 @@ class TensorSpec:
         shape: Length of every axis, `None` for a free one.
         multiples: For each axis, the number that its length must be a multiple of; 1 for most.
         stride: For an output that is a grid over the input: input size over output size.
-        axes: Names of the axes, for messages and for the export: `batch`, `channels`, `height`, `width`.
+        axes: Names of the axes, for messages and for the export: `batch`, `channels`, `height`, `width`, `points`.
+        columns: Names along the axis `channels`, where one sample's may differ from another's: those of a `Sweep`.
     """
 
     name: str
@@ -42,6 +43,7 @@ class TensorSpec:
     multiples: tuple[int, ...] = ()
     stride: int | None = None
     axes: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.multiples:
@@ -50,7 +52,7 @@ class TensorSpec:
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> TensorSpec:
         """The tensor described by an artefact's entry."""
-        lists = {key: tuple(entry[key]) for key in ("shape", "multiples", "axes") if key in entry}
+        lists = {key: tuple(entry[key]) for key in ("shape", "multiples", "axes", "columns") if key in entry}
         return cls(entry["name"], entry["dtype"], stride=entry.get("stride"), **lists)
 
     def to_json(self) -> dict[str, Any]:
@@ -62,6 +64,8 @@ class TensorSpec:
             values["stride"] = self.stride
         if self.axes:
             values["axes"] = list(self.axes)
+        if self.columns:
+            values["columns"] = list(self.columns)
         return values
 
 

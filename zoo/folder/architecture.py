@@ -8,6 +8,7 @@ file, an address or pretrained weights.
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,20 +25,31 @@ __all__ = ["EncoderHead", "build", "check_outline"]
 _MAX_BUFFERS = 256 * 1024 * 1024  # bytes
 
 
-def _instantiate(description: Mapping[str, Any], **given: Any) -> nn.Module:
+def _class(description: Mapping[str, Any]) -> type[nn.Module]:
     module, name = description["class"].split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _instantiate(description: Mapping[str, Any], **given: Any) -> nn.Module:
     arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in description.get("arguments", {}).items()}
-    return getattr(importlib.import_module(module), name)(**arguments, **given)
+    return _class(description)(**arguments, **given)
+
+
+def _has_pretrained_weights(encoder: Mapping[str, Any]) -> bool:
+    return "pretrained" in inspect.signature(_class(encoder)).parameters
 
 
 class EncoderHead(nn.Module):
     """An encoder and a head, for any modality and task.
 
     Attributes:
-        encoder: Provides `inputs`, `out_channels`, `strides`, `forward_features` and `forward_intermediates`.
-        head: Takes the encoder's levels; provides `stride`.
-        inputs: The encoder's inputs, in positional order.
+        encoder: Follows the contract in `zoo.encoders`.
+        head: Takes the encoder's levels; has `axes` and `stride`.
+        inputs: What the encoder takes, by position.
         strides: One entry, the head's: input size over output size.
+
+    Raises:
+        InputError: If the head takes levels with other axes than the encoder's.
     """
 
     # nn.Module types attributes as tensors or modules, but encoders and heads have other attributes too.
@@ -46,6 +58,11 @@ class EncoderHead(nn.Module):
 
     def __init__(self, encoder: Any, head: Any) -> None:
         super().__init__()
+        if tuple(head.axes) != tuple(encoder.axes):
+            raise InputError(
+                f"{type(head).__name__} takes levels ({', '.join(head.axes)}), "
+                f"but {type(encoder).__name__} gives ({', '.join(encoder.axes)}); use another head"
+            )
         self.encoder = encoder
         self.head = head
         self.inputs: tuple[TensorSpec, ...] = encoder.inputs
@@ -73,10 +90,13 @@ def build(architecture: Mapping[str, Any], num_classes: int | None, *, pretraine
         pretrained: Start the encoder from timm's own weights.
 
     Raises:
-        InputError: If `config.schema.json` does not permit it, its arguments are inconsistent, or the pretrained
-            weights cannot be downloaded.
+        InputError: If `config.schema.json` does not permit it, its arguments are inconsistent, head and encoder do not
+            fit together, or the encoder's pretrained weights do not exist or cannot be downloaded.
     """
     schema("config").check(architecture, "architecture", "architecture")
+    if pretrained and not _has_pretrained_weights(architecture["encoder"]):
+        name = architecture["encoder"]["class"].split(":")[1]
+        raise InputError(f"{name} has no pretrained weights to download; start from random weights or a model folder")
     encoder: Any = _instantiate(architecture["encoder"], **({"pretrained": True} if pretrained else {}))
     if "head" not in architecture:
         return encoder

@@ -13,18 +13,6 @@ from zoo.tasks import Task, task_from_json
 
 __all__ = ["render_card"]
 
-_CAVEATS = {
-    "camvid": (
-        "CamVid's day frames of `val` are of the same drive as most day training frames, so for a model trained on "
-        "CamVid they are same-drive figures; its dusk frames are of another drive, so day to dusk mixes a change of "
-        "place with a change of light."
-    ),
-    "synthetic": (
-        "The embedded synthetic frames are four rendered places under five conditions: they show differences between "
-        "conditions and models, and say nothing absolute about real roads."
-    ),
-}
-
 
 def _percent(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.2f}"
@@ -67,6 +55,9 @@ def render_card(config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
 
     import jinja2
 
+    from zoo.data import camvid, embedded
+
+    known = {"camvid": camvid.CAVEATS, "synthetic": embedded.CAVEATS}
     accuracy = [row for row in rows if row.get("kind") != "latency"]
     template = files("zoo.model_cards").joinpath("card.md.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
@@ -79,7 +70,7 @@ def render_card(config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
             latency=[row for row in rows if row.get("kind") == "latency"],
             note=row_note,
             headline=headline,
-            caveats=[_CAVEATS[data] for data in dict.fromkeys(row["data"] for row in accuracy) if data in _CAVEATS],
+            caveats=[" ".join(known[data]) for data in dict.fromkeys(row["data"] for row in accuracy) if data in known],
             percent=_percent,
             interval=_interval,
             ratio=_ratio,

@@ -23,6 +23,7 @@ __all__ = ["INPUTS", "Input", "Prepared", "Variation", "input_class", "input_fro
 
 INPUTS = {
     "image": "zoo.inputs.image:ImageInput",
+    "points": "zoo.inputs.points:PointsInput",
 }
 """Class of each kind of input, by its name in a configuration."""
 

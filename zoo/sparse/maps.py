@@ -84,7 +84,7 @@ def unpack(keys: Int[Tensor, " N"]) -> tuple[Int[Tensor, "N 3"], Int[Tensor, " N
 def coarsen(keys: Int[Tensor, " N"], stride: Triple) -> tuple[Int[Tensor, " M"], Int[Tensor, " N"]]:
     """Sorted keys of the occupied cells `stride` times as large, and the row of the parent of each input."""
     if stride == (2, 2, 2):
-        # floor(c / 2) in every field at once: halve, clear bits that crossed a field boundary, add back half the offset.
+        # floor(c / 2) in every field at once: halve, clear bits that crossed a field border, add back half the offset.
         half = (keys >> 1) & 0x0000_7FFF_7FFF_7FFF
         parents = (keys & (0x7FFF << 48)) | (half + (key_delta((1, 1, 1)) << 14))
     else:

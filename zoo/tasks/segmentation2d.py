@@ -87,7 +87,9 @@ class Segmentation2DTask:
 
     def decode(self, outputs: Outputs, prepared: Prepared) -> Segmentation2D:
         """Labels and scores at the original image size."""
-        context: ImageContext = prepared.context
+        context = prepared.context
+        if not isinstance(context, ImageContext):
+            raise InputError("segmentation2d labels the pixels of images; correct inputs or task in config.json")
         if "labels" in outputs:
             labels, scores = _resized(outputs["labels"], outputs["scores"], context.original_size)
         else:

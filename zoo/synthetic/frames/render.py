@@ -132,7 +132,7 @@ def render_rig(
         rng = np.random.default_rng([scene.seed, 7, number, taken + _AFTER_ANY_TIME])
         cameras[name] = picture(world, caster, boxes, shot, rng)
         views.append(View(caster, taken * 1e-6, shot.world_from_camera, intrinsics, pixels))
-    lidars = _sweeps(world, rig, condition, stamp, 1 + sweeps)
+    lidars = _sweeps(world, rig, condition, stamp, 1 + sweeps, annotated=not exact)
     newest = [turns[0] for turns in lidars.values()]
     return Frame(
         id=f"{scene.seed:08d}_{index:06d}",
@@ -147,12 +147,14 @@ def render_rig(
     )
 
 
-def _sweeps(world: World, rig: Rig, condition: Condition, stamp_us: int, count: int) -> dict[str, tuple[Sweep, ...]]:
+def _sweeps(
+    world: World, rig: Rig, condition: Condition, stamp_us: int, count: int, *, annotated: bool
+) -> dict[str, tuple[Sweep, ...]]:
     """The last `count` sweeps of every lidar, the newest first."""
     still = Caster([world.still[0]], [world.still[1]])
     return {
         name: tuple(
-            sweep_at(world.scene, still, world.movers, lidar, number, end, condition, world.tracks)
+            sweep_at(world.scene, still, world.movers, lidar, number, end, condition, world.tracks, annotated=annotated)
             for end in lidar.turn_ends_us(stamp_us, count)
         )
         for number, (name, lidar) in enumerate(rig.lidars.items())

@@ -159,14 +159,32 @@ def _time_us(camera: CameraFrame, frame: Frame) -> int:
     return time_us
 
 
-def image_time_points(frame: Frame, layout: str = "kitti") -> np.ndarray:
-    """`(N, 4)` float32 of the newest sweep: x y z in the lidar's frame at the time of `image_2`, and reflectance."""
+def row_order(points: np.ndarray, ring: np.ndarray) -> np.ndarray:
+    """`(N,)` indices in the order of KITTI's files: ring by ring from the top, each from straight ahead to the left.
+
+    Args:
+        points: `(N, 3)` in the lidar's frame.
+        ring: `(N,)` the lowest is 0.
+    """
+    azimuth = np.arctan2(points[:, 1], points[:, 0])
+    return np.lexsort((np.where(azimuth < 0, azimuth + 2 * np.pi, azimuth), -ring))
+
+
+def image_time_points(frame: Frame, layout: str = "kitti") -> tuple[np.ndarray, np.ndarray]:
+    """The newest sweep as its file holds it.
+
+    Returns:
+        `(N, 4)` float32: x y z in the lidar's frame at the time of `image_2`, and reflectance; `(N,)` the index of each
+        point in the sweep.
+    """
     sweep = newest_sweep(frame, layout)
     at = calibration(frame, layout)
     velo_from_world = invert(at.world_from_rect @ at.rect_from_velo)
     points = sweep.points
     xyz = transform(velo_from_world @ sensor_pose(sweep, frame), points[:, :3])
-    return np.concatenate([xyz, points[:, [sweep.channels.index("intensity")]]], 1).astype("<f4")
+    out = np.concatenate([xyz, points[:, [sweep.channels.index("intensity")]]], 1).astype("<f4")
+    order = row_order(out, points[:, sweep.channels.index("ring")]) if "ring" in sweep.channels else np.arange(len(out))
+    return out[order], order
 
 
 @dataclass(frozen=True)
@@ -244,7 +262,7 @@ def files(rendered: Rendered | None, place: Place) -> Files:
     out: Files = {
         f"{root}/image_2/{_id(place)}.png": of(lambda it: png(camera_of(it.frame, "image_2", "kitti").image)),
         f"{root}/image_3/{_id(place)}.png": of(lambda it: png(camera_of(it.frame, "image_3", "kitti").image)),
-        f"{root}/velodyne/{_id(place)}.bin": of(lambda it: image_time_points(it.frame).tobytes()),
+        f"{root}/velodyne/{_id(place)}.bin": of(lambda it: image_time_points(it.frame)[0].tobytes()),
         f"{root}/calib/{_id(place)}.txt": of(lambda it: calibration(it.frame).text.encode()),
     }
     if place.split != "test":

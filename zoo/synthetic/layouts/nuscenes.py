@@ -29,7 +29,7 @@ from zoo.geometry.boxes import box_array, points_in_box
 from zoo.geometry.transforms import quaternion_from_rotation, transform
 from zoo.synthetic.layouts import Files, Place, Record, Rendered, png, reader_of
 from zoo.synthetic.scene.types import Scene
-from zoo.synthetic.shapes.surfaces import Label
+from zoo.synthetic.shapes.surfaces import Label, Material
 
 __all__ = [
     "CATEGORIES",
@@ -54,7 +54,7 @@ _MAP_SIDE_M, _MAP_RESOLUTION_M = 600.0, 0.1
 _LIDAR = "LIDAR_TOP"
 _EPOCH_US = 1_600_000_000_000_000
 _SCENE_STEP_US = 3_600_000_000
-_IN_AIR = 255  # material of drops, flakes and fog (`lidar`)
+_IN_AIR = 255  # material of drops, flakes and fog, and of rays without a return (`lidar`)
 _LIDAR_FROM_NUSCENES = np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
 """In nuScenes the lidar has x right and y forward, here x forward and y left."""
 
@@ -312,7 +312,7 @@ def _scan(sweep: Sweep) -> bytes:
     """`(N, 5)` float32: x right, y forward, z up in metres, intensity 0 to 255, ring."""
     points = sweep.points
     column = {name: points[:, k] for k, name in enumerate(sweep.channels)}
-    intensity = np.clip(column["intensity"] * 255, 0, 255)
+    intensity = np.round(np.clip(column["intensity"] * 255, 0, 255))
     return np.stack([-column["y"], column["x"], column["z"], intensity, column["ring"]], 1).astype("<f4").tobytes()
 
 
@@ -326,6 +326,7 @@ def _lidarseg(sweep: Sweep, frame: Frame) -> bytes:
     out = table[labels]
     if sweep.materials is not None:
         out[(labels == Label.NONE) & (sweep.materials == _IN_AIR)] = CATEGORIES.index("noise")
+        out[sweep.materials == Material.EGO] = CATEGORIES.index("vehicle.ego")
     if sweep.instances is not None:
         for box in frame.boxes or ():
             if box.kind in _CATEGORY_OF_KIND:

@@ -112,6 +112,7 @@ _MARKED = {
     Marking.OTHER: 60,
     Marking.PARKING: 44,
 }
+_LABELLED_M = 50.0
 _SPLIT_NAMES = {"train": "train", "val": "valid", "test": "test"}
 _NUMBERS = {"train": (0, 1, 2, 3, 4, 5, 6, 7, 9, 10), "val": (8,), "test": tuple(range(11, 22))}
 
@@ -123,7 +124,9 @@ def sequence_number(place: Place) -> int:
 
 
 def point_labels(frame: Frame, scene: Scene) -> np.ndarray:
-    """`(N,)` uint32 of the newest sweep of a frame of `scene`: instance * 65536 + raw class id.
+    """`(N,)` uint32 of the newest sweep of a frame of `scene`, in the file's order: instance * 65536 + raw class id.
+
+    As in the data set, points more than 50 m away are not labelled: of its first scan, all of them have the id 0.
 
     Raises:
         InputError: If the sweep has no labels.
@@ -153,9 +156,12 @@ def point_labels(frame: Frame, scene: Scene) -> np.ndarray:
         if box.kind in _BY_KIND and mine.any():
             ids[mine] = _BY_KIND[box.kind][box.moving]
             instances[mine] = box.track
+    points, order = image_time_points(frame, "semantickitti")
+    far = np.linalg.norm(points[:, :3], axis=1)[np.argsort(order)] > _LABELLED_M
+    ids[far], instances[far] = 0, 0
     if instances.max(initial=0) > 0xFFFF:
         raise InputError(f"frame {frame.id}: track {instances.max()} does not fit in the 16 bits of an instance id")
-    return (instances << np.uint32(16) | ids).astype("<u4")
+    return (instances << np.uint32(16) | ids).astype("<u4")[order]
 
 
 def _folder(place: Place) -> str:
@@ -172,7 +178,7 @@ def files(rendered: Rendered | None, place: Place) -> Files:
     folder, name = _folder(place), f"{place.number:06d}"
     out: Files = {
         f"{folder}/image_2/{name}.png": of(lambda it: png(camera_of(it.frame, "image_2", "semantickitti").image)),
-        f"{folder}/velodyne/{name}.bin": of(lambda it: image_time_points(it.frame, "semantickitti").tobytes()),
+        f"{folder}/velodyne/{name}.bin": of(lambda it: image_time_points(it.frame, "semantickitti")[0].tobytes()),
     }
     if place.split != "test":
         out[f"{folder}/labels/{name}.label"] = of(lambda it: point_labels(it.frame, it.scene).tobytes())

@@ -8,11 +8,12 @@ import numpy as np
 
 from zoo.synthetic.models.ground import bent
 from zoo.synthetic.scene.types import Scene, Street, Strip
-from zoo.synthetic.shapes.mesh import Builder, Mesh, concatenate
+from zoo.synthetic.shapes.mesh import Builder, Mesh, Rgb, concatenate, refined
 from zoo.synthetic.shapes.surfaces import Label, Material
 
 __all__ = ["boxes_around", "build_sheets", "strip_mesh"]
 
+_PIECE_M = 3.0  # longest straight piece of a barrier: it follows the ground and the bends of the street
 _BARS_M = 0.9  # height of bars on top of a wall
 
 
@@ -22,7 +23,7 @@ def strip_mesh(street: Street, strip: Strip) -> Mesh:
     line = np.asarray(strip.line)
     length = float(np.hypot(*(line[1] - line[0])))
     step = (line[1] - line[0]) / length
-    mesh = _MAKERS[strip.kind](strip, length, rng)
+    mesh = refined(_MAKERS[strip.kind](strip, length, rng), _PIECE_M)
     # Until here along the x axis; now along the line, in street coordinates, and bent with the street.
     v = mesh.vertices
     across = np.array([-step[1], step[0]])
@@ -116,13 +117,23 @@ def _guard_rail(strip: Strip, length: float, rng: np.random.Generator) -> Mesh:
 _MAKERS = {"wall": _wall, "fence": _fence, "hedge": _hedge, "rail": _guard_rail}
 
 
-def _posts(b: Builder, x: np.ndarray, top: float, r: float, sides: int, color, material, low=0.0, label=None) -> None:
+def _posts(
+    b: Builder,
+    x: np.ndarray,
+    top: float,
+    r: float,
+    sides: int,
+    color: Rgb,
+    material: int,
+    low: float = 0.0,
+    label: int | None = None,
+) -> None:
     """Upright tubes of radius `r` at the places `x`."""
     start, end = np.stack([x, 0 * x, 0 * x + low], -1), np.stack([x, 0 * x, 0 * x + top], -1)
     b.tubes(start, end, r, r, sides, color, material, label=label)
 
 
-def _bars(b: Builder, length: float, low: float, high: float, spacing: float, r: float, color, label: int) -> None:
+def _bars(b: Builder, length: float, low: float, high: float, spacing: float, r: float, color: Rgb, label: int) -> None:
     """A railing: bars from `low` to `high`, two rails, and posts every 2.5 m."""
     _posts(b, np.arange(0, length, spacing), high, r, 3, color, Material.METAL, low, label)
     for z in (low + 0.1, high - 0.12):
@@ -138,7 +149,7 @@ def build_sheets(scene: Scene) -> tuple[Mesh | None, np.ndarray]:
             continue
         low, high = (0.05, strip.height) if strip.kind == "fence" else (strip.height, strip.height + _BARS_M)
         (s0, t0), (s1, t1) = strip.line
-        steps = np.linspace(0, 1, max(2, int((s1 - s0) / 4)))
+        steps = np.linspace(0, 1, max(2, int((s1 - s0) / _PIECE_M)))
         line = np.stack([s0 + (s1 - s0) * steps, t0 + (t1 - t0) * steps], -1)
         b = Builder(Label.FENCE)
         rings = [np.concatenate([line, np.full((len(line), 1), scene.street.kerb + h)], 1) for h in (low, high)]

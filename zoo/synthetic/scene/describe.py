@@ -6,16 +6,19 @@ everything that is drawn after it, in every place: add new ones at the end, or g
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from zoo.errors import InputError
 from zoo.synthetic.scene.colors import hsv, paint
 from zoo.synthetic.scene.frontage import draw_frontage
 from zoo.synthetic.scene.kinds import PLACE_KINDS
+from zoo.synthetic.scene.relief import draw_relief
 from zoo.synthetic.scene.roadside import add_roadside
 from zoo.synthetic.scene.streets import draw_blocks, draw_crossings, draw_street
 from zoo.synthetic.scene.traffic import Placer, add_across, add_along, draw_ego
-from zoo.synthetic.scene.types import Bonnet, CameraSpec, Color, Optics, Scene, Sky
+from zoo.synthetic.scene.types import Block, Bonnet, CameraSpec, Color, Crossing, Optics, Scene, Sky, Street
 from zoo.synthetic.shapes.templates import VARIANTS
 
 __all__ = ["describe"]
@@ -38,6 +41,7 @@ def describe(seed: int) -> Scene:
     street = draw_street(rng, kind)
     crossings = draw_crossings(rng, kind)
     blocks = draw_blocks(rng, street, crossings, kind)
+    street = _with_relief(seed, kind, street, crossings, blocks)
     season = str(rng.choice(list(_SEASONS), p=list(_SEASONS.values())))
     buildings, strips = draw_frontage(rng, street, blocks, kind)
     ego = draw_ego(rng, street)
@@ -71,6 +75,19 @@ def describe(seed: int) -> Scene:
         ego_speed=ego.speed,
         ego_start=ego.start,
     )
+
+
+def _with_relief(
+    seed: int, kind: str, street: Street, crossings: tuple[Crossing, ...], blocks: tuple[Block, ...]
+) -> Street:
+    """The street with its relief: banks begin behind the pavement, be it before or behind the verge."""
+    paved = [0.0, 0.0]
+    for block in blocks:
+        width = block.sidewalk + (block.verge if block.verge_first and block.sidewalk > 0 else 0.0)
+        paved[block.side < 0] = max(paved[block.side < 0], width)
+    cuts = tuple((crossing.start, crossing.end, crossing.side) for crossing in crossings)
+    relief = draw_relief(seed, kind, (street.start, street.end), street.half_width, (paved[0], paved[1]), cuts)
+    return replace(street, relief=relief)
 
 
 def _draw_foliage(rng: np.random.Generator, season: str) -> tuple[Color, ...]:

@@ -1,7 +1,7 @@
 """A place as plain data: a `Scene` holds every number that the mesh builder and the camera need.
 
-Street coordinates: `s` metres along the centre line, `t` to its left, `h` above the road. `Street.to_world` bends them
-into the world: x forward, y left, z up, the ego vehicle starting near the origin.
+Street coordinates: `s` metres along the centre line, `t` to its left, `h` above the ground. `Street.to_world` bends
+them into the world: x forward, y left, z up, the ego vehicle starting near the origin.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
+from zoo.synthetic.scene.relief import Relief
 from zoo.synthetic.shapes.surfaces import Material
 
 __all__ = [
@@ -30,6 +31,8 @@ __all__ = [
     "Strip",
     "Thing",
 ]
+
+_WHEELBASE_M, _TRACK_M = 2.7, 1.5
 
 Color = tuple[float, float, float]
 """Linear reflectance of red, green and blue, 0 to 1."""
@@ -91,6 +94,7 @@ class Street:
         parking: Width of the parking lane left and right, metres; 0: none.
         edge_line: Paint along the kerb.
         cycle_lane: Whether both sides have a lane for bicycles.
+        relief: Heights relative to the plane across the centre line; `None`: level from side to side.
     """
 
     start: float
@@ -109,6 +113,7 @@ class Street:
     parking: tuple[float, float]
     edge_line: EdgeLine
     cycle_lane: bool
+    relief: Relief | None = None
 
     @cached_property
     def _line(self) -> tuple[np.ndarray, ...]:
@@ -123,13 +128,15 @@ class Street:
         return s, heading, x - x[origin], y - y[origin], z - z[origin]
 
     def to_world(self, s: np.ndarray, t: np.ndarray, h: np.ndarray | float = 0.0) -> np.ndarray:
-        """`(..., 3)` world metres."""
+        """`(..., 3)` world metres of points `h` metres above the ground."""
         line = self._line
         s = np.asarray(s, float)
         heading = np.interp(s, line[0], line[1])
         x, y, z = (np.interp(s, line[0], value) for value in line[2:])
         over = s - np.clip(s, self.start, self.end)  # beyond its ends the street goes straight on
         t = np.asarray(t, float)
+        if self.relief is not None:
+            h = np.asarray(h) + self.relief.height(*np.broadcast_arrays(s, t))
         return np.stack(
             np.broadcast_arrays(
                 x + np.cos(heading) * over - np.sin(heading) * t,
@@ -149,9 +156,12 @@ class Street:
         return np.interp(s, line[0], line[1])
 
     def poses(self, s: np.ndarray, t: float) -> np.ndarray:
-        """`(N, 4, 4)` world poses of a vehicle `t` metres left of the centre line at `(N,)` places `s`."""
-        lane = np.full(len(s), t)
-        here, ahead = self.to_world(s, lane), self.to_world(s + 0.5, lane)
+        """`(N, 4, 4)` world poses of a vehicle `t` metres left of the centre line at `(N,)` places `s`.
+
+        Its origin is in the middle between the wheels of its rear axle; it pitches with its wheels, 2.7 m apart and
+        1.5 m wide, and does not roll.
+        """
+        here, ahead = (self._axle(s + along, t) for along in (0.0, _WHEELBASE_M))
         forward = ahead - here
         forward /= np.linalg.norm(forward, axis=1, keepdims=True)
         left = np.cross([0, 0, 1.0], forward)
@@ -160,6 +170,10 @@ class Street:
         out[:, :3, :3] = np.stack([forward, left, np.cross(forward, left)], 2)
         out[:, :3, 3] = here
         return out
+
+    def _axle(self, s: np.ndarray, t: float) -> np.ndarray:
+        """`(N, 3)` middle between two wheels on the ground."""
+        return (self.to_world(s, t - _TRACK_M / 2) + self.to_world(s, t + _TRACK_M / 2)) / 2
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,16 +6,22 @@ at the end of the sweep. As in real data sets, this takes out the vehicle's moti
 
 A return is detected if its power, relative to the weakest that the sensor can detect, is at least 1:
 
-    rho * cos(incidence) * exp(-2 * extinction * range) / range ** 2,  over  0.02 / max_range ** 2
+    rho * incidence * exp(-2 * extinction * range) / range ** 2,  over  0.02 / max_range ** 2
 
-with the extinction from `light_of`. Closer than 20 m the threshold rises by `(20 m / range) ** 2`, as real sensors
-raise theirs against their own glare. Only the strongest return of a ray counts. Fog returns as much power as a surface
-of reflectance `0.013 * extinction`, times the exponential of normal noise, from 1.5 m to 20 m; where that is the
-strongest return, the point lies there. Drops and flakes are hit by a share of the rays: 0.15 % * rate ** 0.63 for rain
-and 2 % * rate ** 0.8 for snow, rate in mm/h. Returns from the air have label and material 255.
+with the extinction from `light_of`, rho from `reflectance`, and the incidence and the intensity from the sensor's
+`Response`. Closer than 20 m the threshold rises by `(20 m / range) ** 2`, as real sensors raise theirs against their
+own glare. Only the strongest return of a ray counts. Fog returns as much power as a surface of reflectance
+`0.013 * extinction`, times the exponential of normal noise, from 1.5 m to 20 m; where that is the strongest return, the
+point lies there. Drops and flakes are hit by a share of the rays: 0.15 % * rate ** 0.63 for rain and 2 % * rate ** 0.8
+for snow, rate in mm/h. Returns from the air have label and material 255.
 
-Intensity is reflectance times cosine, times `exp(-2 * extinction * range)`, over `1 + (range / 120 m) ** 2`: sensors
-correct for most of the distance themselves. Signs and number plates are retroreflectors and come close to 1.
+A beam has a width, and a pulse a length of about a metre. Where neighbouring columns hit surfaces less than
+1.2 m apart in range, `straddling` of the rays return something in between, labelled as what was hit. Grass ends a
+beam above the ground: by an exponentially distributed height of 5 mm on average, which a slanting beam reaches
+`height / cosine` earlier. (The ranges on terrain in SemanticKITTI's scan scatter by as much as this gives, near
+and far.)
+
+A rig may say that its lidar sees its own vehicle, and that rays without a return are points of range 0, as in nuScenes.
 
 Daylight has no effect: a sweep has the same bytes by day, at dusk and at night.
 
@@ -26,6 +32,7 @@ Clouds (2021), equations 4 to 9, simplified to one soft target for the whole col
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -35,18 +42,25 @@ from zoo.geometry.transforms import yaw_matrix
 from zoo.synthetic.models.build import build_body
 from zoo.synthetic.rendering.cast import Caster
 from zoo.synthetic.rendering.light import Light, light_of
-from zoo.synthetic.rendering.street_texture import ground_albedo, road_albedo
 from zoo.synthetic.scene.types import Scene
+from zoo.synthetic.sensors.reflectance import GLOSSY, PANES, reflectance
 from zoo.synthetic.sensors.rigs import RigLidar
+from zoo.synthetic.shapes.mesh import place
 from zoo.synthetic.shapes.surfaces import Label, Material
+from zoo.synthetic.shapes.templates import template
 
 __all__ = ["CHANNELS", "Movers", "Returns", "beam_directions", "cast_turn", "firing_times", "sweep_at"]
 
 CHANNELS = ("x", "y", "z", "intensity", "ring", "time_s")
 _WEAKEST = 0.02  # reflectance that can just be detected at the maximum range, at a right angle in clear air
 _NEAR = 20.0  # metres: closer than this the threshold rises
-_LEVEL = (Material.ASPHALT, Material.GROUND, Material.KERB)
-_PANES = (Material.GLASS, Material.WINDOW, Material.SHOP)
+_BLADE_M = 0.005  # mean height above the ground at which grass ends a beam
+_PULSE_M = 1.2  # surfaces closer together than this along a beam are one return
+_EDGE_M = 0.3  # neighbouring returns closer together than this are one surface to an annotator
+_EDGE_ERRORS = 0.25
+"""Share of the points at a border between classes on one surface that get the label of their neighbour. In
+SemanticKITTI's scan, 1 of 600 points lies between two of another class on the same surface, in its own ring."""
+_NOTHING = 255  # material of drops, flakes and fog, and of rays without a return
 
 
 @dataclass(frozen=True)
@@ -146,8 +160,9 @@ def cast_turn(
     columns, beams = local.shape[:2]
     toward = local @ rotation.transpose(0, 2, 1)
     found = _empty(columns * beams)
-    start = np.broadcast_to(origin[:, None], toward.shape)
+    start = origin[:, None] + lidar.beam_offsets[None, :, None] * rotation[:, None, :, 2]
     _keep_nearest(found, static, slice(None), start.reshape(-1, 3), toward.reshape(-1, 3))
+    highest = float(np.abs(lidar.beam_offsets).max())
     # The rays of a column lie in a half plane. Only columns whose half plane cuts the sphere around a thing can hit it,
     # and of its rays only those that cut the sphere.
     azimuth = np.radians(lidar.start_deg) - 2 * np.pi * np.arange(1, columns + 1) / columns
@@ -160,6 +175,7 @@ def cast_turn(
         if not there.any() or gap @ gap > (lidar.max_range_m + 30) ** 2:
             continue
         caster, middle, radius = movers.body(index)
+        radius += highest  # the beams do not all start at the lidar's origin
         own_from_world = yaw_matrix(-yaw)  # (C, 3, 3): the thing stands elsewhere when each column fires
         c, s = own_from_world[:, 0, 0], own_from_world[:, 0, 1]
         sphere = where + np.stack([c * middle[0] - s * middle[1], s * middle[0] + c * middle[1], zero + middle[2]], 1)
@@ -178,7 +194,7 @@ def cast_turn(
             continue
         column = some[column]
         turn = own_from_world[column]
-        origins = np.einsum("pij,pj->pi", turn, origin[column] - where[column])
+        origins = np.einsum("pij,pj->pi", turn, start[column, beam] - where[column])
         directions = np.einsum("pij,pj->pi", turn, toward[column, beam])
         _keep_nearest(found, caster, column * beams + beam, origins, directions)
     return found, poses
@@ -190,45 +206,58 @@ def _air(scene: Scene, condition: Condition) -> Light:
     return light_of(scene, Condition(weather=condition.weather, severity=severity))
 
 
-def _reflectance(scene: Scene, found: Returns, light: Light, hit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of the rays `hit`: `(Q,)` reflectance at 905 nm, above 1 for retroreflectors, and `(Q,)` labels."""
-    material, label, uv = found.material[hit], found.label[hit].copy(), found.uv[hit]
-    rho = found.color[hit].mean(1)
-    foot = np.full(len(hit), 0.05, np.float32)
-    at = np.nonzero(material == Material.ASPHALT)[0]
-    if len(at):
-        color, paint = road_albedo(scene, uv[at, 0], uv[at, 1], foot[at])
-        paint = np.clip(4 * paint, 0, 1)  # glass beads in the paint
-        rho[at] = (0.05 + 0.8 * color.mean(1)) * (1 - paint) + 0.55 * paint
-    at = np.nonzero(material == Material.GROUND)[0]
-    if len(at):
-        color, label[at] = ground_albedo(scene, uv[at, 0], uv[at, 1], foot[at])
-        rho[at] = np.where(label[at] == Label.TERRAIN, 0.35, 0.08 + color.mean(1))
-    # In the near infrared leaves, cloth and skin are brighter than they look; black paint stays black. Each row maps
-    # the visible reflectance r to low + factor * r.
-    for which, low, factor in (
-        (Material.FOLIAGE, 0.35, 0.6),
-        (Material.CLOTH, 0.2, 0.7),
-        (Material.SKIN, 0.4, 0.3),
-        (Material.PAINT, 0.06, 0.85),
-        (Material.BARK, 0.15, 0.8),
-        (Material.RUBBER, 0.04, 0.5),
-        (Material.METAL, 0.1, 0.7),
-    ):
-        at = material == which
-        rho[at] = low + factor * rho[at]
-    rho[np.isin(material, _PANES)] = 0.1
-    rho[np.isin(material, (Material.LAMP, Material.SIGNAL, Material.HEADLIGHT))] = 0.45
-    rho[material == Material.TAILLIGHT] = 2.0
-    rho[material == Material.SIGN] = 8.0
-    flat = np.isin(material, _LEVEL)
-    if light.wet > 0:  # a water film reflects a slanting beam away, on its way in and again on its way out (Schlick)
-        through = (1 - 0.02 - 0.98 * (1 - found.cosine[hit]) ** 5) ** 2
-        film = (1 - 0.5 * light.wet) * (1 - light.wet + light.wet * through)
-        rho = rho * np.where(flat, film, 1 - 0.3 * light.wet)
-    if light.snow > 0:
-        rho = np.where(flat, rho * (1 - light.snow) + 0.8 * light.snow, rho)
-    return rho, label
+@lru_cache(maxsize=16)
+def _own_vehicle(lidar: RigLidar) -> Returns:
+    """What the rays of a sweep hit of the vehicle that carries the lidar: the same in every sweep."""
+    x, length, width, height = lidar.vehicle or (0.0, 0.0, 0.0, 0.0)
+    mesh = template("car", 0)
+    size = mesh.vertices.max(0) - mesh.vertices.min(0)
+    caster = Caster([place(mesh, (x, 0.0, 0.0), scale=tuple(np.array([length, width, height]) / size))])
+    local = beam_directions(lidar)
+    rotation, origin = lidar.ego_from_lidar[:3, :3], lidar.ego_from_lidar[:3, 3]
+    found = _empty(local.shape[0] * local.shape[1])
+    start = np.broadcast_to(origin + lidar.beam_offsets[:, None] * rotation[:, 2], local.shape)
+    _keep_nearest(found, caster, slice(None), start.reshape(-1, 3), (local @ rotation.T).reshape(-1, 3))
+    return found
+
+
+def _add_own_vehicle(found: Returns, lidar: RigLidar) -> None:
+    own = _own_vehicle(lidar)
+    at = np.nonzero(own.range_m < found.range_m)[0]
+    for name in ("range_m", "cosine", "color", "uv"):
+        getattr(found, name)[at] = getattr(own, name)[at]
+    found.label[at], found.material[at], found.instance[at] = Label.NONE, Material.EGO, -1
+
+
+def _straddled(range_m: np.ndarray, beams: int, share: float, luck: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """`(P,)` range with rays at edges between what they and the next column's ray hit."""
+    grid = range_m.reshape(-1, beams)
+    with np.errstate(invalid="ignore"):  # infinity less infinity: neither hit anything
+        step = np.roll(grid, -1, 0) - grid
+        edge = (np.abs(step) > 0.1) & (np.abs(step) < _PULSE_M) & (luck.reshape(step.shape) < share)
+    return np.where(edge, grid + part.reshape(step.shape) * np.where(edge, step, 0), grid).ravel()
+
+
+def _as_annotated(values: tuple[np.ndarray, ...], range_m: np.ndarray, beams: int, luck: np.ndarray) -> None:
+    """Points at a border take label, material and instance of a neighbour in the grid of rays; in place.
+
+    Args:
+        values: `(P,)` labels first.
+        range_m: `(P,)`, 0 or infinity without a return.
+        beams: Rays per column.
+        luck: `(P,)` uniform in [0, 1).
+    """
+    count = len(range_m)
+    ray = np.nonzero(luck < _EDGE_ERRORS)[0]
+    way = (luck[ray] * (4 / _EDGE_ERRORS)).astype(np.int64)
+    beam = np.clip(ray % beams + np.array([0, 0, 1, -1])[way], 0, beams - 1)
+    other = ((ray // beams + np.array([1, -1, 0, 0])[way]) * beams + beam) % count
+    there = (range_m[ray] > 0) & (range_m[other] > 0) & np.isfinite(range_m[ray]) & np.isfinite(range_m[other])
+    ray, other = ray[there], other[there]
+    near = np.abs(range_m[ray] - range_m[other]) < _EDGE_M
+    ray, other = ray[near], other[near]
+    for value in values:
+        value[ray] = value[other]
 
 
 def sweep_at(
@@ -240,6 +269,8 @@ def sweep_at(
     end_us: int,
     condition: Condition,
     tracks: np.ndarray,
+    *,
+    annotated: bool = False,
 ) -> Sweep:
     """The sweep of `lidar` that ends at `end_us`.
 
@@ -252,41 +283,54 @@ def sweep_at(
         end_us: Scene time in microseconds.
         condition: Weather and its severity; the time of day has no effect.
         tracks: Of `boxes.track_table`.
+        annotated: Labels with an annotator's errors at borders, instead of what each ray hit.
 
     Returns:
         Points with the columns `CHANNELS`, in firing order.
     """
     found, poses = cast_turn(scene, static, movers, lidar, end_us * 1e-6)
+    if lidar.vehicle is not None:
+        _add_own_vehicle(found, lidar)
     light = _air(scene, condition)
-    count = len(found.range_m)
+    count, beams, response = len(found.range_m), len(lidar.elevations_deg), lidar.response
     # Every ray draws the same numbers in every weather, so that a return lost in thin fog is lost in thick fog too.
     # The offset keeps the seed positive: older sweeps of the first frame may end before scene time 0.
     rng = np.random.default_rng([scene.seed, 61, number, end_us + 10**12])
     noise, spread, gain, cloud = (rng.standard_normal(count, np.float32) for _ in range(4))
-    lost, drop, where = (rng.random(count, np.float32) for _ in range(3))
+    lost, drop, where, edge, border = (rng.random(count, np.float32) for _ in range(5))
     weakest = _WEAKEST / lidar.max_range_m**2
-    range_m, label = found.range_m.copy(), found.label
+    range_m, label = _straddled(found.range_m, beams, lidar.straddling, edge, where), found.label
     hit = np.nonzero((range_m >= lidar.min_range_m) & (range_m <= lidar.max_range_m))[0]
-    rho, hit_label = _reflectance(scene, found, light, hit)
-    label[hit] = hit_label
-    far, cosine = range_m[hit], found.cosine[hit]
+    material, cosine, far = found.material[hit], found.cosine[hit], range_m[hit]
+    rho, label[hit] = reflectance(scene, light, material, found.color[hit], found.uv[hit], cosine, label[hit])
     through = np.exp(-2 * light.extinction * far)
+    power = rho * response.incidence(cosine, np.isin(material, GLOSSY), material == Material.ASPHALT) * through
     strength, intensity = np.zeros(count), np.zeros(count)
-    strength[hit] = rho * cosine * through / np.maximum(far, _NEAR) ** 2 / weakest * np.exp(0.3 * gain[hit])
-    intensity[hit] = np.where(rho > 1, 0.6 + 0.4 * cosine, rho * cosine) * through / (1 + (far / 120) ** 2)
-    pane = hit[np.isin(found.material[hit], _PANES)]
+    strength[hit] = power / np.maximum(far, _NEAR) ** 2 / weakest * np.exp(0.3 * gain[hit])
+    power = np.where(rho > 1, (0.6 + 0.4 * cosine) * through * response.retro, power)
+    intensity[hit] = response.report(power, far, hit % beams, spread[hit])
+    pane = hit[np.isin(material, PANES)]
     strength[pane[lost[pane] < 0.8 * (1 - found.cosine[pane] ** 8)]] = 0  # glass reflects most of the beam elsewhere
     strength[hit[lost[hit] > 1 - lidar.dropout]] = 0
     strength[strength < 1] = 0
     at, shine = _in_air(light, strength, weakest, drop, where, cloud)
     in_air = (at >= lidar.min_range_m) & (at < range_m)
     range_m[in_air], intensity[in_air] = at[in_air], shine[in_air]
-    for values, nothing in ((label, Label.NONE), (found.material, 255), (found.instance, -1)):
-        values[in_air] = nothing
-    kept = np.nonzero((strength > 0) | in_air)[0]
-    reach = range_m[kept] + lidar.range_noise_m * noise[kept]
-    bright = np.clip(intensity[kept] * (1 + lidar.intensity_noise * spread[kept]), 0, 1)
-    return _sweep(lidar, found, poses, kept, reach, bright, end_us, tracks)
+    seen = (strength > 0) | in_air
+    range_m += np.hypot(lidar.range_noise_m, lidar.range_noise_growth * np.where(seen, range_m, 0)) * noise
+    if lidar.grass:
+        turf = hit[label[hit] == Label.TERRAIN]
+        range_m[turf] -= np.minimum(_BLADE_M * -np.log1p(-edge[turf]) / np.maximum(found.cosine[turf], 0.02), 1.0)
+    for values, nothing in ((label, Label.NONE), (found.material, _NOTHING), (found.instance, -1)):
+        values[in_air | ~seen] = nothing
+    if annotated:
+        _as_annotated((label, found.material, found.instance), np.where(seen, range_m, 0), beams, border)
+    kept = np.nonzero(seen)[0]
+    if response.misses is not None:
+        range_m[~seen], intensity[~seen] = 0.0, response.misses * np.exp(1.3 * spread[~seen])
+        kept = np.arange(count)
+    bright = response.in_steps(intensity[kept] * (1 + lidar.intensity_noise * cloud[kept]))
+    return _sweep(lidar, found, poses, kept, range_m[kept], bright, end_us, tracks)
 
 
 def _in_air(
@@ -327,6 +371,7 @@ def _sweep(
     beams = len(lidar.elevations_deg)
     column, ring = kept // beams, kept % beams
     local = beam_directions(lidar).reshape(-1, 3)[kept] * range_m[:, None]
+    local[:, 2] += np.where(range_m > 0, lidar.beam_offsets[ring], 0)
     end = poses[-1]
     moved = np.einsum(
         "ij,cjk->cik", np.linalg.inv(end), poses

@@ -25,6 +25,7 @@ import numpy as np
 from zoo.errors import InputError, closest
 from zoo.geometry.cameras import VEHICLE_FROM_OPTICAL, intrinsics_matrix, scale_intrinsics
 from zoo.geometry.transforms import pose, rotation_from_quaternion, yaw_matrix
+from zoo.synthetic.sensors.response import HDL_32E, HDL_64E, IDEAL, Response
 
 __all__ = ["RIGS", "Rig", "RigCamera", "RigLidar", "rig_of"]
 
@@ -81,6 +82,13 @@ class RigLidar:
         range_noise_m: Standard deviation of the range.
         intensity_noise: Standard deviation of the intensity, relative.
         dropout: Share of returns that are lost at random.
+        response: What it reports as intensity.
+        offsets_m: Height of each beam's start above the lidar's origin; empty: 0 for all.
+        range_noise_growth: What is added to the deviation of the range per metre, in squares.
+        straddling: Share of rays at an edge that return a mixture of what is on both sides.
+        grass: Whether beams end above the ground in grass.
+        vehicle: What it sees of its own vehicle: (x of the middle from the vehicle's origin, length, width, height) in
+            metres; `None`: nothing.
     """
 
     elevations_deg: tuple[float, ...]
@@ -94,6 +102,12 @@ class RigLidar:
     range_noise_m: float = 0.02
     intensity_noise: float = 0.05
     dropout: float = 0.01
+    response: Response = IDEAL
+    offsets_m: tuple[float, ...] = ()
+    range_noise_growth: float = 0.0
+    straddling: float = 0.0
+    grass: bool = False
+    vehicle: tuple[float, float, float, float] | None = None
 
     def __post_init__(self) -> None:
         _check_positive("lidar", rate_hz=self.rate_hz, columns=self.columns, max_range_m=self.max_range_m)
@@ -101,9 +115,29 @@ class RigLidar:
             raise InputError("elevations_deg of a lidar must hold at least one angle, the lowest first")
         if np.shape(self.ego_from_lidar) != (4, 4):
             raise InputError(f"lidar with a pose of shape {np.shape(self.ego_from_lidar)}; it must be (4, 4)")
-        for name in ("range_noise_m", "intensity_noise", "dropout", "min_range_m"):
+        beams = len(self.elevations_deg)
+        for name, values in (("offsets_m", self.offsets_m), ("response.beam", self.response.beam)):
+            if values and len(values) != beams:
+                raise InputError(
+                    f"{name} of a lidar holds {len(values)} numbers for {beams} beams; give one per beam or none"
+                )
+        if self.vehicle is not None:
+            _check_positive("lidar's vehicle", **dict(zip(("length", "width", "height"), self.vehicle[1:])))
+        for name in (
+            "range_noise_m",
+            "range_noise_growth",
+            "intensity_noise",
+            "dropout",
+            "min_range_m",
+            "straddling",
+        ):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} {getattr(self, name)} of a lidar is negative")
+
+    @property
+    def beam_offsets(self) -> np.ndarray:
+        """`(B,)` metres, `offsets_m` or zeros."""
+        return np.asarray(self.offsets_m) if self.offsets_m else np.zeros(len(self.elevations_deg))
 
     def turn_ends_us(self, until_us: int, count: int) -> list[int]:
         """Microseconds at which the last `count` sweeps that are complete by `until_us` end, the newest first."""
@@ -152,13 +186,27 @@ def _camera_rig() -> Rig:
     return Rig(name="camera", cameras={"front": None}, lidars={}, period_s=None)
 
 
+_HDL_64E_DEG = (
+    *(-25.0, -24.5, -23.97, -23.32, -22.86, -22.44, -21.93, -21.32, -20.79, -20.22, -19.74, -19.32, -18.8, -18.32),
+    *(-17.73, -17.19, -16.55, -16.18, -15.66, -15.19, -14.6, -14.05, -13.48, -13.04, -12.56, -12.11, -11.6, -10.96),
+    *(-10.47, -10.06, -9.57, -9.03, -8.71, -8.31, -8.06, -7.68, -7.29, -7.0, -6.68, -6.33, -5.96, -5.61, -5.25, -4.91),
+    *(-4.59, -4.22, -3.94, -3.54, -3.24, -2.87, -2.55, -2.21, -1.83, -1.49, -1.2, -0.8, -0.45, -0.09, 0.18, 0.58),
+    *(0.87, 1.3, 1.57, 1.94),
+)
+"""Beams of KITTI's HDL-64E. In a file of the object data set the points of a ring lie on a cone to within 0.1 mm per
+metre: these are its angles, and `_HDL_64E_OFFSETS_M` the heights of its tip. Seen from the origin, the highest beam
+points 2.8 degrees up where it hits something 14 m away."""
+_HDL_64E_OFFSETS_M = tuple(
+    round(0.1309 + 0.0006 * angle if angle < -8.9 else 0.2065 + 0.00106 * angle, 4) for angle in _HDL_64E_DEG
+)
+
+
 def _kitti() -> Rig:
     # The Velodyne is mounted 0.81 m ahead of the origin and 1.73 m above the road, the cameras 0.27 m ahead of it and
     # 0.08 m below it; image_2 is 0.06 m to the left of the reference camera, image_3 0.47 m to the right. A sweep ends
     # just right of the cameras' view, which is therefore scanned last, and the pictures are taken at that moment: the
     # calibration relates the two without the vehicle's motion, as it does in KITTI.
     k = intrinsics_matrix(721.5377, 721.5377, 609.5593, 172.854)
-    beams = np.concatenate([np.linspace(-24.33, -8.83, 32), np.linspace(-8.33, 2.0, 32)])
     return Rig(
         name="kitti",
         cameras={
@@ -167,11 +215,19 @@ def _kitti() -> Rig:
         },
         lidars={
             "velodyne": RigLidar(
-                elevations_deg=tuple(beams.tolist()),
-                columns=2083,
+                elevations_deg=_HDL_64E_DEG,
+                offsets_m=_HDL_64E_OFFSETS_M,
+                columns=2160,
                 ego_from_lidar=pose(np.eye(3), (0.81, 0.0, 1.73)),
                 start_deg=-50.0,
                 dropout=0.03,
+                max_range_m=80.0,
+                range_noise_m=0.008,
+                range_noise_growth=0.0005,
+                intensity_noise=0.0,
+                straddling=0.5,
+                grass=True,
+                response=HDL_64E,
             )
         },
         period_s=0.1,
@@ -313,6 +369,14 @@ def _nuscenes() -> Rig:
         rate_hz=20.0,
         start_deg=95.0,
         max_range_m=100.0,
+        min_range_m=0.4,
+        range_noise_m=0.0045,
+        range_noise_growth=0.0005,
+        intensity_noise=0.0,
+        straddling=0.5,
+        grass=True,
+        vehicle=(1.3, 4.08, 1.8, 1.54),  # a small car whose roof is 0.3 m below the lidar
+        response=HDL_32E,
     )
     return Rig(name="nuscenes", cameras=cameras, lidars={"LIDAR_TOP": lidar}, period_s=0.5)
 

@@ -6,13 +6,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from zoo.synthetic.shapes.mesh import Builder, Mesh
+from zoo.synthetic.shapes.mesh import Builder, Mesh, Points
 from zoo.synthetic.shapes.surfaces import Label, Material
 
 __all__ = ["cyclist", "motorcyclist", "person"]
 
 
-def _limb(b: Builder, points, radii, slot, sides=7, material=Material.CLOTH, label=None) -> None:
+def _limb(
+    b: Builder,
+    points: Points,
+    radii: Points,
+    slot: int,
+    sides: int = 7,
+    material: int = Material.CLOTH,
+    label: int | None = None,
+) -> None:
     points = np.asarray(points, float)
     b.tubes(
         points[:-1],
@@ -29,7 +37,7 @@ def _limb(b: Builder, points, radii, slot, sides=7, material=Material.CLOTH, lab
         b.ellipsoid(p, [r, r, r], (0.3, 0.3, 0.3), material, rings=3, sides=6, slot=slot, label=label)
 
 
-def _head(b: Builder, centre, size, rng, helmet: bool) -> None:
+def _head(b: Builder, centre: Points, size: float, rng: np.random.Generator, helmet: bool) -> None:
     c = np.asarray(centre)
     b.ellipsoid(c, [size * 0.95, size * 0.78, size * 1.2], (0.4, 0.3, 0.2), Material.SKIN, rings=6, sides=10, slot=2)
     if helmet:

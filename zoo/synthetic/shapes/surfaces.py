@@ -63,3 +63,4 @@ class Material(IntEnum):
     SKIN = 25
     METAL_RAIL = 26
     WOOD = 27
+    EGO = 28  # the vehicle that carries the sensors, in lidar sweeps
