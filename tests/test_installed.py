@@ -99,7 +99,7 @@ def test_an_installed_name_is_used_like_one_of_the_catalogue(
     assert main(["info", "mine", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert (shown["origin"], shown["name"], shown["licence"]) == ("installed", RELEASED, "Apache-2.0")
-    assert main(["list", "min", "--json"]) == 0
+    assert main(["list", "mine", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert (row["name"], row["installed"], row["released"], row["problem"]) == ("mine", True, False, None)
     assert "installed already" in fails(capsys, "install", BUNDLED / RELEASED, "--as", "mine")
@@ -107,7 +107,7 @@ def test_an_installed_name_is_used_like_one_of_the_catalogue(
     assert main(["uninstall", "mine"]) == 0
     assert list((zoo_home / "models").iterdir()) == []
     assert "installed: none" in fails(capsys, "uninstall", "mine")
-    with pytest.raises(InputError, match="unknown model 'mine'"):
+    with pytest.raises(InputError, match="unknown model"):
         zoo.load("mine")
 
 
@@ -116,7 +116,7 @@ def test_an_installed_name_is_used_like_one_of_the_catalogue(
 )
 def test_names_that_are_no_names(zoo_home: Path, tmp_path: Path, name: str) -> None:
     folder = ModelFolder.open(tiny(tmp_path / "m"))
-    with pytest.raises(InputError, match="^the name "):
+    with pytest.raises(InputError, match=r"^the name "):
         install(folder, name)
     with pytest.raises(InputError, match="no model is installed"):
         uninstall(name)

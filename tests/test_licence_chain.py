@@ -68,6 +68,15 @@ def test_a_run_writes_the_chain_of_its_data_and_of_its_initial_weights() -> None
     ]
 
 
+def test_weights_inherit_the_conditions_of_their_parts() -> None:
+    used = [Used(data := drives(kind), data.frames) for kind in ("a2d2", "nuscenes", "camvid")]
+    facts = describe(Run(), entry("clcp-vit-s-a2d2"), Start.random(), used)
+    terms = facts.chain[0].terms
+    assert (terms.licence, terms.share_alike, terms.no_derivatives) == ("research-only", True, True)
+    facts = describe(Run(), entry("clcp-vit-s-a2d2"), Start.random(), used[2:])  # CamVid: not known
+    assert (facts.chain[0].terms.share_alike, facts.chain[0].terms.no_derivatives) == (None, None)
+
+
 def test_a_link_reads_back_as_it_was_written() -> None:
     for terms in (*TERMS.values(), IMAGENET, terms_of_weights("w", "research-only")):
         link = Link("data", terms)

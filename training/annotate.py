@@ -2,9 +2,9 @@
 
     python -m zoo.training.annotate zoo/models/NAME --data camvid=DIR --data synthetic
 
-Writes `provenance.trained_on` and `licence_chain` into `config.json`, recomputes the caveats of every recorded row whose frames are given
-with `--data` (rows are matched by fingerprint), adds the figures of `also` to their rows, and updates the card and the
-manifest. Weights and exported files are not touched. Running it again changes nothing.
+Writes `provenance.trained_on` and `licence_chain` into `config.json`, recomputes the caveats of every recorded row
+whose frames are given with `--data` (rows are matched by fingerprint), adds the figures of `also` to their rows, and
+updates the card and the manifest. Weights and exported files are not touched. Running it again changes nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from zoo.data import Dataset, open_dataset, parse_source
 from zoo.errors import InputError
 from zoo.evaluate.summary import groups_of
 from zoo.files import write_bytes
-from zoo.folder.card import render_card
 from zoo.folder.licences import chain_of
 from zoo.folder.model_folder import CARD, CONFIG, FORMAT, METRICS, ModelFolder, encode_document
 from zoo.folder.provenance import row_caveats
@@ -65,7 +64,7 @@ def annotate(path: Path, datasets: Sequence[Dataset]) -> ModelFolder:
     contents = {
         CONFIG: encode_document(config, "config", path / CONFIG),
         METRICS: encode_document({"format": FORMAT, "rows": rows}, "metrics", path / METRICS),
-        CARD: render_card(config, rows).encode(),
+        CARD: folder.card(config, rows).encode(),
     }
     for name, content in contents.items():
         write_bytes(path / name, content)

@@ -7,7 +7,6 @@ weights.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import re
@@ -37,6 +36,7 @@ from zoo.folder.licences import (
     licence_text,
     terms_of_weights,
     weights_licence,
+    weights_link,
 )
 from zoo.folder.model_folder import CARD, CONFIG, FORMAT, METRICS, ModelFolder, encode_document, write_manifest
 from zoo.folder.provenance import trained_on
@@ -45,8 +45,6 @@ from zoo.frame import Frame
 from zoo.inputs import input_from_json
 
 __all__ = ["Facts", "Start", "Used", "describe", "publish"]
-
-OWN_PARTS = ("weights", "code", "initial weights")  # all other entries of a licence section are data sets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,8 +233,8 @@ def _chain(name: str, licence: str, start: Start, own: Sequence[Terms]) -> tuple
     """The licence chain, each data set once: what was read, then what the initial weights were made from."""
     data = {terms.name: Link("data", terms) for terms in own}
     data |= {link.terms.name: link for link in start.chain if link.terms.name not in data}
-    weights = Link("weights", terms_of_weights(name, licence))
-    return (weights, Link("code", CODE), Link("initial weights", start.weights), *data.values())
+    made_from = (Link("initial weights", start.weights), *data.values())
+    return (weights_link(name, licence, made_from), Link("code", CODE), *made_from)
 
 
 def _title(taxonomy: str) -> str:

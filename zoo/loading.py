@@ -72,7 +72,7 @@ def resolve(reference: str | Path, revision: str | None = None) -> Found:
     except OSError as error:  # path too long, no permission
         raise InputError(f"{text[:100]!r} cannot be a model folder: {error.strerror}") from error
     raise InputError(
-        f"unknown model {text!r}: neither a name in the catalogue, an installed model nor a folder"
+        f"unknown model {text!r}: neither a name in the catalogue nor a folder, and not installed either"
         f"{closest(text, [*entries(), *installed_names()])}; `zoo list` shows all names"
     )
 

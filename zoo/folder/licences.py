@@ -1,11 +1,12 @@
 """The licence of weights, derived from everything that went into them, and the text of the `LICENSE` file.
 
-`licence` in `config.json` says it in words, part by part. `licence_chain` says the same for programs: one entry each for
-the weights, the code, the initial weights and every data set, with what its terms allow.
+`licence` in `config.json` says it in words, part by part. `licence_chain` says the same for programs: one entry each
+for the weights, the code, the initial weights and every data set, with what its terms allow.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ __all__ = [
     "licence_text",
     "terms_of_weights",
     "weights_licence",
+    "weights_link",
 ]
 
 APACHE = "Apache-2.0"
@@ -153,6 +155,8 @@ def chain_of(config: Mapping[str, Any]) -> tuple[Link, ...]:
     if stated:  # data of the initial weights was listed as training data, but not always with its licence
         data = dict.fromkeys(name.partition(" (")[0] for name in config.get("training_data", ()))
         links += [Link("data", _in_words(config, name, UNKNOWN)) for name in data if name not in stated]
+    if "weights" in stated:
+        links[list(stated).index("weights")] = weights_link(config["name"], stated["weights"], links)
     return tuple(links)
 
 
@@ -173,6 +177,26 @@ def _in_words(config: Mapping[str, Any], part: str, text: str) -> Terms:
 def commercial_use(chain: Sequence[Link]) -> bool:
     """Whether every part is known to allow commercial use."""
     return bool(chain) and all(link.terms.commercial is True for link in chain)
+
+
+def weights_link(name: str, licence: str, others: Sequence[Link]) -> Link:
+    """The link of weights under `licence`, which inherit the conditions of everything that went into them.
+
+    Args:
+        name: Of the model.
+        licence: Of its weights.
+        others: The links of the initial weights and the data.
+    """
+    parts = [link.terms for link in others if link.part in ("initial weights", "data")]
+    own = terms_of_weights(name, licence)
+    share_alike = _any_of([own.share_alike, *(terms.share_alike for terms in parts)])
+    no_derivatives = _any_of([own.no_derivatives, *(terms.no_derivatives for terms in parts)])
+    return Link("weights", dataclasses.replace(own, share_alike=share_alike, no_derivatives=no_derivatives))
+
+
+def _any_of(values: Sequence[bool | None]) -> bool | None:
+    """Whether one of several is true, where `None` is unknown."""
+    return True if True in values else None if None in values else False
 
 
 def licence_text(name: str, licences: Mapping[str, str]) -> str:

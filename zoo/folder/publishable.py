@@ -6,11 +6,9 @@ from collections.abc import Iterator
 
 from zoo.errors import InputError
 from zoo.folder.licences import APACHE, OWN_PARTS, UNKNOWN, chain_of, weights_licence
-from zoo.folder.model_folder import METRICS, ModelFolder, parse_document
+from zoo.folder.model_folder import METRICS, PARITY, ModelFolder, parse_document
 
 __all__ = ["publishable"]
-
-PARITY = "parity.json"
 
 
 def publishable(folder: ModelFolder) -> list[str]:
@@ -56,7 +54,7 @@ def _licences(folder: ModelFolder) -> Iterator[str]:
         # For other parts a null means that the terms do not mention it; without `commercial` nothing is known.
         if terms.licence == UNKNOWN or terms.commercial is None:
             yield f"the terms of {link.part} {terms.name} are unknown ({terms.licence})"
-        if terms.no_derivatives:
+        if terms.no_derivatives and link.part != "weights":
             yield f"{terms.name} ({terms.licence}) forbids passing on works made from it"
     stated = next((link.terms.licence for link in chain if link.part == "weights"), None)
     if stated is not None and stated != folder.config.get("licence", {}).get("weights", stated):
