@@ -6,7 +6,7 @@ With torch installed, the source model runs; without it, the outputs that were s
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,7 +21,8 @@ from zoo.export.gate import LIMITS, compare, refuse_if_beyond
 from zoo.export.readback import read_back
 from zoo.export.samples import embedded_set, frames_in
 from zoo.export.sources import EngineSource, ExportedFile, Side, StoredSource
-from zoo.folder.model_folder import ModelFolder
+from zoo.folder.model_folder import MANIFEST, SIGNATURE, ModelFolder
+from zoo.folder.signature import check_signature
 from zoo.inputs import Input
 from zoo.loading import find_folder, load
 
@@ -45,8 +46,10 @@ class Arguments:
     """CPU threads."""
     frames: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Also compare on the images in this folder; needs torch."""
+    key: Path | None = None
+    """Public key in PEM: also require that the manifest is signed with its private key."""
     record: bool = True
-    """Add the row to parity.json, except for models in the installed package."""
+    """Add the row to parity.json, except for models in the installed package and signed ones."""
 
 
 def run(arguments: Arguments) -> int:
@@ -68,8 +71,9 @@ def verify(arguments: Arguments) -> list[str]:
     if arguments.engine not in readers:
         raise InputError(f"--engine {arguments.engine}: expected one of {', '.join(readers)}")
     folder = ModelFolder.open(find_folder(arguments.folder))
+    shown = [*_signature(folder, arguments.key)]
     folder.verify()
-    shown = [f"{folder.path}: {len(folder.manifest)} files match the manifest"]
+    shown.append(f"{folder.path}: {len(folder.manifest)} files match the manifest")
     sets = [embedded_set()] + ([frames_in(arguments.frames)] if arguments.frames else [])
     exported = [entry for entry in folder.config["artefacts"] if entry["engine"] == "onnx"]
     if not exported:
@@ -98,6 +102,15 @@ def verify(arguments: Arguments) -> list[str]:
         else:
             folder = ModelFolder.open(folder.path)
     return shown
+
+
+def _signature(folder: ModelFolder, key: Path | None) -> Iterator[str]:
+    """Checks the signature if a key was given, and says what was done."""
+    if key is not None:
+        check_signature(folder, key)
+        yield f"{folder.path / SIGNATURE}: {MANIFEST} is signed with the key of {key}"
+    elif folder.signature() is not None:
+        yield f"{folder.path / SIGNATURE} was not checked; --key FILE does that"
 
 
 def _check_entry(folder: ModelFolder, entry: Mapping[str, Any]) -> None:

@@ -39,6 +39,8 @@ LINES = {
     "info": Command("info m", ("MODEL",), switches=("--json",)),
     "install": Command("install f", ("FOLDER",), texts=("--as",), switches=("--force",)),
     "uninstall": Command("uninstall m", ("NAME",)),
+    "card": Command("card f", ("FOLDER",), switches=("--check", "--pictures")),
+    "sign": Command("sign f --key k", ("FOLDER", "--key")),
     "copy": Command("copy m x", ("MODEL", "TO")),
     "predict": Command(
         "predict m a.png --out o",
@@ -69,7 +71,7 @@ LINES = {
         "verify f",
         ("FOLDER",),
         numbers=("--threads",),
-        texts=("--engine", "--device", "--frames"),
+        texts=("--engine", "--device", "--frames", "--key"),
         switches=("--record",),
     ),
     "benchmark": Command(

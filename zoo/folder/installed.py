@@ -101,7 +101,7 @@ def install(folder: ModelFolder, name: str | None = None, *, replace: bool = Fal
             raise InputError(f"{target} is where {name} is installed already")
         if not replace:
             raise InputError(f"{name} is installed already, in {target}; --force replaces it, --as NAME keeps both")
-    return folder.copy_to(target, replace=replace)
+    return folder.copy_to(target, replace=replace, signed=True)
 
 
 def uninstall(name: str) -> Path:
