@@ -81,6 +81,12 @@ LINES = {
         texts=("--engine", "--device", "--file", "--image", "--size", "--out"),
         switches=("--whole", "--record"),
     ),
+    "deploy": Command(
+        "deploy f",
+        ("FOLDER",),
+        numbers=("--threads", "--runs"),
+        texts=("--engine", "--device", "--key", "--name"),
+    ),
     "synthetic": Command(
         "synthetic --layout acdc --frames 2 --out o",
         ("--layout", "--frames", "--out"),

@@ -32,6 +32,10 @@ COMMANDS = {
     "export": ("zoo.export.command", "export a model to ONNX; the file is kept only if it agrees with the model"),
     "verify": ("zoo.export.verify", "check the hashes of a model folder and its exported files against their source"),
     "benchmark": ("zoo.export.benchmark", "measure the latency, throughput and memory of a model on each engine"),
+    "deploy": (
+        "zoo.export.deploy",
+        "check a model folder on this device, measure it, and keep the record in the folder",
+    ),
     "synthetic": ("zoo.synthetic.command", "render frames of the synthetic street world in the layout of a data set"),
     "train": ("zoo.training.command", "run a training recipe"),
 }

@@ -1,7 +1,7 @@
 """Signatures of model folders, made and checked with the OpenSSF model-signing package and a key on disk.
 
 The signature is over `MANIFEST.json`, which has the hash of every other file, and lies next to it in `MANIFEST.sig`.
-The manifest does not list it, nor the records of devices in `devices/`, so neither is signed. What is signed and what is
+The manifest does not list it, nor the records of devices in `devices/`, so neither is signed. What is signed and
 checked are the bytes that were read, never a path, so it does not matter where links in a cache lead.
 """
 
