@@ -163,7 +163,7 @@ def test_reasons_of_the_chain(copy: Path) -> None:
     assert with_chain(copy, *free, research) == [
         "the weights are stated to be Apache-2.0, but research-only follows from what went into them"
     ]
-    own = {"licence": {"weights": "research-only"}}
+    own = {"licence": {"weights": "research-only", "code": "Apache-2.0"}}
     assert with_chain(copy, *weights("research-only"), research, **own) == []
     assert with_chain(copy, *free, data, **own) == [
         "config.json states two licences of the weights: research-only and Apache-2.0"

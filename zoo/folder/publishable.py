@@ -66,7 +66,7 @@ def _licences(folder: ModelFolder) -> Iterator[str]:
         if terms.no_derivatives and link.part != "weights":
             yield f"{terms.name} ({terms.licence}) forbids passing on works made from it"
     texts = folder.config.get("licence", {})
-    for part in OWN_PARTS:
+    for part in ("weights", "code"):
         if part not in texts:
             yield f"the licence of {part} is missing in {CONFIG}"
     for part, text in texts.items():
