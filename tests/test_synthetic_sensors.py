@@ -402,7 +402,8 @@ def test_points_of_an_object_lie_in_its_box(frames: list[Frame], frozen_worlds: 
             assert points_in_box(box_array(dataclasses.replace(box, size=box.size + 2 * late)), own).all()
             met += len(own) > 0
         near = np.linalg.norm(sweep.points[:, :2], axis=1) < 70  # boxes reach to 80 m, the lidar farther
-        assert set(np.unique(sweep.instances[near])) - {0} <= {box.track for box in frame.boxes} or frame is not standing
+        tracks = {box.track for box in frame.boxes}
+        assert set(np.unique(sweep.instances[near])) - {0} <= tracks or frame is not standing
     assert met > 15
 
 
