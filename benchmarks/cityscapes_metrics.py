@@ -1,18 +1,18 @@
-"""mIoU, IoU and iIoU of ours against the official Cityscapes script, on the same files: equality and time.
+"""Compares our mIoU, IoU and iIoU with the official Cityscapes script on the same files, in results and speed.
 
     python -m venv /tmp/official && /tmp/official/bin/pip install cityscapesscripts
     python benchmarks/cityscapes_metrics.py --official /tmp/official/bin/python
 
-That runs the script's pure Python path. Its Cython part is not in the published package; to measure against it,
-install from a checkout of github.com/mcordts/cityscapesScripts:
+This runs the script's pure Python path. The published package lacks its Cython extension; to compare with that, install
+from a checkout of github.com/mcordts/cityscapesScripts:
 
     /tmp/official/bin/pip install cython setuptools numpy
     CYTHONIZE_EVAL=1 /tmp/official/bin/pip install --no-build-isolation CHECKOUT
 
-Both read label, instance and prediction PNGs of the same 100 frames of 2048 x 1024 pixels from the disk cache and
-return the same figures; ours runs once in one thread (as the official script does) and once in two. On a shared machine
-compare the processor times. The script needs `np.in1d`, which NumPy 2.4 removed, so it is given one; nothing else of it
-is touched.
+Both read the label, instance and prediction PNGs of the same 100 frames of 2048 x 1024 pixels from the disk cache and
+return the same figures. Ours runs once with one thread, like the official script, and once with two. On a shared
+machine, compare the CPU times. The script needs `np.in1d`, which NumPy 2.4 removed, so a replacement is defined; the
+script is otherwise unmodified.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -58,7 +59,7 @@ print(json.dumps({"seconds": seconds, "cpu": cpu, "cython": official.CSUPPORT, *
 
 
 def write_frame(folder: Path, number: int) -> None:
-    """One frame of layered shapes: regular label ids, instance ids, and a prediction with errors of several kinds."""
+    """Writes one frame of layered shapes: regular label ids, instance ids, and a prediction with various errors."""
     rng = np.random.default_rng(number)
     labels = Image.new("L", (WIDTH, HEIGHT), 23)
     instances = Image.new("I", (WIDTH, HEIGHT), 23)
@@ -69,7 +70,7 @@ def write_frame(folder: Path, number: int) -> None:
         draw_instances.polygon(polygon, fill=id if instance is None else id * 1000 + instance)
 
     horizon = rng.integers(380, 520)
-    still = (11, 11, 11, 12, 13, 17, 21, 4, 15)  # facades, trees, fences, poles, also ignored classes
+    still = (11, 11, 11, 12, 13, 17, 21, 4, 15)  # facades, trees, fences, poles and some ignored classes
     for _ in range(30):
         x, w, top = rng.integers(0, WIDTH), rng.integers(15, 500), rng.integers(50, horizon)
         paint([(x, top), (x + w, top - 20), (x + w, 620), (x, 600)], int(rng.choice(still)))
@@ -90,7 +91,7 @@ def write_frame(folder: Path, number: int) -> None:
     for _ in range(40):  # wrong regions of evaluated classes
         x, y, w, h = rng.integers(0, WIDTH), rng.integers(0, HEIGHT), rng.integers(4, 120), rng.integers(4, 120)
         prediction[y : y + h, x : x + w] = rng.choice(CITYSCAPES_IDS)
-    ignored = LABEL_FROM_ID[prediction] == 255  # a network predicts none of the ignored classes
+    ignored = LABEL_FROM_ID[prediction] == 255  # a network never predicts ignored classes
     prediction[ignored] = np.array(CITYSCAPES_IDS)[(np.cumsum(ignored)[ignored.ravel()] // 5000) % 19]
     name = f"bench_{number // 50:06d}_{number:06d}"
     for path, image in (
@@ -103,8 +104,8 @@ def write_frame(folder: Path, number: int) -> None:
         image.save(path)
 
 
-def ours(folder: Path, threads: int, instances: bool) -> dict:
-    """The same figures as the official script gives, from the same files."""
+def ours(folder: Path, threads: int, instances: bool) -> dict[str, Any]:
+    """Our figures from the same files, in the format of the official script."""
     frames = open_dataset("cityscapes", folder, "val").frames
 
     def one(index: int) -> Tally:
@@ -133,7 +134,7 @@ def ours(folder: Path, threads: int, instances: bool) -> dict:
     }
 
 
-def official(python: str, folder: Path, instances: bool) -> dict:
+def official(python: str, folder: Path, instances: bool) -> dict[str, Any]:
     command = [python, "-c", _OFFICIAL, str(folder), str(int(instances))]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     if done.returncode:
@@ -141,8 +142,8 @@ def official(python: str, folder: Path, instances: bool) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def compare(expected: dict, got: dict, instances: bool) -> int:
-    """Largest difference of all figures; stops at the first that prints differently with the script's 3 digits."""
+def compare(expected: dict[str, Any], got: dict[str, Any], instances: bool) -> None:
+    """Prints the largest difference; exits at the first figure that differs in the 3 digits that the script prints."""
     pairs = [("mIoU", expected["averageScoreClasses"], got["averageScoreClasses"])]
     pairs += [(name, expected["classScores"][name], got["classScores"][name]) for name in CITYSCAPES.names]
     if instances:
@@ -155,11 +156,10 @@ def compare(expected: dict, got: dict, instances: bool) -> int:
     print(
         f"  {len(pairs)} figures equal in all printed digits; largest difference {worst:.1e}; mIoU {pairs[0][2]:5.3f}"
     )
-    return len(pairs)
 
 
 def print_parts(folder: Path) -> None:
-    """What one frame costs, as processor milliseconds (median of 20 frames)."""
+    """Prints the CPU time in milliseconds of each step per frame (median of 20 frames)."""
     rows = []
     for frame in open_dataset("cityscapes", folder, "val").frames[:20]:
         marks = [time.thread_time()]
@@ -183,7 +183,7 @@ def main() -> None:
     parser.add_argument("--official", required=True, help="python with cityscapesscripts installed")
     parser.add_argument("--frames", type=int, default=100)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--folder", type=Path, help="keep the frames here and use them again")
+    parser.add_argument("--folder", type=Path, help="folder in which to keep the frames and reuse them")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)

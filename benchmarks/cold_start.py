@@ -1,10 +1,11 @@
-"""Seconds from the start of `zoo predict` to its end on one image, beyond the inference itself.
+"""Measures the cold start: the time that `zoo predict` takes on one image in addition to the inference itself.
 
     python benchmarks/cold_start.py MODEL [--engine onnx] [--runs 7]
 
-The command runs in processes of its own. The inference is the median of warm runs of the same engine on the same image
-in this process. What remains is the interpreter, imports, checking the files, building the session, decoding the image,
-preprocessing, labels, and writing the results. `python -c pass` is shown for comparison.
+The command runs in separate processes. The inference time is the median of warm runs of the same engine on the same
+image in this process. The difference covers interpreter startup, imports, checking the files, creating the session,
+decoding the image, preprocessing, decoding the labels and writing the results. `python -c pass` is shown for
+comparison.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from zoo.synthetic.embedded import embedded_frames
 
 
 def seconds(command: list[str], runs: int) -> float:
-    """Median wall time of a command, after one run that fills the disk cache."""
+    """Median wall time of a command, after one run to fill the disk cache."""
     times = []
     for _ in range(runs + 1):
         start = time.perf_counter()
@@ -60,7 +61,7 @@ def main() -> None:
         empty = seconds([sys.executable, "-c", "pass"], options.runs)
         inference = warm_inference(options.model, options.engine, path)
     print(f"zoo {' '.join(words[:2])} --engine {options.engine}: {whole:.3f} s, median of {options.runs}")
-    print(f"  inference {inference:.3f} s, beyond it {whole - inference:.3f} s; python -c pass {empty:.3f} s")
+    print(f"  inference {inference:.3f} s, everything else {whole - inference:.3f} s; python -c pass {empty:.3f} s")
 
 
 if __name__ == "__main__":

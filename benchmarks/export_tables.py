@@ -1,6 +1,6 @@
-"""Writes the tables of docs/export.md from the records of the bundled models, or checks that they are up to date.
+"""Writes the tables in docs/export.md from the records of the bundled models, or checks that they are up to date.
 
-python benchmarks/export_tables.py          # rewrites docs/export.md; run it after a bundled model was exported
+python benchmarks/export_tables.py          # rewrites docs/export.md; run it after exporting a bundled model
 python benchmarks/export_tables.py --check  # exit code 1 if the page differs from parity.json and metrics.json
 """
 
@@ -20,13 +20,13 @@ _BEGIN, _END = "<!-- {name}: written by benchmarks/export_tables.py -->\n", "<!-
 
 
 def read_rows(file: str) -> list[tuple[str, dict[str, Any]]]:
-    """(model, row) of every row in this file of every bundled model."""
+    """Every row in this file of every bundled model, as (model, row)."""
     records = [(path.parent.name, json.loads(path.read_text())) for path in sorted(MODELS.glob(f"*/{file}"))]
     return [(model, row) for model, record in records for row in record["rows"]]
 
 
 def parity_table() -> str:
-    """Source against file, a line per row of `parity.json`; of mIoU the largest difference of any condition."""
+    """Table with a line per row of `parity.json`; the mIoU column has the largest difference of any condition."""
     lines = [
         "| model | file | engine | device | frames | labels that agree | error / largest | other shapes | mIoU |",
         "| --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
@@ -51,7 +51,7 @@ def parity_table() -> str:
 
 
 def speed_table() -> str:
-    """A line per measured latency in `metrics.json`."""
+    """Table with a line per latency row of `metrics.json`."""
     lines = [
         "| model | engine | precision | device | threads | image | p50 | p90 | p99 |",
         "| --- | --- | --- | --- | ---: | --- | ---: | ---: | ---: |",
@@ -67,13 +67,13 @@ def speed_table() -> str:
 
 
 def rendered(page: str) -> str:
-    """The page with both tables as the records have them."""
+    """The page with both tables generated from the records."""
     for name, table in (("parity", parity_table()), ("speed", speed_table())):
         begin, end = _BEGIN.format(name=name), _END.format(name=name)
         page, count = re.subn(
             f"{re.escape(begin)}.*?{re.escape(end)}", lambda _, new=begin + table + end: new, page, flags=re.DOTALL
         )
-        assert count == 1, f"docs/export.md has {count} places for the table {name}"
+        assert count == 1, f"docs/export.md has {count} markers for the table {name}; expected 1"
     return page
 
 

@@ -1,14 +1,15 @@
-"""Milliseconds per call of image models, engine by engine, against plain ONNX Runtime on timm's own export.
+"""Benchmarks image models in each engine and compares them with plain ONNX Runtime on timm's own export.
 
     python benchmarks/image_engines.py
 
-ViT-S/16 at 224 x 224, batch 1 and 8, and ViT-S/16 with the 2-layer mask transformer at 512 x 1024, batch 1; random
-weights, the same in all files, outputs compared before anything is timed. All run in one process, in blocks that take
-turns; a pause before every block lets the threads of the one before come to rest. Medians, and ratios to timm's export.
-`onnx` and `openvino` run our export with free batch, height and width, as a model folder carries it; `fixed` is our
-export at this size only. On a machine with a GPU, torch in bf16, compiled with CUDA graphs, is measured too.
+Models: ViT-S/16 at 224 x 224 with batch 1 and 8, and ViT-S/16 with the 2-layer mask transformer at 512 x 1024 with
+batch 1. All files have the same random weights, and their outputs are compared before anything is timed. All engines
+run in one process, in alternating blocks; a pause before each block lets the threads of the previous engine go idle.
+Prints median milliseconds per call and ratios to timm's export. `onnx` and `openvino` run our export with dynamic
+batch, height and width, as in a model folder; `fixed` is our export for this size only. On a machine with a GPU, torch
+in bf16, compiled with CUDA graphs, is measured too.
 
-`--quick` measures little, to see that the script works.
+`--quick` runs a few iterations to check that the script works.
 """
 
 from __future__ import annotations
@@ -26,18 +27,22 @@ import torch
 
 from zoo._torchvision import import_timm
 from zoo.encoders.vit import ViT
+from zoo.engines import Engine, TensorSpec
 from zoo.engines.onnx import OnnxEngine
 from zoo.engines.openvino import OpenVINOEngine
 from zoo.export.graph import to_onnx
-from zoo.export.machine import machine, packages
 from zoo.folder.architecture import build
+from zoo.machine import machine, packages
 
 MODEL = "vit_small_patch16_224"
+IMAGE = TensorSpec(
+    "image", "float32", (None, 3, None, None), (1, 1, 16, 16), axes=("batch", "channels", "height", "width")
+)
 Call = Callable[[np.ndarray], np.ndarray]
 
 
 def interleaved(calls: dict[str, Call], image: np.ndarray, blocks: int, runs: int) -> dict[str, float]:
-    """Median milliseconds of every call over `blocks` blocks of `runs` runs, one more run before each block."""
+    """Median milliseconds of every call over `blocks` blocks of `runs` runs, with an untimed run before each block."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(blocks):
         for name, call in calls.items():
@@ -51,7 +56,7 @@ def interleaved(calls: dict[str, Call], image: np.ndarray, blocks: int, runs: in
 
 
 def check(calls: dict[str, Call], image: np.ndarray) -> None:
-    """All give the same output, to a thousandth of the largest."""
+    """Asserts that all outputs are equal to within a thousandth of the largest value."""
     outputs = {name: call(image) for name, call in calls.items()}
     reference = outputs["torch"]
     for name, output in outputs.items():
@@ -67,14 +72,14 @@ def show(title: str, medians: dict[str, float], base: str) -> None:
 
 
 class Features(torch.nn.Module):
-    """The encoder alone, as one tensor of patch tokens: what timm's own file gives, less the class token."""
+    """The encoder alone with one tensor of patch tokens as output, like timm's export without the class token."""
 
     def __init__(self, encoder: ViT) -> None:
         super().__init__()
         self.encoder = encoder
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """`(B, N, D)` of `(B, 3, H, W)`."""
+        """`(B, 3, H, W)` image to `(B, N, D)` patch tokens."""
         return self.encoder(image)[0].flatten(2).transpose(1, 2)
 
 
@@ -86,8 +91,24 @@ def run_torch(module: torch.nn.Module) -> Call:
     return call
 
 
+def exported(module: torch.nn.Module, output: str, lengths: tuple[int, int, int], free: tuple[str, ...]) -> bytes:
+    """An ONNX file of the module, whose axes (batch, height, width) have these lengths unless they are in `free`."""
+    named = dict(zip(("batch", "height", "width"), lengths, strict=True))
+    return to_onnx(module, [IMAGE], [output], lengths=named, free=free).SerializeToString()
+
+
+def engines_of(free: bytes, fixed: bytes) -> dict[str, Engine]:
+    """Both files in both engines."""
+    return {
+        "onnx": OnnxEngine(free, declared=[IMAGE]),
+        "onnx fixed": OnnxEngine(fixed),
+        "openvino": OpenVINOEngine(free, declared=[IMAGE]),
+        "openvino fixed": OpenVINOEngine(fixed),
+    }
+
+
 def encoder_calls(folder: Path) -> dict[str, Call]:
-    """Our encoder in every engine, and timm's model exported by timm and run by plain ONNX Runtime."""
+    """Our encoder in every engine, and timm's own export in plain ONNX Runtime."""
     import onnxruntime
 
     timm = import_timm()
@@ -100,14 +121,8 @@ def encoder_calls(folder: Path) -> dict[str, Call]:
     onnx_export(theirs, str(folder / "timm.onnx"), batch_size=1, check=False, use_dynamo=True)
     plain = onnxruntime.InferenceSession(str(folder / "timm.onnx"), providers=["CPUExecutionProvider"])
     name = plain.get_inputs()[0].name
-    free = to_onnx(ours, size=(48, 64), output_names=("features",)).SerializeToString()
-    fixed = to_onnx(ours, size=(224, 224), dynamic=("batch",), output_names=("features",)).SerializeToString()
-    engines = {
-        "onnx": OnnxEngine(free, size_multiple=16),
-        "onnx fixed": OnnxEngine(fixed),
-        "openvino": OpenVINOEngine(free, size_multiple=16),
-        "openvino fixed": OpenVINOEngine(fixed),
-    }
+    free = exported(ours, "features", (2, 48, 64), ("batch", "height", "width"))
+    engines = engines_of(free, exported(ours, "features", (2, 224, 224), ("batch",)))
     calls: dict[str, Call] = {"plain onnx of timm's export": lambda image: plain.run(None, {name: image})[0][:, 1:]}
     calls["torch"] = run_torch(ours)
     for title, engine in engines.items():
@@ -123,14 +138,8 @@ def segmenter() -> torch.nn.Module:
 
 def segmenter_calls() -> dict[str, Call]:
     model = segmenter()
-    free = to_onnx(model, size=(48, 64)).SerializeToString()
-    fixed = to_onnx(model, size=(512, 1024), batch=1, dynamic=()).SerializeToString()
-    engines = {
-        "onnx": OnnxEngine(free, size_multiple=16),
-        "onnx fixed": OnnxEngine(fixed),
-        "openvino": OpenVINOEngine(free, size_multiple=16),
-        "openvino fixed": OpenVINOEngine(fixed),
-    }
+    free = exported(model, "logits", (2, 48, 64), ("batch", "height", "width"))
+    engines = engines_of(free, exported(model, "logits", (1, 512, 1024), ()))
     calls: dict[str, Call] = {"torch": run_torch(model)}
     for title, engine in engines.items():
         calls[title] = lambda image, engine=engine: engine.run({"image": image})["logits"]  # type: ignore[misc]
@@ -156,7 +165,7 @@ def on_gpu(batch: int = 256) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--out", type=Path, help="write the figures as JSON too")
+    parser.add_argument("--out", type=Path, help="also write the results as JSON")
     options = parser.parse_args()
     blocks, runs = (1, 2) if options.quick else (5, 10)
     rng = np.random.default_rng(0)
@@ -180,7 +189,7 @@ def main() -> None:
         print(f"ViT-S/16 at 224, torch bf16 compiled, CUDA graphs, batch 256: {on_gpu():,.0f} images/s")
         print("  timm's published AMP figures: RTX 3090 4,585, RTX 4090 8,215 (compiled 9,949), RTX 5090 10,973")
     else:
-        print("GPU: not measured, none here")
+        print("GPU: skipped, no CUDA device")
     about = {"machine": machine(), "packages": packages()}
     print(json.dumps(about))
     if options.out:

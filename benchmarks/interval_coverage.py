@@ -1,15 +1,14 @@
-"""How often a 95 % interval holds the true value, by simulation, and on windows of a real drive.
+"""Measures the coverage of the 95 % intervals in a simulation and on windows of a real drive.
 
     python benchmarks/interval_coverage.py                        # the table of docs/evaluation.md
     python benchmarks/interval_coverage.py --records runs/camvid/frames/MODEL.camvid.HASH.jsonl --sequence 0016E5
 
-The simulated frames are confusion matrices of eleven classes, some of them absent from most frames. Difficulty, the
-classes' shares of the image, their presence and their accuracy all follow the same first-order autoregression from
-frame to frame (nothing of the code under test is used to make them), so that N frames with correlation rho are worth
-N (1 - rho) / (1 + rho) independent ones. The true value comes from 200,000 independent
-frames, for three drives from 10,000 for each level of difficulty that a drive can have. `before` is the method
-that this one replaced: 2,000 percentile bootstrap replicates over images, over sequences from five on, else over blocks
-of ten frames.
+The simulated frames are confusion matrices of eleven classes, some of which are absent from most frames. Difficulty and
+the classes' area, presence and accuracy all follow the same first-order autoregression from frame to frame, so N frames
+with correlation rho are worth N (1 - rho) / (1 + rho) independent ones. The simulation uses none of the code under
+test. The true value is computed from 200,000 independent frames, or, for three drives, from 10,000 for each level of
+difficulty that a drive can have. `before` is the previous method: 2,000 percentile bootstrap replicates over images,
+over sequences if there are at least five, or else over blocks of ten frames.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ SHARE = (0.17, 0.24, 0.03, 0.27, 0.08, 0.11, 0.02, 0.04, 0.06, 0.02, 0.02)
 PRESENCE = (1, 1, 0.95, 1, 0.9, 0.95, 0.5, 0.4, 0.7, 0.3, 0.15)
 ACCURACY = (3.0, 2.0, 0.0, 3.0, 1.5, 1.8, -0.3, 0.2, 1.5, 0.0, 0.3)  # logits
 CLASSES = len(SHARE)
-SHIFT = {"source": 0.0, "target": -0.8}  # of all logits, by domain
+SHIFT = {"source": 0.0, "target": -0.8}  # added to all logits, by domain
 TRUTH_FRAMES = 200_000
 Bounds = tuple[float, float] | None
 _THRESHOLD = np.array([NormalDist().inv_cdf(p) if p < 1 else np.inf for p in PRESENCE])
@@ -44,7 +43,7 @@ _CONFUSION /= _CONFUSION.sum(1, keepdims=True)
 
 
 def autoregression(rng: np.random.Generator, drives: int, frames: int, columns: int, rho: float) -> np.ndarray:
-    """`(drives, frames, columns)` of mean 0 and variance 1 with correlation `rho` from frame to frame."""
+    """`(drives, frames, columns)` values of mean 0 and variance 1, with correlation `rho` between neighbours."""
     values = rng.standard_normal((drives, frames, columns))
     values[:, 1:] *= np.sqrt(1 - rho**2)
     for t in range(1, frames):
@@ -61,15 +60,15 @@ def simulate(
     domain: str = "source",
     models: int = 1,
 ) -> list[np.ndarray]:
-    """`(drives * frames, C, C + 1)` counts for each model on the same frames.
+    """Simulates `(drives * frames, C, C + 1)` counts for each model on the same frames.
 
     Args:
-        rng: Randomness.
-        frames: Per drive.
-        rho: Correlation of neighbours.
-        level: `(drives,)` what all frames of a drive share of the difficulty, or `None` for one drive without any.
+        rng: Random generator.
+        frames: Frames per drive.
+        rho: Correlation of neighbouring frames.
+        level: `(drives,)` difficulty shared by all frames of a drive; `None` for a single drive without a shared part.
         domain: `source` or `target`.
-        models: Every further model is a little worse, with errors of its own.
+        models: Number of models; each further one is slightly worse and makes independent errors.
     """
     drives = 1 if level is None else len(level)
     hard = autoregression(rng, drives, frames, 1, rho)
@@ -100,7 +99,7 @@ def measured(counts: np.ndarray, sampling: Sampling) -> Measured:
 
 
 def before(counts: list[np.ndarray], scenes: list[str], video: bool, figure: Callable[..., np.ndarray]) -> Bounds:
-    """The interval of the method that was replaced; independent draws for the second domain, if there is one."""
+    """Interval of the previous method; a second domain, if there is one, is resampled independently."""
     rng = np.random.default_rng(0)
     members = [np.flatnonzero([scene == name for scene in scenes]) for name in dict.fromkeys(scenes)]
     if not video:
@@ -129,7 +128,7 @@ def before(counts: list[np.ndarray], scenes: list[str], video: bool, figure: Cal
 
 @dataclass(frozen=True)
 class Case:
-    """One row of the table: `drives` drives of `frames` frames each; images are one drive with `rho` 0."""
+    """One row of the table: `drives` drives of `frames` frames each; images are a single drive with `rho` 0."""
 
     what: str
     drives: int
@@ -139,14 +138,14 @@ class Case:
 
     @property
     def units(self) -> float:
-        """What the design of the simulation makes them worth."""
+        """Effective number of independent units, known from the design of the simulation."""
         if self.what == "sequences":
             return self.drives
         return self.drives * self.frames * (1 - self.rho) / (1 + self.rho)
 
 
 def drives_of(units: int, rho: float, drives: int = 1) -> int:
-    """Frames per drive that are worth so many independent ones."""
+    """Frames per drive so that all drives together are worth `units` independent frames."""
     return round(units * (1 + rho) / (1 - rho) / drives)
 
 
@@ -161,7 +160,7 @@ CASES = [
 
 
 class Truth:
-    """Expected counts per frame, also given what a drive's frames share."""
+    """True values, from the expected counts per frame, overall and for given drive difficulties."""
 
     def __init__(self) -> None:
         self._levels = np.linspace(-4, 4, 33)
@@ -176,14 +175,14 @@ class Truth:
         return [np.mean([part[model].mean(0) for part in sums], axis=0) for model in range(2)]
 
     def of_drives(self, levels: np.ndarray) -> float:
-        """mIoU of endless drives with these levels."""
+        """mIoU of infinitely long drives with these difficulties."""
         places = np.clip((levels + 4) * 4, 0, 31.999)
         low = places.astype(int)
         share = (places - low)[:, None, None]
         return float(mean_iou(((1 - share) * self._given[low] + share * self._given[low + 1]).mean(0), "skip"))
 
     def value(self, figure: str) -> float:
-        """The figure of endless data: mIoU, its difference between two models, or rPD between two domains."""
+        """Figure of infinite data: mIoU, its difference between two models, or rPD between two domains."""
         first, second = (float(mean_iou(mean, "skip")) for mean in self.means["source"])
         if figure == "difference":
             return second - first
@@ -191,7 +190,7 @@ class Truth:
 
 
 def run_case(case: Case, truth: Truth, simulations: int, compare: int) -> Iterator[tuple[float, Bounds, Bounds]]:
-    """True value, interval before (`None` from simulation `compare` on) and interval now, for every simulation."""
+    """Yields the true value, the previous interval (first `compare` simulations only) and the current interval."""
     video = case.what != "images"
     scenes = [str(drive) for drive in range(case.drives) for _ in range(case.frames)]
     sampling = Sampling(scenes, video=video)
@@ -218,7 +217,7 @@ def run_case(case: Case, truth: Truth, simulations: int, compare: int) -> Iterat
 
 
 def coverage(results: list[tuple[float, Bounds]]) -> tuple[float, float, float]:
-    """Share of simulations with an interval, share of those that hold the truth, their median width in points."""
+    """Share of simulations with an interval, share of these that contain the true value, and their median width."""
     given = [(true, bounds) for true, bounds in results if bounds is not None]
     if not given:
         return 0.0, float("nan"), float("nan")
@@ -240,7 +239,7 @@ def table(simulations: int, compare: int) -> None:
 
 
 def windows(records: Path, sequence: str, sizes: list[int]) -> None:
-    """Windows of a real drive: how often the interval holds the value of the whole drive."""
+    """Prints how often the intervals of windows of a real drive contain the value of the whole drive."""
     rows = sorted((json.loads(line) for line in records.read_text().splitlines()), key=lambda row: row["frame"])
     rows = [row for row in rows if row["frame"].startswith(sequence)]
     counts = np.array([row["matrix"] for row in rows], float).reshape(len(rows), rows[0]["classes"], -1)
@@ -265,12 +264,14 @@ def windows(records: Path, sequence: str, sizes: list[int]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--simulations", type=int, default=500, help="data sets per row (default 500)")
-    parser.add_argument("--compare", type=int, default=100, help="of which the slow old method sees (default 100)")
+    parser.add_argument("--simulations", type=int, default=500, help="simulations per row (default: 500)")
     parser.add_argument(
-        "--records", type=Path, help="per-frame records of `zoo evaluate`: look at real windows instead"
+        "--compare", type=int, default=100, help="how many also run the slow previous method (default: 100)"
     )
-    parser.add_argument("--sequence", default="", help="start of the names of the drive's frames")
+    parser.add_argument(
+        "--records", type=Path, help="per-frame records of `zoo evaluate`; evaluates windows of a real drive instead"
+    )
+    parser.add_argument("--sequence", default="", help="prefix of the frame names of the drive")
     parser.add_argument("--windows", type=int, nargs="+", default=[31, 62, 93], help="frames per window")
     arguments = parser.parse_args()
     started = time.perf_counter()

@@ -1,11 +1,11 @@
-"""How well lidar points meet the picture of a camera of the same rig: label, depth and object of their pixel.
+"""Checks how well lidar points agree with the camera image of the same rig in label, depth and object.
 
     python benchmarks/lidar_camera.py --rig kitti --camera image_2 --seed 11 --places 6
 
-Points at an object's edge do not count: for labels and objects those with another one among the eight neighbours, for
-depth those whose nine pixels do not lie on one plane to 5 cm. Camera and lidar see from different places at different
-times, and the range has the sensor's noise: what is left of the error is theirs. `--ideal` takes these away: the lidar
-stands in the camera, its range is exact, time stands still.
+Points at object boundaries are excluded: for labels and objects, points whose pixel has a neighbour (of eight) with a
+different value; for depth, points whose nine pixels do not lie on a plane to within 5 cm. The remaining errors are due
+to parallax, the time offset between camera and lidar, and range noise. `--ideal` removes all three: the lidar is placed
+at the camera, its range is exact, and nothing moves.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ _AROUND = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
 
 @dataclass(frozen=True)
 class Arguments:
-    """Compares lidar points with the camera pixels they fall on."""
+    """Compares lidar points with the camera pixels that they project to."""
 
     rig: str = "kitti"
-    """Preset."""
+    """Sensor rig."""
     camera: str = "image_2"
-    """Of the rig."""
+    """Camera of the rig."""
     lidar: str = "velodyne"
-    """Of the rig."""
+    """Lidar of the rig."""
     seed: int = 11
-    """Of the first place."""
+    """Seed of the first place."""
     places: int = 6
-    """How many, one frame each."""
+    """Number of places, one frame each."""
     exact: bool = False
-    """Labels of the pixels' middles; otherwise closed fences and crowns, as the layouts write them."""
+    """Label pixels by the ray through their centre, instead of closing fences and crowns as the layouts do."""
     ideal: bool = False
-    """Lidar in the camera, no noise of the range, nothing moves."""
+    """Place the lidar at the camera, without range noise or motion."""
 
 
 def main(arguments: Arguments) -> None:
@@ -65,7 +65,7 @@ def main(arguments: Arguments) -> None:
             grass=False,
         )
     rig = dataclasses.replace(rig, cameras={arguments.camera: camera}, lidars={arguments.lidar: lidar})
-    names = ("label", "depth", "depth of what stands", "object")
+    names = ("label", "depth", "depth, static points", "object")
     found: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for seed in range(arguments.seed, arguments.seed + arguments.places):
         frame = _frame(seed, rig, arguments)
@@ -80,13 +80,12 @@ def main(arguments: Arguments) -> None:
 def _frame(seed: int, rig: Rig, arguments: Arguments) -> Frame:
     scene = describe(seed)
     if arguments.ideal:
-        things = tuple(dataclasses.replace(thing, speed=0.0) for thing in scene.things)
-        scene = dataclasses.replace(scene, ego_speed=0.0, things=things)
+        scene = scene.at_rest()
     return render_rig(World(scene), 0, rig, Condition(), exact=arguments.exact)
 
 
 def _compare(frame: Frame, arguments: Arguments) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Whether each point that counts meets label, depth (all; without things that can move), and object."""
+    """Whether each included point agrees in label, in depth (all points, then static points only), and in object."""
     view, sweep = frame.cameras[arguments.camera], frame.lidars[arguments.lidar][0]
     assert view.intrinsics is not None
     assert view.labels is not None
@@ -103,10 +102,10 @@ def _compare(frame: Frame, arguments: Arguments) -> tuple[np.ndarray, np.ndarray
 
     labels, numbers, inverse = around(view.labels), around(view.instances), 1 / around(view.depth_m).astype(float)
     design = np.array([[1, dx, dy] for dy, dx in _AROUND], float)
-    plane = np.linalg.pinv(design) @ inverse  # on a plane the inverse of the depth is linear in the pixel
+    plane = np.linalg.pinv(design) @ inverse  # on a plane, inverse depth is linear in the pixel coordinates
     inside = (labels == labels[4]).all(0)
     flat = inside & (inverse > 0).all(0) & (np.abs(design @ plane - inverse) * z**2 < 0.05).all(0)
-    with np.errstate(divide="ignore"):  # the sky
+    with np.errstate(divide="ignore"):  # inverse depth is 0 in the sky
         depth = 1 / (plane[0] + plane[1] * (pixels[:, 0] - x) + plane[2] * (pixels[:, 1] - y))
     near = np.abs(depth - z) < 0.05
     track = sweep.instances[seen]

@@ -1,4 +1,4 @@
-"""How fast MinkUNet and its sparse convolutions are on this machine; ratios within one run, threads stated.
+"""Benchmarks MinkUNet and its sparse convolutions on this machine.
 
     python benchmarks/sparse_conv.py model  --scan SCAN.bin [--threads 2] [--dtypes fp32 bf16]
     python benchmarks/sparse_conv.py train  --scan SCAN.bin [--threads 2]
@@ -7,16 +7,16 @@
     python benchmarks/sparse_conv.py scale  --scan SCAN.bin [--threads 2] [--plot docs/sparse_growth.png]
     python benchmarks/sparse_conv.py all    --scan SCAN.bin [--threads 2] [--plot docs/sparse_growth.png]
 
-SCAN is a SemanticKITTI or KITTI sweep (`velodyne/000000.bin`). `model` is MinkUNet34-W32 in evaluation mode from
-points to a feature per point, kernel maps included, at 0.15, 0.10 and 0.05 m; each row runs in a process of its own,
-whose peak memory it states. `layer` and `spconv` always use one thread, since spconv's CPU sums are wrong with more.
-`scale` goes from 10,000 to 300,000 voxels; `all` does everything, `spconv` where it is installed.
+SCAN is a SemanticKITTI or KITTI sweep (`velodyne/000000.bin`). `model` runs MinkUNet34-W32 in evaluation mode from
+points to per-point features, including the kernel maps, at 0.15, 0.10 and 0.05 m. Each row runs in its own process and
+reports its peak memory. `layer` and `spconv` always use one thread, because spconv's CPU sums are wrong with more.
+`scale` goes from 10,000 to 300,000 voxels. `all` runs everything, including `spconv` if it is installed.
 
-The floor of a time is its multiply-adds at the rate that the best plain matrix product reaches on the same threads in
-the same process (of fp32, or of the row's own dtype where that is faster); each row states the multiple of it.
+Times are also given as multiples of a lower bound: the same number of multiply-adds at the rate of the fastest dense
+matrix product with the same threads in the same process (in fp32, or in the row's dtype if that is faster).
 
-One thread is timed by the processor time of the process, which is what the clock shows on an idle machine and does not
-grow when other programs run; more threads are timed by the clock, and need an idle machine.
+With one thread, the CPU time of the process is measured, which equals wall time on an idle machine and is unaffected by
+other programs. With more threads, wall time is measured, so the machine must be idle.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,12 +52,12 @@ STRIDES = [(2**i,) * 3 for i in range(5)]
 
 
 def seconds(function: Callable[[], object], repeats: int) -> list[float]:
-    """Times of `repeats` calls after one that is not counted, sorted."""
+    """Sorted times of `repeats` calls, after one untimed call."""
     return alternate({"only": function}, repeats)["only"]
 
 
 def alternate(functions: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """The same for several functions in turn, so that a change of the machine's speed meets all of them."""
+    """As `seconds`, for several functions in turn, so that changes in the machine's speed affect all of them alike."""
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     for function in functions.values():
         function()
@@ -83,7 +84,7 @@ def make_model(voxel_size: float, dtype: torch.dtype = torch.float32) -> MinkUNe
 
 
 def build_maps(context: MapContext) -> list[KernelMap]:
-    """All maps of MinkUNet with what the reference kernel derives from them, in a fresh context."""
+    """Builds all kernel maps of MinkUNet in a fresh context, including the data that the reference kernel derives."""
     fresh = MapContext(context.keys(), context.batch_size)
     maps = []
     for i, stride in enumerate(STRIDES):
@@ -97,7 +98,7 @@ def build_maps(context: MapContext) -> list[KernelMap]:
 
 
 def count_flops(model: MinkUNet, voxels: SparseTensor) -> float:
-    """Multiply-adds times two of every pair of every sparse convolution, and of the 1x1x1 ones."""
+    """Floating point operations of all sparse convolutions, 1x1x1 included: two per multiply-add."""
     total = 0.0
 
     def count(layer: SparseConv3d, inputs: tuple[SparseTensor]) -> None:
@@ -106,7 +107,7 @@ def count_flops(model: MinkUNet, voxels: SparseTensor) -> float:
         total += 2.0 * pairs * layer.in_channels * layer.out_channels
 
     hooks = [m.register_forward_pre_hook(count) for m in model.modules() if isinstance(m, SparseConv3d)]
-    with torch.enable_grad():  # the fused path calls no hook
+    with torch.enable_grad():  # the fused inference path does not call hooks
         model.requires_grad_(False).forward_voxels(voxels)
     for hook in hooks:
         hook.remove()
@@ -114,7 +115,7 @@ def count_flops(model: MinkUNet, voxels: SparseTensor) -> float:
 
 
 def ceiling(dtype: torch.dtype = torch.float32, repeats: int = 12) -> float:
-    """FLOP/s of the best of three matrix products: what the layers have, and larger squares."""
+    """FLOP/s of the fastest of three matrix products: one with a typical layer's shape, and two larger ones."""
     best = 0.0
     for rows, inner, columns in ((4096, 96, 96), (1024, 256, 256), (512, 512, 512)):
         left, right = torch.randn(rows, inner).to(dtype), torch.randn(inner, columns).to(dtype)
@@ -124,16 +125,17 @@ def ceiling(dtype: torch.dtype = torch.float32, repeats: int = 12) -> float:
 
 
 def rates(dtype: str) -> dict[str, float]:
-    """GFLOP/s of plain matrix products in fp32 and in `dtype`."""
+    """GFLOP/s of dense matrix products in fp32 and in `dtype`."""
     return {name: ceiling(DTYPES[name]) / 1e9 for name in dict.fromkeys(("fp32", dtype))}
 
 
 def against_floor(row: dict, key: str, times_work: float = 1.0) -> str:
-    """Work, rate and multiple of the floor of the time `row[key]`; `times_work` forward passes' worth of work."""
+    """Operations, rate and multiple of the lower bound for the time `row[key]`, for `times_work` forward passes."""
     gflop, taken = row["gflop"] * times_work, statistics.median(row[key])
     known = ", ".join(f"{name} {rate:.0f}" for name, rate in row["rates"].items())
     multiple = taken * max(row["rates"].values()) / gflop
-    return f"{gflop:.0f} GFLOP at {gflop / taken:.0f} GFLOP/s, {multiple:.2f} times the floor (matrix product: {known})"
+    rate = f"{gflop:.0f} GFLOP at {gflop / taken:.0f} GFLOP/s"
+    return f"{rate}, {multiple:.2f} times the lower bound (matrix product: {known})"
 
 
 def model_row(scan: Path, voxel_size: float, dtype: str, repeats: int) -> dict:
@@ -172,7 +174,7 @@ def train_row(scan: Path, voxel_size: float, dtype: str, repeats: int) -> dict:
 
     def step() -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == "bf16"):
-            loss = model(points, batch_index).float().square().mean()
+            loss = model(points, batch_index)[0].float().square().mean()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
@@ -215,7 +217,7 @@ def run_train(arguments: argparse.Namespace) -> None:
         print(
             f"training step, 0.15 m, {row['voxels']} voxels, {dtype}, {arguments.threads} threads: {show(row['total'])}"
         )
-        # Backward multiplies twice for each product of forward: by the weight, and by the input.
+        # The backward pass has two products for each one of the forward pass: with the weight and with the input.
         print(f"  {against_floor(row, 'total', 3)}")
         print(f"  peak {row['peak_mb']:.0f} MB, {row['extra_mb']:.0f} MB over the loaded model", flush=True)
 
@@ -224,7 +226,7 @@ def run_train(arguments: argparse.Namespace) -> None:
 
 
 def naive(features: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
-    """The obvious way: per kernel cell gather, multiply, add into the output; autograd records every step."""
+    """Straightforward version: gather, multiply and scatter-add per kernel cell, with autograd recording every step."""
     out = features.new_zeros(kernel_map.num_out, weight.shape[2])
     pairs = zip(kernel_map.in_index.split(kernel_map.counts), kernel_map.out_index.split(kernel_map.counts), weight)
     for rows, targets, matrix in pairs:
@@ -233,7 +235,7 @@ def naive(features: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
 
 
 def run_layer(arguments: argparse.Namespace) -> None:
-    """One 3x3x3 layer on the scan at 0.15 m: forward, and forward with backward."""
+    """Times one 3x3x3 layer on the scan at 0.15 m: the forward pass, and forward and backward together."""
     torch.set_num_threads(1)
     points = read_scan(arguments.scan)
     voxels, _ = make_model(0.15).voxelise(points, torch.zeros(len(points), dtype=torch.int64))
@@ -265,7 +267,7 @@ def compare_layers(methods: dict[str, Callable], rows: int, channels: int, repea
         error = float((results[name] - results["ours"]).abs().max() / results["ours"].abs().max())
         print(
             f"  {channels:3d} channels {name:7s} forward {show(forward[name])}, with backward {show(both[name])};"
-            f" ours takes 1/{faster[0]:.2f} and 1/{faster[1]:.2f} of it; differs by {error:.0e}",
+            f" ours is {faster[0]:.2f} and {faster[1]:.2f} times as fast; relative difference {error:.0e}",
             flush=True,
         )
 
@@ -279,7 +281,7 @@ def step(method: Callable, features: Tensor, weight: Tensor, grad: Tensor) -> No
 
 
 class SpconvMinkUNet:
-    """The same network from spconv's own layers, with the same weights and its own index search, shared by key."""
+    """The same network and weights built from spconv's layers, with spconv's own neighbour search, shared by key."""
 
     def __init__(self, model: MinkUNet) -> None:
         import spconv.pytorch as library
@@ -288,7 +290,7 @@ class SpconvMinkUNet:
         self.layers: dict[nn.Module, nn.Module] = {}
 
     def layer(self, conv: SparseConv3d, level: int) -> nn.Module:
-        """Its layer with the weight of ours, made once."""
+        """spconv's counterpart of one of our layers, with the same weight; cached."""
         if conv not in self.layers:
             options = {"bias": False, "algo": self.library.ConvAlgo.Native}
             shape = conv.in_channels, conv.out_channels, conv.kernel_size[0]
@@ -304,8 +306,8 @@ class SpconvMinkUNet:
             self.layers[conv] = made.eval()
         return self.layers[conv]
 
-    def block(self, block: ConvBlock, x, level: int, residual: Tensor | None = None):
-        """A `ConvBlock`."""
+    def block(self, block: ConvBlock, x: Any, level: int, residual: Tensor | None = None) -> Any:
+        """Runs a `ConvBlock`."""
         if block.conv.is_pointwise:
             out = x.replace_feature(x.features @ block.conv.weight[0])
         else:
@@ -325,15 +327,15 @@ class SpconvMinkUNet:
             features += residual
         return out.replace_feature(features.relu_() if block.relu else features)
 
-    def blocks(self, blocks: nn.Sequential, x, level: int):
-        """The residual blocks of a stage."""
+    def blocks(self, blocks: nn.Sequential, x: Any, level: int) -> Any:
+        """Runs the residual blocks of a stage."""
         for unit in blocks:
             residual = x if unit.shortcut is None else self.block(unit.shortcut, x, level)
             x = self.block(unit.second, self.block(unit.first, x, level), level, residual.features)
         return x
 
     def __call__(self, features: Tensor, indices: Tensor, shape: list[int]) -> Tensor:
-        """Features of the voxels, in the order of `indices`."""
+        """Voxel features, in the order of `indices`."""
         x = self.library.SparseConvTensor(features, indices, shape, 1)
         for block in self.model.stem:
             x = self.block(block, x, 0)
@@ -350,13 +352,13 @@ class SpconvMinkUNet:
 
 
 def run_spconv(arguments: argparse.Namespace) -> None:
-    """MinkUNet34-W32 from voxels to features, maps included: ours and spconv's own, one thread each, alternating."""
+    """Times MinkUNet34-W32 from voxels to features, including maps: ours and spconv's, one thread, in turn."""
     torch.set_num_threads(1)
     points = read_scan(arguments.scan)
     model = make_model(0.15)
     other = SpconvMinkUNet(model)
     voxels, _ = model.voxelise(points, torch.zeros(len(points), dtype=torch.int64))
-    low = torch.div(voxels.coordinates.amin(0), 16, rounding_mode="floor") * 16  # whole cells of the coarsest level
+    low = torch.div(voxels.coordinates.amin(0), 16, rounding_mode="floor") * 16  # aligned to the coarsest level
     indices = torch.cat([voxels.batch_index[:, None], voxels.coordinates - low], 1).int()
     shape = ((indices[:, 1:].amax(0) // 16 + 1) * 16).tolist()
 
@@ -384,7 +386,7 @@ def run_spconv(arguments: argparse.Namespace) -> None:
 
 
 def cloud_of(points: Tensor, voxels: int, voxel_size: float) -> tuple[Tensor, Tensor]:
-    """About so many voxels: a sector of the scan, or several copies of it as samples of a batch."""
+    """Roughly the requested number of voxels: a sector of the scan, or a batch of several copies of it."""
     whole = len(make_cells(points, voxel_size))
     copies, part = divmod(voxels, whole)
     azimuth = torch.atan2(points[:, 1], points[:, 0])
@@ -443,7 +445,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=["fp32", "bf16"])
-    parser.add_argument("--plot", type=Path, help="picture of the growth, for scale and all")
+    parser.add_argument("--plot", type=Path, help="plot of time over voxels, for scale and all")
     parser.add_argument("--kind", choices=("model", "train"), help=argparse.SUPPRESS)
     parser.add_argument("--voxel-size", type=float, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -460,7 +462,7 @@ def main() -> None:
     kinds = {"model": run_model, "train": run_train, "layer": run_layer, "spconv": run_spconv, "scale": run_scale}
     if arguments.what == "all":
         if importlib.util.find_spec("spconv") is None:
-            print("spconv is not installed, so nothing is compared with it (pip install spconv==2.3.8)")
+            print("spconv is not installed, skipping the comparison with it (pip install spconv==2.3.8)")
             del kinds["spconv"]
         for run in kinds.values():
             run(arguments)

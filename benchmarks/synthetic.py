@@ -1,10 +1,10 @@
-"""Seconds per frame of the synthetic street world on one core, part by part.
+"""Benchmarks the rendering of the synthetic street world on one core, stage by stage.
 
     python benchmarks/synthetic.py --scenes 4 --size 256 512
     python benchmarks/synthetic.py --scenes 4 --size 512 1024 --sweep
 
-CPU seconds of the process, so that other work on the machine counts little (it still takes caches and memory). The peer
-is Embree alone: the frame's own rays through pixel middles, traced and nothing else.
+Times are CPU seconds of the process, so other programs have little influence (they still compete for caches and memory
+bandwidth). The baseline is Embree alone, tracing one ray through each pixel centre of the same frame.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tyro
@@ -30,20 +31,20 @@ _UP = np.array([[0.0, 0.0, 1.0]], np.float32)
 
 @dataclass(frozen=True)
 class Arguments:
-    """Times the synthetic world."""
+    """Benchmarks the rendering of the synthetic world."""
 
     scenes: int = 4
-    """Places."""
+    """Number of places."""
     frames: int = 3
-    """Frames per place, in clear weather, each at its own time."""
+    """Frames per place, in clear weather, each at a different time."""
     size: tuple[int, int] = (256, 512)
-    """Height and width."""
+    """Image height and width in pixels."""
     seed: int = 1000
-    """Of the first place."""
+    """Seed of the first place."""
     sweep: bool = False
-    """Adds boxes and a turn of KITTI's 64-beam lidar to each frame."""
+    """Also compute boxes and a sweep of KITTI's 64-beam lidar for each frame."""
     conditions: bool = False
-    """Times a frame of each condition as well."""
+    """Also time a frame under each condition."""
 
 
 def main(arguments: Arguments) -> None:
@@ -59,7 +60,7 @@ def main(arguments: Arguments) -> None:
     parts: dict[str, list[float]] = {name: [] for name in ("describe", "triangles", "tree", "first", "frame", "rays")}
     by_condition: dict[str, list[float]] = {name: [] for name in CONDITIONS}
     triangles = []
-    for seed in range(arguments.seed - 1, arguments.seed + arguments.scenes):  # the first one fills the caches
+    for seed in range(arguments.seed - 1, arguments.seed + arguments.scenes):  # the first place warms up the caches
         times = [clock()]
         scene = describe(seed)
         times.append(clock())
@@ -90,17 +91,17 @@ def main(arguments: Arguments) -> None:
     print(f"triangles: mean {np.mean(triangles):,.0f}, median {np.median(triangles):,.0f}")
     print("place: " + ", ".join(f"{name} {mean[name]:.3f} s" for name in ("describe", "triangles", "tree")))
     usual, ratio = np.median(parts["frame"]), mean["frame"] / mean["rays"]
-    print(f"frame: {mean['frame']:.3f} s (median {usual:.3f}), the place's first {mean['first']:.3f} s")
-    print(f"one ray per pixel by Embree alone: {mean['rays']:.3f} s; a frame takes {ratio:.1f} times it")
+    print(f"frame: {mean['frame']:.3f} s (median {usual:.3f}), first frame of a place {mean['first']:.3f} s")
+    print(f"Embree alone, one ray per pixel: {mean['rays']:.3f} s; a frame takes {ratio:.1f} times as long")
     once = mean["describe"] + mean["triangles"] + mean["tree"] + mean["first"] - mean["frame"]
     for count in (4, 10, 40):
-        print(f"{count} frames per place: {1 / (mean['frame'] + once / count):.2f} frames per second and core")
+        print(f"{count} frames per place: {1 / (mean['frame'] + once / count):.2f} frames per second per core")
     if arguments.conditions:
         print("by condition: " + ", ".join(f"{name} {np.mean(value):.3f} s" for name, value in by_condition.items()))
 
 
-def _bare(tree, frame: Frame) -> float:  # type: ignore[no-untyped-def]
-    """CPU seconds of the frame's rays through pixel middles against what stands still."""
+def _bare(tree: Any, frame: Frame) -> float:
+    """CPU seconds for tracing the rays through the frame's pixel centres against the static geometry."""
     camera = frame.camera
     assert camera.intrinsics is not None
     assert camera.ego_from_camera is not None

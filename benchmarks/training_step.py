@@ -1,6 +1,6 @@
-"""Seconds of one training step of the bundled architecture, with and without keeping freed memory.
+"""Times one training step of the bundled architecture with and without `keep_freed_memory`.
 
-Each variant runs in a process of its own, in turn, three times; prints medians and their ratio.
+Each variant runs three times, in turn, in a separate process. Prints the medians and their ratio.
 
     python benchmarks/training_step.py
 """
@@ -15,7 +15,7 @@ MODEL = "supervised-resnet18w48-synthetic.fpn-synthetic"
 
 
 def measure(keep: bool) -> float:
-    """Median seconds of steps 2 to 6: 8 samples of 240 x 320, forward, backward, AdamW."""
+    """Median seconds of steps 2 to 6 (8 samples of 240 x 320; forward, backward, AdamW)."""
     import time
 
     import torch

@@ -1,12 +1,13 @@
-"""Whether a change leaves the synthetic world as it was: hashes of everything it makes, before and after.
+"""Regression check of the synthetic world: compares hashes of its outputs before and after a change.
 
     python benchmarks/world_golden.py --write before.json      # on the commit before the change
     python benchmarks/world_golden.py --compare before.json    # after it, on the same machine
 
-Descriptions of 100 places, all templates, meshes of 16 places, light under every condition, road and ground patterns,
-frames under every condition, frames of every rig with sweeps and boxes, every file of every layout, and both contact
-sheets; one to two minutes on one core. Floating point differs between machines and versions of NumPy and Embree, so a
-file of hashes is good on the machine that wrote it only, and is not kept in the repository.
+Covers the descriptions of 100 places, all templates, the meshes of 16 places, the light under every condition, road and
+ground patterns, frames under every condition, frames of every rig with sweeps and boxes, every file of every layout,
+and both contact sheets. Takes one to two minutes on one core. Floating point results differ between machines and
+between versions of NumPy and Embree, so a file of hashes is only valid on the machine that wrote it and is not kept in
+the repository.
 """
 
 from __future__ import annotations
@@ -52,16 +53,16 @@ Hashes = Iterator[tuple[str, Any]]
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Hashes what the synthetic world makes."""
+    """Hashes the outputs of the synthetic world."""
 
     write: Path | None = None
-    """File for the hashes."""
+    """Write the hashes to this file."""
     compare: Path | None = None
-    """File of hashes to compare with; the exit status is 1 if any differs."""
+    """Compare the hashes with those in this file; the exit status is 1 if any differ."""
 
 
 def plain(value: Any) -> Any:
-    """The value as JSON that keeps every bit. Numbers are hexadecimal floats, so that 1, 1.0 and True are the same."""
+    """Lossless JSON form of a value. Numbers become hexadecimal floats, so 1, 1.0 and True are equal."""
     if dataclasses.is_dataclass(value):
         value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, enum.Enum):
@@ -127,7 +128,9 @@ def frames() -> Hashes:
 def _parts(key: str, rendered: Iterator[Frame]) -> Hashes:
     for number, frame in enumerate(rendered):
         key_ = f"{key}/{number}"
-        yield key_, {**frame.__dict__, "cameras": list(frame.cameras), "lidars": list(frame.lidars)}
+        values = {field.name: getattr(frame, field.name) for field in dataclasses.fields(frame)}
+        # Images and sweeps are hashed one by one below.
+        yield key_, {**values, "cameras": list(frame.cameras), "lidars": list(frame.lidars)}
         for name, camera in frame.cameras.items():
             yield f"{key_}/{name}", camera
         for name, sweeps in frame.lidars.items():
@@ -160,7 +163,7 @@ def files() -> Hashes:
 
 
 def main(arguments: Arguments) -> int:
-    """Writes or compares; 1 if anything differs."""
+    """Writes or compares the hashes; returns 1 if any differ."""
     if (arguments.write is None) == (arguments.compare is None):
         print("give either --write FILE or --compare FILE", file=sys.stderr)
         return 2

@@ -1,7 +1,7 @@
-"""Measuring models: counts per image, figures per weather and light condition with intervals, and the report.
+"""Evaluation of models: metrics per weather and light condition with confidence intervals, and the report.
 
-`evaluate` takes any iterable of frames and any callable from a frame to a prediction; `Session` runs several models on
-several data sets and can be interrupted.
+`evaluate` takes any iterable of frames and any callable from a frame to a prediction. `Session` evaluates several
+models on several data sets and can be interrupted and resumed.
 """
 
 from zoo.evaluate.core import evaluate

@@ -1,7 +1,7 @@
-"""Measures models per weather and light condition.
+"""Evaluates models per weather and light condition.
 
-Writes metrics.json and report.html to --out. An interrupted run continues where it stopped when it is started again;
-under torchrun the frames are split over the processes.
+Writes metrics.json and report.html to --out. Run the same command again to resume an interrupted run. Under torchrun,
+the frames are split across the processes.
 """
 
 from __future__ import annotations
@@ -27,36 +27,37 @@ __all__ = ["Arguments", "run"]
 
 @dataclass(frozen=True)
 class Arguments:
-    """Measures models per weather and light condition, into metrics.json and report.html."""
+    """Evaluates models per weather and light condition and writes metrics.json and report.html."""
 
     models: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="MODEL [MODEL ...]")]
-    """Names, model folders, or hf-hub:org/name. The others are compared with the first."""
+    """Catalogue names, model folders, or hf-hub:org/name. Every further model is compared with the first."""
     data: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="KIND[=DIR]")] = ()
-    """A data set: acdc=DIR, camvid=DIR, cityscapes=DIR, or synthetic (embedded frames). May be given several times."""
+    """Data set: acdc=DIR, camvid=DIR, cityscapes=DIR, or synthetic (embedded frames). Repeat for several."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/evaluate")
     """Folder for the results."""
     split: Literal["train", "val", "test", "all"] = "val"
-    """Split of the data sets that have it; embedded frames are always taken."""
+    """Split to evaluate. The embedded frames have no splits."""
     engine: str = "auto"
-    """Runs the models: torch, onnx, openvino, or auto (the first of onnx, torch, openvino that is there)."""
+    """Engine: torch, onnx, openvino, or auto (the first of onnx, torch, openvino that is available)."""
     device: str = ""
-    """Where the engine runs, for example cuda:0; the CPU by default, under torchrun with CUDA each process its own."""
+    """Device, for example cuda:0. Default: cpu; under torchrun with CUDA, one GPU per process."""
     precision: str = "fp32"
-    """Arithmetic: fp32, bf16 or fp16, as far as engine and file have it."""
+    """Arithmetic precision: fp32, bf16 or fp16, if the engine and the file support it."""
     threads: int | None = None
     """CPU threads of the engine."""
     file: str | None = None
-    """One of the model folder's files, for example onnx/NAME.fp16.onnx."""
+    """Run this file of the model folder, for example onnx/NAME.fp16.onnx."""
     source: Annotated[str | None, tyro.conf.arg(metavar="DATA|GROUP|DATA:GROUP")] = None
-    """Denominator of rPD. Default: Cityscapes for ACDC if evaluated, else its own clear, day or reference frames."""
+    """Source domain, the denominator of rPD. Default: for ACDC, Cityscapes if it is evaluated too; otherwise the data
+    set's own clear, day or reference frames."""
     limit: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """At most so many frames of each condition, evenly spaced: a quick look, marked as such."""
+    """Evaluate at most N evenly spaced frames per condition, for a quick look; the results are marked as limited."""
     record: bool = False
-    """Add the figures to each model folder's metrics.json."""
+    """Add the results to each model folder's metrics.json."""
     submission: Annotated[Path | None, tyro.conf.arg(metavar="FILE.zip")] = None
     """Write predictions as a zip for the test server of ACDC or Cityscapes (one model, one data set, --split test)."""
     fresh: bool = False
-    """Forget what an earlier, interrupted run in --out has counted."""
+    """Discard the results of an earlier, interrupted run in --out."""
     readers: int = 2
     """Threads that decode images."""
     report: bool = True
@@ -64,35 +65,35 @@ class Arguments:
 
 
 def run(arguments: Arguments) -> int:
-    """Evaluates, prints the tables and writes the files."""
+    """Runs the evaluation, prints the tables and writes the files."""
     datasets = open_datasets(arguments)
     if arguments.readers < 1:
-        raise InputError(f"--readers {arguments.readers}: at least one thread must read")
+        raise InputError(f"--readers {arguments.readers}: expected at least 1")
     if not arguments.models:
-        raise InputError("no model was given; zoo evaluate MODEL --data synthetic; zoo list shows all names")
+        raise InputError("no model given; try zoo evaluate MODEL --data synthetic (zoo list shows all names)")
     if arguments.record and arguments.limit is not None:
-        raise InputError("--record keeps figures of whole splits only; leave --limit away")
+        raise InputError("--record stores results of whole splits only; omit --limit")
     if arguments.submission is not None:
         _check_submission(arguments, datasets)
     predictors = _load(arguments)
     if arguments.submission is not None:
         _submit(arguments, predictors, datasets[0])
-        if all(frame.camera.labels_source is None for frame in datasets[0].frames):
+        if not _has_truth(predictors, datasets[0]):
             return 0
     return _evaluate(arguments, predictors, datasets)
 
 
 def open_datasets(arguments: Arguments) -> list[Dataset]:
-    """The data sets that `--data`, `--split` and `--limit` ask for."""
+    """Opens the data sets selected by `--data`, `--split` and `--limit`."""
     if not arguments.data:
-        raise InputError("no data was given; for example --data synthetic or --data camvid=DIR")
+        raise InputError("no data given; use --data synthetic or, for example, --data camvid=DIR")
     datasets = []
     for text in arguments.data:
         kind, root = parse_source(text)
         dataset = open_dataset(kind, root, "val" if root is None else arguments.split)
         limited = dataset if arguments.limit is None else dataset.select(limit=arguments.limit)
         if len(limited) < len(dataset):
-            caveat = f"Only up to {arguments.limit} frames of each condition were evaluated (--limit)."
+            caveat = f"Only up to {arguments.limit} frames per condition were evaluated (--limit)."
             limited = dataclasses.replace(limited, caveats=(*limited.caveats, caveat))
         datasets.append(limited)
     return datasets
@@ -116,7 +117,7 @@ def _load(arguments: Arguments) -> dict[str, Any]:
         )
         if arguments.record:
             predictor.folder.refuse_installed("record measurements in")
-        # Two folders may hold models of the same name; then their folders tell them apart.
+        # Two folders may contain models of the same name; the second is labelled with its folder too.
         label = predictor.name if predictor.name not in predictors else f"{predictor.name} ({reference})"
         predictors[label] = predictor
     return predictors
@@ -139,11 +140,19 @@ def _check_submission(arguments: Arguments, datasets: list[Dataset]) -> None:
     if len(arguments.models) != 1 or len(datasets) != 1 or datasets[0].kind not in SERVERS:
         kinds = ", ".join(dataset.kind for dataset in datasets)
         raise InputError(
-            "--submission takes one model and one of --data acdc=DIR and --data cityscapes=DIR, not "
-            f"{len(arguments.models)} models and {kinds}"
+            "--submission takes one model and either --data acdc=DIR or --data cityscapes=DIR, "
+            f"got {len(arguments.models)} models and {kinds}"
         )
     if "WORLD_SIZE" in os.environ and int(os.environ["WORLD_SIZE"]) > 1:
-        raise InputError("--submission runs in one process, not under torchrun")
+        raise InputError("--submission runs in a single process; start it without torchrun")
+
+
+def _has_truth(predictors: Mapping[str, Any], dataset: Dataset) -> bool:
+    from zoo.evaluate.suite import metric_of
+
+    return any(
+        any(map(metric_of(predictor.task, dataset).has_truth, dataset.frames)) for predictor in predictors.values()
+    )
 
 
 def _submit(arguments: Arguments, predictors: Mapping[str, Any], dataset: Dataset) -> None:

@@ -1,4 +1,4 @@
-"""Frames in, one record per frame out: reading, prediction and counting overlap, and no pixel is kept."""
+"""The evaluation loop: decodes frames, predicts and tallies in parallel, and keeps only one small record per frame."""
 
 from __future__ import annotations
 
@@ -8,19 +8,14 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
-
-from zoo.class_maps import class_map
-from zoo.classes import ClassTable
 from zoo.errors import InputError
 from zoo.evaluate.metrics import Metric
-from zoo.frame import Frame
-from zoo.prediction import Segmentation2D
+from zoo.frame import CameraFrame, Frame, Sweep
 
-__all__ = ["Predict", "evaluate", "load_frame", "map_prediction", "read_ahead"]
+__all__ = ["Predict", "evaluate", "load_frame", "read_ahead"]
 
 Predict = Callable[[Frame], Any]
-"""From a frame to its prediction."""
+"""Maps a frame to its prediction."""
 _COUNTING_AHEAD = 2
 
 
@@ -29,13 +24,13 @@ def evaluate(
 ) -> Generator[tuple[Frame, Any], None, None]:
     """Predicts every frame and tallies the result; yields each frame with its tally, in the order of the frames.
 
-    Frames are decoded ahead in `readers` threads and tallied in another one, while `predict` runs in the caller's.
+    `readers` threads decode frames in advance and another thread tallies; `predict` runs in the caller's thread.
 
     Args:
         frames: Frames with ground truth.
-        predict: Any callable from a frame to its prediction: an eager model, an exported file, a table of results.
-        metric: What to count, see `zoo.evaluate.metrics.metric_for`.
-        readers: Threads that decode.
+        predict: Any callable from a frame to its prediction: an eager model, an exported file, stored results.
+        metric: Metric that tallies the predictions, see `zoo.evaluate.metrics.metric_for`.
+        readers: Number of decoding threads.
 
     Raises:
         InputError: If a frame cannot be read, has no ground truth, or does not fit its prediction.
@@ -56,7 +51,7 @@ def evaluate(
 
 
 def read_ahead(frames: Iterable[Frame], readers: int = 2) -> Iterator[Frame]:
-    """The frames with their arrays decoded, in order, read by so many threads at most `readers` + 1 frames ahead."""
+    """Yields the frames with their arrays decoded, in order, reading at most `readers` + 1 frames ahead."""
     reading = ThreadPoolExecutor(readers, thread_name_prefix="read")
     pending: deque[Future[Frame]] = deque()
     try:
@@ -71,9 +66,15 @@ def read_ahead(frames: Iterable[Frame], readers: int = 2) -> Iterator[Frame]:
 
 
 def load_frame(frame: Frame) -> Frame:
-    """The frame with its camera's image, labels, instances and mask decoded."""
-    (name,) = frame.cameras if len(frame.cameras) == 1 else (None,)
-    camera = frame.camera
+    """The frame with the arrays of all its cameras and lidars decoded, except depth, which no metric reads."""
+    return dataclasses.replace(
+        frame,
+        cameras={name: _load_camera(frame.id, camera) for name, camera in frame.cameras.items()},
+        lidars={name: tuple(map(_load_sweep, sweeps)) for name, sweeps in frame.lidars.items()},
+    )
+
+
+def _load_camera(id: str, camera: CameraFrame) -> CameraFrame:
     sources: dict[str, Any] = {
         "image_source": camera.image,
         "labels_source": camera.labels,
@@ -84,15 +85,13 @@ def load_frame(frame: Frame) -> Frame:
     for what, array in sources.items():
         if array is not None and array.shape[:2] != (height, width):
             raise InputError(
-                f"frame {frame.id}: the image is {width} x {height} pixels, but its {what.removesuffix('_source')} "
+                f"frame {id}: the image is {width} x {height} pixels, but its {what.removesuffix('_source')} "
                 f"{array.shape[1]} x {array.shape[0]}"
             )
-    assert name is not None
-    return dataclasses.replace(frame, cameras={name: dataclasses.replace(camera, **sources)})
+    return dataclasses.replace(camera, **sources)
 
 
-def map_prediction(prediction: Segmentation2D, classes: ClassTable) -> np.ndarray:
-    """`(H, W)` uint8 predicted labels in `classes`; 255 where the model's class has no counterpart."""
-    if prediction.classes.names == classes.names:
-        return prediction.labels
-    return class_map(prediction.classes, classes)[prediction.labels]
+def _load_sweep(sweep: Sweep) -> Sweep:
+    return dataclasses.replace(
+        sweep, points_source=sweep.points, labels_source=sweep.labels, instances_source=sweep.instances
+    )

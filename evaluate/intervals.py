@@ -1,18 +1,19 @@
-"""95 % intervals from per-frame records: a jackknife over what is independent, and Student's t.
+"""95 % confidence intervals from per-frame records: a jackknife over independent units with Student's t.
 
-Every figure is computed again without each unit in turn; what a unit changes is its contribution, and the spread of
-the contributions gives the standard error. What the units are depends on the data:
+Every figure is recomputed with each unit left out in turn. The change is the unit's contribution, and the spread of the
+contributions gives the standard error. The units depend on the data:
 
-- images of an image data set: each one, taken as independent;
-- places that come again under every condition, and video of many sequences: each place, each sequence;
-- video of few sequences ("drives"): the frames in order. Neighbouring frames show nearly the same, so N of them are
-  worth only as many independent units as the lower of two estimates says: N (1 - r) / (1 + r) from the correlation r
-  of neighbours, and N times the variance over that of the slowest waves of the contributions (the first four or more
-  cosines over each drive), which see every correlation that is shorter than the drive. The number of waves is the
-  degrees of freedom. Such an interval is about other moments of the same drives, not about other drives.
+- Image data sets: each image, assumed independent.
+- Places that reappear under every condition, and video with many sequences: each place or sequence.
+- Video with few sequences ("drives"): the frames in order. Neighbouring frames are nearly identical, so N frames are
+  worth fewer independent units. Two estimates are made and the lower one is used: N (1 - r) / (1 + r), where r is the
+  correlation of neighbours; and N times the variance of the contributions over the variance of their slowest waves
+  (the first four or more cosines over each drive), which captures every correlation shorter than the drive. The
+  degrees of freedom are the number of waves. Such an interval covers other moments of the same drives, not other
+  drives.
 
-Below ten effective units there is no interval: the spread of so few cannot be estimated well enough. The simulation
-`benchmarks/interval_coverage.py` measures the coverage; its table stands in `docs/evaluation.md`.
+With fewer than ten effective units there is no interval, because their spread cannot be estimated well enough. The
+simulation `benchmarks/interval_coverage.py` measures the coverage; `docs/evaluation.md` has the results.
 
 Sources: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 11 (jackknife); Lazarus, Lewis, Stock
 and Watson, "HAR Inference: Recommendations for Practice" (2018), equal-weighted cosines with t quantiles; Marriott and
@@ -36,21 +37,21 @@ if TYPE_CHECKING:
 __all__ = ["MIN_UNITS", "Sampling", "Spread", "combine", "interval", "t_quantile"]
 
 MIN_UNITS = 10
-"""Effective units below which no interval is given."""
-_MAX_UNITS = 1000  # more units say no more and cost time: consecutive ones are then left out together
+"""Fewest effective units for which an interval is computed."""
+_MAX_UNITS = 1000  # more cost time without improving the estimate; beyond this, consecutive units are left out together
 _FEW_WAVES, _MANY_WAVES = 4, 20
-_UNITS_PER_WAVE = 5  # faster waves than that no longer see the slow changes
+_UNITS_PER_WAVE = 5  # faster waves no longer capture the slow changes
 Scale = Literal["fraction", "ratio", "difference"]
 
 
 @dataclass(frozen=True)
 class Spread:
-    """How well one figure is known.
+    """Uncertainty of one figure.
 
     Attributes:
         error: Standard error.
         degrees: Degrees of freedom of that standard error.
-        units: Effective units: how many independent units would give the same standard error.
+        units: Effective units: the number of independent units that would give the same standard error.
     """
 
     error: float
@@ -59,12 +60,12 @@ class Spread:
 
 
 class Sampling:
-    """What of a group of frames is independent.
+    """Independent units of a group of frames.
 
     Args:
-        scenes: Sequence or place of every frame; frames of one scene in their order in time.
-        video: Neighbouring frames of a scene are alike.
-        together: Frames of one scene show the same place.
+        scenes: Sequence or place of every frame; the frames of a scene in temporal order.
+        video: Whether neighbouring frames of a scene are correlated.
+        together: Whether the frames of a scene show the same place.
 
     Attributes:
         unit: `images`, `places`, `sequences` or `drives` (the frames of a few sequences).
@@ -76,7 +77,7 @@ class Sampling:
         members = [np.flatnonzero(names == name) for name in dict.fromkeys(scenes)]
         self.scenes = len(members)
         self._frames = len(names)
-        parts: list[list[np.ndarray]]  # units between which neighbours are alike, one list for each drive
+        parts: list[list[np.ndarray]]  # one list per stretch in which neighbouring units are correlated
         if together:
             self.unit, parts = "places", [members]
         elif not video:
@@ -92,36 +93,36 @@ class Sampling:
 
     @cached_property
     def weights(self) -> Float[np.ndarray, "R N"]:
-        """`(R, N)` float64: how often every frame counts in every replicate; replicate r leaves unit r out."""
+        """`(R, N)` float64 weight of every frame in every replicate; replicate r leaves out unit r."""
         weights = np.ones((len(self._units), self._frames))
         for row, unit in enumerate(self._units):
             weights[row, unit] = 0
         return weights
 
     def contributions(self, value: float, replicates: Float[np.ndarray, " R"]) -> Float[np.ndarray, " R"]:
-        """`(R,)` what every unit contributes to a figure, scaled so that the figure varies like their mean.
+        """`(R,)` contribution of every unit to a figure, scaled so that the figure varies like their mean.
 
         Args:
-            value: The figure over all frames.
-            replicates: `(R,)` the figure under each row of `weights`.
+            value: Figure over all frames.
+            replicates: `(R,)` figure under each row of `weights`.
         """
         return (len(self._units) - 1) * (value - replicates)
 
     def spread(self, contributions: Float[np.ndarray, " R"]) -> Spread | None:
-        """The standard error of a figure from its contributions; sums and differences of contributions are allowed.
+        """Standard error of a figure from its contributions, which may be sums or differences of contributions.
 
-        `None` where nothing can be said: a figure that does not exist without one of the units, or too few units to
-        look at their spread at all.
+        Returns `None` if there is no estimate: the figure is undefined when some unit is left out, or there are too few
+        units.
         """
         count = len(contributions)
         if count < 2 or not np.isfinite(contributions).all():
             return None
-        if not contributions.any():  # two models that agree everywhere
+        if not contributions.any():  # the difference of two models that agree everywhere
             return Spread(0.0, count - 1, count)
         found = self._within_drives(contributions) if self.unit == "drives" else self._independent(contributions)
         if found is None:
             return None
-        # A class that few units hold is known only as well as those few allow.
+        # A class that occurs in few units has no more effective units than those.
         return Spread(found.error, found.degrees, min(found.units, int(np.count_nonzero(contributions))))
 
     def _independent(self, contributions: np.ndarray) -> Spread:
@@ -137,7 +138,7 @@ class Sampling:
         if not squares:
             return None
         variance = squares / (len(contributions) - len(drives))
-        # Two estimates that fail differently: neighbours know nothing of slow changes, few waves scatter widely.
+        # The estimates fail differently: neighbours miss slow changes, and few waves have a large variance.
         by_neighbours = len(contributions) * squares / sum(map(_inflated_squares, drives))
         units, degrees = float(_FEW_WAVES), 1
         for _ in range(2):
@@ -147,10 +148,10 @@ class Sampling:
         return Spread(math.sqrt(variance / units), degrees, units)
 
     def words(self, units: float | None) -> str:
-        """What an interval over these frames covers, or why there is none, for people.
+        """Human-readable description of what an interval over these frames covers, or why there is none.
 
         Args:
-            units: Effective units of the figure; `None` where the frames are too few to tell.
+            units: Effective units of the figure; `None` if there are too few frames to estimate them.
         """
         drives = "one drive" if self.scenes == 1 else f"{self.scenes} drives"
         within = self.unit == "drives"
@@ -159,20 +160,20 @@ class Sampling:
         if units < MIN_UNITS:
             worth = f"{self._frames} frames of {drives} are worth about {units:.0f} independent ones"
             few = worth if within else f"about {units:.0f} {self.unit}"
-            return f"no intervals: {few}, fewer than the {MIN_UNITS} that an interval needs"
+            return f"no intervals: {few}, but an interval needs at least {MIN_UNITS}"
         if within:
-            return f"intervals within {drives} (worth about {units:.0f} independent frames), not over other drives"
+            return f"intervals within {drives} (about {units:.0f} independent frames); other drives are not covered"
         return f"intervals over {self.unit} (about {units:.0f})"
 
 
 def interval(value: float, spread: Spread | None, scale: Scale) -> tuple[float, float] | None:
-    """The 95 % interval of a figure; `None` below `MIN_UNITS` effective units, or where the figure has no spread.
+    """95 % interval of a figure; `None` below `MIN_UNITS` effective units or without a spread.
 
     Args:
-        value: The figure.
+        value: Figure.
         spread: Its standard error, on the scale of the figure.
-        scale: `fraction`: between 0 and 1, computed on the logit so that the ends are as well. `ratio`: above 0,
-            computed on the logarithm. `difference`: as it is.
+        scale: `fraction`: between 0 and 1, computed on the logit so that the bounds stay within that range. `ratio`:
+            above 0, computed on the logarithm. `difference`: computed on the figure itself.
     """
     if spread is None or spread.units < MIN_UNITS or not math.isfinite(value):
         return None
@@ -200,9 +201,9 @@ def combine(first: Spread | None, second: Spread | None) -> Spread | None:
 
 @lru_cache(maxsize=4096)
 def t_quantile(degrees: float) -> float:
-    """The 97.5 % quantile of Student's t with `degrees` (1 or more) degrees of freedom, to 4 digits.
+    """97.5 % quantile of Student's t with `degrees` (at least 1) degrees of freedom, accurate to 4 digits.
 
-    With t = sqrt(degrees) tan(a) the density becomes cos(a) ** (degrees - 1), which is summed from 0 to pi/2.
+    Substituting t = sqrt(degrees) tan(a) turns the density into cos(a) ** (degrees - 1), integrated from 0 to pi/2.
     """
     angles = np.linspace(0, math.pi / 2, 20001)
     density = np.cos(angles) ** (degrees - 1)
@@ -216,14 +217,14 @@ def _in_groups(units: list[np.ndarray], size: int) -> list[np.ndarray]:
 
 
 def _effective_count(sizes: Sequence[int]) -> float:
-    """Kish's effective number: that of equal units which vary as much as these unequal ones."""
+    """Kish's effective sample size: the number of equal units that would have the same variance."""
     return sum(sizes) ** 2 / sum(size**2 for size in sizes)
 
 
 def _inflated_squares(drive: np.ndarray) -> float:
     """Sum of squares about the mean, times (1 + r) / (1 - r) for the correlation r from one frame to the next.
 
-    r is corrected for its bias in short series and kept from 0 to below 1.
+    r is corrected for its bias in short series and clipped to between 0 and just below 1.
     """
     centred = drive - drive.mean()
     total = float(centred @ centred)
@@ -235,10 +236,10 @@ def _inflated_squares(drive: np.ndarray) -> float:
 
 
 def _slow_waves(drives: Sequence[np.ndarray], waves: int) -> Float[np.ndarray, " W"]:
-    """Projections of every drive on its first cosines, about `waves` in all, split by the drives' lengths.
+    """Projections of every drive onto its first cosines, about `waves` in total, distributed by drive length.
 
-    The waves have norm 1 and mean 0 over a drive: the square of a projection estimates the variance of the drive's
-    mean times its length, whatever the level of the drive.
+    The cosines have norm 1 and mean 0 over a drive, so the square of a projection estimates the variance of the drive's
+    mean times its length, independently of the mean itself.
     """
     total = sum(len(drive) for drive in drives)
     found = [np.zeros(0)]

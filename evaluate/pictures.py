@@ -1,4 +1,4 @@
-"""Example frames for the report: image, truth, prediction and errors, small, as data URIs."""
+"""Thumbnails of example frames for the report (image, ground truth, prediction, errors) as data URIs."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _WRONG = (214, 39, 40)
 
 
 def frame_pictures(frame: Frame, prediction: np.ndarray, classes: ClassTable) -> dict[str, str]:
-    """Data URIs of `image`, `truth`, `prediction` and `errors` of one frame.
+    """Data URIs of the thumbnails `image`, `truth`, `prediction` and `errors` of one frame.
 
     Args:
-        frame: A frame with labels.
+        frame: Frame with labels.
         prediction: `(H, W)` uint8 predicted labels in `classes`.
-        classes: Of the frame's labels.
+        classes: Class table of the frame's labels.
     """
     image, truth = frame.camera.image, frame.camera.labels
     assert truth is not None
@@ -36,7 +36,7 @@ def frame_pictures(frame: Frame, prediction: np.ndarray, classes: ClassTable) ->
 
 
 def _errors(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray, ignore_index: int) -> np.ndarray:
-    """`(H, W, 3)`: right pixels in pale grey, wrong ones red, uncounted ones dark."""
+    """`(H, W, 3)` image with correct pixels in pale grey, wrong ones in red and ignored ones dark."""
     grey = np.repeat(image.mean(2, keepdims=True), 3, axis=2)
     shown = 150 + 0.4 * grey
     wrong = (truth != prediction) & (truth != ignore_index)
@@ -52,14 +52,14 @@ def _small(image: Image.Image, resample: Image.Resampling) -> Image.Image:
 
 
 def jpeg_uri(image: np.ndarray) -> str:
-    """Data URI of an `(H, W, 3)` uint8 image, at most 440 pixels wide."""
+    """Data URI of an `(H, W, 3)` uint8 image, resized to at most 440 pixels wide."""
     buffer = io.BytesIO()
     _small(Image.fromarray(image), Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=82)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def labels_uri(labels: np.ndarray, classes: ClassTable) -> str:
-    """Data URI of an `(H, W)` uint8 label map in the classes' colours, at most 440 pixels wide."""
+    """Data URI of an `(H, W)` uint8 label map in the class colours, resized to at most 440 pixels wide."""
     image = _small(Image.fromarray(labels), Image.Resampling.NEAREST)
     image.putpalette(classes.palette().ravel().tolist())
     buffer = io.BytesIO()

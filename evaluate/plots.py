@@ -20,7 +20,7 @@ from zoo.evaluate.metrics import Column
 
 __all__ = ["MODEL_COLORS", "conditions_plot", "reliability_plot", "rpd_plot"]
 
-# Okabe and Ito's colours, which people with colour vision deficiencies can tell apart.
+# Okabe and Ito's palette, designed for readers with colour vision deficiencies.
 MODEL_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4d4d4d")
 _INK, _GRID = "#26323f", "#dfe4ea"
 _STYLE: Any = {
@@ -40,7 +40,7 @@ _STYLE: Any = {
     "ytick.color": _INK,
     "grid.color": _GRID,
     "legend.frameon": False,
-    "svg.hashsalt": "perception-zoo",  # the same figures give the same bytes
+    "svg.hashsalt": "perception-zoo",  # makes the files reproducible
 }
 
 
@@ -65,7 +65,7 @@ def _whiskers(figure: Mapping[str, Any], scale: float) -> np.ndarray | None:
 def _grouped(
     axes: Axes, labels: Sequence[str], rows: Sequence[Sequence[Mapping[str, Any] | None]], scale: float, bars: bool
 ) -> None:
-    """One bar or point per label and model, `rows[model][label]`, with its interval."""
+    """Draws one bar or point with its interval per label and model, from `rows[model][label]`."""
     width = 0.72 / len(rows)
     for number, row in enumerate(rows):
         for place, figure in enumerate(row):
@@ -91,7 +91,7 @@ def _grouped(
 def conditions_plot(
     models: Sequence[Mapping[str, Any]], data: str, groups: Sequence[str], column: Column, title: str
 ) -> str:
-    """The headline figure of every model in every condition of one data set, with 95 % intervals."""
+    """Headline figure of every model in every condition of one data set, with 95 % intervals."""
     with matplotlib.rc_context(_STYLE):
         rows = [[model["results"][data]["groups"][group][column.key] for group in groups] for model in models]
         figure, axes = plt.subplots(figsize=(max(4.0, 1.0 + 0.36 * len(groups) * (1 + len(models))), 3.0))
@@ -103,7 +103,7 @@ def conditions_plot(
 
 
 def rpd_plot(models: Sequence[Mapping[str, Any]], data: str, groups: Sequence[str], title: str) -> str:
-    """rPD of every model in every condition that has one, with 95 % intervals; 1 means no loss."""
+    """rPD of every model in every condition where it is defined, with 95 % intervals; 1 means no loss."""
     with matplotlib.rc_context(_STYLE):
         rows = [[model["results"][data]["groups"][group].get("rpd") for group in groups] for model in models]
         figure, axes = plt.subplots(figsize=(max(3.2, 1.0 + 0.36 * len(groups) * (1 + len(models))), 3.0))
@@ -115,7 +115,7 @@ def rpd_plot(models: Sequence[Mapping[str, Any]], data: str, groups: Sequence[st
 
 
 def reliability_plot(model: Mapping[str, Any], data: str, groups: Sequence[str], title: str) -> str:
-    """Accuracy over confidence of one model, a line per condition, and the share of pixels per bin below."""
+    """Reliability diagram of one model, one line per condition, with the share of pixels per bin below."""
     with matplotlib.rc_context(_STYLE):
         figure, (axes, below) = plt.subplots(
             2, 1, figsize=(3.9, 4.3), sharex=True, gridspec_kw={"height_ratios": [3, 1], "hspace": 0.12}
@@ -126,7 +126,7 @@ def reliability_plot(model: Mapping[str, Any], data: str, groups: Sequence[str],
             count, confidence, right = np.array(result["reliability"]).T
             if not count.sum():
                 continue
-            # Bins with almost no pixels say nothing and would draw the eye.
+            # Bins with almost no pixels are noise, but would catch the eye.
             seen = count >= 1e-4 * count.sum()
             error = result["ece"]["value"]
             label = f"{group}, ECE {100 * error:.1f} %"

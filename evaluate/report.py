@@ -1,4 +1,4 @@
-"""`report.html`: one self-contained page from the content of `metrics.json` and pictures of example frames."""
+"""The HTML report: one self-contained page from the content of `metrics.json` and pictures of example frames."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
 
 _TEMPLATE = "report.html.j2"
 TITLES = {ALL: "all conditions", SHIFTED: "all but the source"}
-"""Names of the pooled rows for readers."""
+"""Display names of the pooled rows."""
 
 
 def write_report(path: Path, metrics: Mapping[str, Any], pictures: Sequence[Mapping[str, Any]]) -> None:
@@ -36,15 +36,15 @@ def write_report(path: Path, metrics: Mapping[str, Any], pictures: Sequence[Mapp
     Args:
         path: HTML file.
         metrics: Content of `metrics.json`.
-        pictures: Example frames: `model`, `data`, `group`, `which` (best, median, worst), `frame`, the frame's score
-            under the key of the headline figure, and `pictures`, data URIs by caption.
+        pictures: Example frames with `model`, `data`, `group`, `which` (best, median, worst), `frame`, the frame's
+            score under the key of the headline figure, and `pictures` (data URIs by caption).
     """
     from zoo.evaluate.plots import MODEL_COLORS, conditions_plot, reliability_plot, rpd_plot
 
     models = metrics["models"]
     (metric,) = {model["metric"] for model in models}
     headline = headline_column(metric_class(metric))
-    segmentation = metric == "segmentation2d"  # whose report has parts of its own
+    segmentation = metric == "segmentation2d"  # adds sections of its own to the report
     sections = []
     for kind, data in metrics["data"].items():
         groups = shown_groups(metrics, kind)
@@ -79,16 +79,16 @@ def write_report(path: Path, metrics: Mapping[str, Any], pictures: Sequence[Mapp
 
 
 def shown_groups(metrics: Mapping[str, Any], kind: str) -> list[str]:
-    """Groups of one data set that a table shows: all but pooled rows that hold a single group and would repeat it."""
+    """Groups of one data set to show in tables; a pooled row of a single group is omitted, as it would repeat it."""
     groups = metrics["models"][0]["results"][kind]["groups"]
     return [group for group, figures in groups.items() if group not in TITLES or len(figures["pools"]) > 1]
 
 
 def shown_columns(metric: str, rows: Sequence[Mapping[str, Any]]) -> list[Column]:
-    """Columns of a table of these rows, the headline first; optional ones only where a row has the figure.
+    """Columns of a table of these rows, headline first; optional columns only if some row has the figure.
 
     Args:
-        metric: Its name.
+        metric: Name of the metric.
         rows: Figures of the groups to show.
     """
     chosen = metric_class(metric)
@@ -97,12 +97,12 @@ def shown_columns(metric: str, rows: Sequence[Mapping[str, Any]]) -> list[Column
 
 
 def difference_unit(column: Column) -> str:
-    """Unit of the difference of two figures: a difference of percentages is in percentage points."""
+    """Unit of a difference between two figures; percentages differ by percentage points."""
     return "points" if column.unit == "%" else column.unit
 
 
 def interval_notes(metrics: Mapping[str, Any], kind: str, model: Mapping[str, Any]) -> list[str]:
-    """What the intervals of one model on one data set cover, or why there are none: one line per kind of answer."""
+    """Notes on what the intervals of one model on one data set cover, or why there are none, grouped by text."""
     results = model["results"][kind]["groups"]
     notes: dict[str, list[str]] = {}
     for group in shown_groups(metrics, kind):
@@ -111,12 +111,12 @@ def interval_notes(metrics: Mapping[str, Any], kind: str, model: Mapping[str, An
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """`62.1`, or a dash where the figure is undefined."""
+    """A fraction as a percentage such as `62.1`, or a dash if it is undefined."""
     return "–" if value is None else f"{100 * value:.{digits}f}"
 
 
 def with_interval(figure: Mapping[str, Any] | None, scale: float = 100.0, digits: int = 1, sign: bool = False) -> str:
-    """`62.1 [60.0, 64.2]`; without brackets where there is no interval, a dash where there is no figure."""
+    """A figure such as `62.1 [60.0, 64.2]`; without brackets if there is no interval, a dash if it is undefined."""
     if figure is None or figure["value"] is None:
         return "–"
 
@@ -129,7 +129,7 @@ def with_interval(figure: Mapping[str, Any] | None, scale: float = 100.0, digits
 
 
 def _finding(model: Mapping[str, Any], kind: str, groups: Sequence[str], headline: Column) -> str:
-    """One sentence on how far a model falls from its source condition to its worst one."""
+    """One sentence on how much a model loses from the source condition to its worst one."""
     results = model["results"][kind]["groups"]
     single = [group for group in groups if group not in TITLES]
 
@@ -143,7 +143,7 @@ def _finding(model: Mapping[str, Any], kind: str, groups: Sequence[str], headlin
     worst = min(with_ratio, key=lambda group: results[group]["rpd"]["value"])
     ratio = results[worst]["rpd"]
     start = f"{model['name']}: the worst condition is {worst}, {shown(worst)}"
-    return f"{start}, rPD {with_interval(ratio, 1, 2)} against {ratio['source']}."
+    return f"{start}, rPD {with_interval(ratio, 1, 2)} relative to {ratio['source']}."
 
 
 def _all_figures(models: Sequence[Mapping[str, Any]], kind: str) -> list[Mapping[str, Any]]:
@@ -151,13 +151,13 @@ def _all_figures(models: Sequence[Mapping[str, Any]], kind: str) -> list[Mapping
 
 
 def _figure(figure: Mapping[str, Any] | None, *format_: Any) -> Markup:
-    """As `with_interval`, the interval smaller."""
+    """As `with_interval`, with the interval in small print."""
     value, _, bounds = with_interval(figure, *format_).partition(" ")
     return Markup("{} <small>{}</small>").format(value, bounds) if bounds else Markup(value)
 
 
 def _verdict(figure: Mapping[str, Any]) -> str:
-    """Whether a difference is beyond chance: its interval lies on one side of zero."""
+    """Whether a difference is significant: its interval excludes zero."""
     if figure["interval"] is None:
         return ""
     low, high = figure["interval"]

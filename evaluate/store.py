@@ -1,8 +1,8 @@
-"""Per-frame records on disk, so that an evaluation continues where it stopped and several processes share one.
+"""Per-frame records on disk, which let an evaluation be resumed and be shared by several processes.
 
-One JSON line per frame, appended as soon as the frame is counted. The name of the file carries a hash of the protocol
-(data fingerprint, model file, settings): results of another protocol are never mixed in. Each process of a `torchrun`
-writes a file of its own; what any of them holds counts, so a run may continue with another number of processes.
+One JSON line is appended per frame as soon as it is tallied. The file name contains a hash of the protocol (data
+fingerprint, model file, settings), so results from different protocols are never mixed. Under `torchrun`, each process
+writes its own file and reads all of them, so a run can be resumed with a different number of processes.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class FrameStore:
     """The records of one model on one data set under one protocol.
 
     Args:
-        folder: Where the files lie.
+        folder: Folder of the files.
         name: Model and data set, for the file names.
-        protocol: What the records depend on, JSON-able.
-        metric: Encodes and decodes the records.
-        rank: Number of this process.
+        protocol: Everything that the records depend on, as JSON values.
+        metric: Metric that encodes and decodes the records.
+        rank: Rank of this process.
         world: Number of processes.
     """
 
@@ -54,18 +54,18 @@ class FrameStore:
 
     @property
     def path(self) -> Path:
-        """The file that this process appends to."""
+        """File that this process appends to."""
         return self._folder / f"{self._stem}.{self._hash}{self._suffix}"
 
     def others(self) -> list[Path]:
-        """Files of the same model and data set under another protocol."""
+        """Files of the same model and data set under a different protocol."""
         mine = f"{self._stem}.{self._hash}."
         pattern = re.compile(re.escape(self._stem) + r"\.[0-9a-f]{16}\..*jsonl")
         files = self._folder.glob("*.jsonl") if self._folder.is_dir() else ()
         return sorted(path for path in files if pattern.fullmatch(path.name) and not path.name.startswith(mine))
 
     def clear(self) -> None:
-        """Removes the records of this protocol."""
+        """Deletes the records of this protocol."""
         for path in self._files():
             path.unlink(missing_ok=True)
 
@@ -74,10 +74,10 @@ class FrameStore:
         return {id: record for path in self._files() for id, record in self._read(path).items()}
 
     def append(self, id: str, record: Any) -> None:
-        """Adds one record; it is in the file when this returns.
+        """Appends one record and writes it to the file before returning.
 
         Raises:
-            InputError: If the disk is full or the folder cannot be written.
+            InputError: If the disk is full or the folder is not writable.
         """
         try:
             if self._handle is None:
@@ -85,7 +85,7 @@ class FrameStore:
                 if self.path.exists():
                     os.truncate(self.path, len(_whole_lines(self.path)))
                 self._handle = open(self.path, "ab", buffering=0)  # noqa: SIM115 - closed by close()
-            line = (json.dumps({"frame": id, **self._metric.encode(record)}) + "\n").encode()
+            line = (json.dumps({"frame": id, "tally": self._metric.encode(record)}) + "\n").encode()
             if self._handle.write(line) != len(line):
                 raise OSError(28, "No space left on device")
         except OSError as error:
@@ -100,10 +100,10 @@ class FrameStore:
             self._handle = None
 
     def wait_for(self, ids: Collection[str], patience: float = _PATIENCE_SECONDS) -> dict[str, Any]:
-        """Records of all `ids`, once the other processes have written theirs.
+        """Waits until the other processes have written their records and returns those of all `ids`.
 
         Raises:
-            InputError: If nothing new arrives for `patience` seconds.
+            InputError: If no new record arrives for `patience` seconds.
         """
         count, since = -1, time.monotonic()
         while True:
@@ -115,8 +115,8 @@ class FrameStore:
                 count, since = len(missing), time.monotonic()
             elif time.monotonic() - since > patience:
                 raise InputError(
-                    f"{len(missing)} frames of the other processes did not arrive within {patience:.0f} s; "
-                    "--out must be a folder that all processes share"
+                    f"{len(missing)} frames of the other processes are still missing after {patience:.0f} s without "
+                    "progress; --out must be a folder that all processes share"
                 )
             time.sleep(_POLL_SECONDS)
 
@@ -128,13 +128,13 @@ class FrameStore:
         for number, line in enumerate(_whole_lines(path).splitlines(), 1):
             try:
                 row = json.loads(line)
-                records[row["frame"]] = self._metric.decode(row)
+                records[row["frame"]] = self._metric.decode(row["tally"])
             except (ValueError, KeyError, TypeError) as error:
-                raise InputError(f"{path} line {number} is damaged; --fresh starts again") from error
+                raise InputError(f"{path} line {number} is damaged; start over with --fresh") from error
         return records
 
 
 def _whole_lines(path: Path) -> bytes:
-    """The file up to its last complete line: a killed process may leave half a line."""
+    """The file up to its last complete line; a killed process may leave a partial one."""
     content = path.read_bytes()
     return content[: content.rfind(b"\n") + 1]

@@ -20,7 +20,7 @@ from zoo.data import Dataset
 from zoo.data.acdc import UNKNOWN
 from zoo.data.labels import CITYSCAPES_IDS
 from zoo.errors import InputError
-from zoo.evaluate.core import Predict, map_prediction, read_ahead
+from zoo.evaluate.core import Predict, read_ahead
 from zoo.files import atomic_file
 from zoo.frame import Frame
 
@@ -29,17 +29,17 @@ __all__ = ["SERVERS", "Server", "Submission", "submitted_frames", "write_submiss
 
 @dataclass(frozen=True)
 class Server:
-    """What a test server takes: one 8-bit one-channel PNG per image, at the images' own size.
+    """Requirements of a test server, which takes one 8-bit single-channel PNG per image, at the size of the image.
 
     Attributes:
         title: Name of the benchmark.
-        folder: Folder in the zip that holds the PNGs; empty for none.
-        ids: Value to write for each of the 19 training ids.
-        meaning: What those values are called.
+        folder: Folder of the PNGs in the zip; empty for the root.
+        ids: Pixel value for each of the 19 training ids.
+        meaning: Name of these values.
         size: Height and width of the test images.
-        counts: Test images of each part, a condition or a city.
-        part: Field of a frame that names its part.
-        name: Pattern of the names of the images.
+        counts: Number of test images per part, which is a condition or a city.
+        part: Function that returns the part of a frame.
+        name: Regular expression for the image names.
     """
 
     title: str
@@ -60,9 +60,9 @@ def _group(frame: Frame) -> str:
     return frame.group
 
 
-# Counts: the data sets' own descriptions. Cityscapes' server looks for exactly one file CITY_SEQ_FRAME*.png per image
-# and for regular ids (its script `evalPixelLevelSemanticLabeling.py`); ACDC's wants training ids, in the layout that
-# code bases which submit to it write.
+# Counts are from the data sets' own descriptions. The Cityscapes server expects exactly one file CITY_SEQ_FRAME*.png
+# per image with regular ids (its script `evalPixelLevelSemanticLabeling.py`). The ACDC server expects training ids, in
+# the layout written by published code that submits to it.
 SERVERS = {
     "acdc": Server(
         title="ACDC",
@@ -89,11 +89,11 @@ SERVERS = {
 
 @dataclass(frozen=True)
 class Submission:
-    """What was written.
+    """A written submission.
 
     Attributes:
         count: Number of PNGs.
-        shortcomings: Why the server would refuse the zip, or score it for less than it could; empty if it is complete.
+        shortcomings: Reasons why the server would reject the zip or give it a lower score; empty if it is complete.
     """
 
     count: int
@@ -109,34 +109,39 @@ def write_submission(
     readers: int = 2,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> Submission:
-    """Segments the frames that a test server scores and writes them as it takes them.
+    """Predicts the frames that a test server scores and writes them to a zip in the server's format.
 
-    Every PNG is named as its image. The file appears only when all of them are in it, and the same predictions give
-    the same bytes.
+    Every PNG is named after its image. The zip appears only once it is complete, and the same predictions always
+    produce the same bytes.
 
     Args:
         path: Zip file.
         dataset: ACDC or Cityscapes.
-        predict: The model.
-        classes: Its classes; every one needs a counterpart among the 19 of Cityscapes.
-        readers: Threads that decode.
-        advance: Called with frames done and in all.
+        predict: Model.
+        classes: The model's classes, each with a counterpart among the 19 Cityscapes classes.
+        readers: Number of decoding threads.
+        advance: Called with the number of completed frames and the total.
 
     Raises:
-        InputError: If the data set has no server here, a class has no counterpart, two images have one name, or the
-            file cannot be written.
+        InputError: If the data set has no known server, a class has no counterpart, two images have the same name, or
+            the file cannot be written.
     """
     if dataset.kind not in SERVERS:
-        raise InputError(f"--submission writes predictions for {' or '.join(SERVERS)}, not for {dataset.kind}")
+        raise InputError(f"--submission supports {' and '.join(SERVERS)}, got {dataset.kind}")
     server = SERVERS[dataset.kind]
     lookup = class_map(classes, CITYSCAPES)
     if lost := [name for name, label in zip(classes.names, lookup, strict=False) if label == NO_COUNTERPART]:
-        raise InputError(f"the model's classes {', '.join(lost)} have no training id to submit")
+        raise InputError(
+            f"the model's classes {', '.join(lost)} have no Cityscapes training id; --submission needs a model whose "
+            "classes all map to Cityscapes"
+        )
     never = [name for label, name in enumerate(CITYSCAPES.names) if label not in lookup[: len(classes)]]
     frames = submitted_frames(dataset)
     names = [_name(frame) for frame in frames]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise InputError(f"two images are called {twice[0]} in {dataset.root}; the server tells them apart by name")
+        raise InputError(
+            f"two images in {dataset.root} are named {twice[0]}, but the server matches images by name; remove one"
+        )
     sizes: Counter[tuple[int, int]] = Counter()
     values = np.array(server.ids, np.uint8)
     with atomic_file(path) as handle, zipfile.ZipFile(handle, "w", zipfile.ZIP_STORED) as archive:
@@ -147,14 +152,14 @@ def write_submission(
         def write_oldest() -> None:
             nonlocal done
             name, future = pending.popleft()
-            # A fixed date: the same predictions give the same bytes.
+            # ZipInfo has a fixed date, so the same predictions produce the same bytes.
             archive.writestr(zipfile.ZipInfo(f"{server.folder}{name}"), future.result())
             done += 1
             advance(done, len(frames))
 
         try:
             for frame in read_ahead(frames, readers):
-                labels = values[map_prediction(predict(frame), CITYSCAPES)]
+                labels = values[lookup[predict(frame).labels]]
                 sizes[labels.shape] += 1
                 pending.append((_name(frame), pool.submit(_png, labels)))
                 if len(pending) > 4:
@@ -167,7 +172,7 @@ def write_submission(
 
 
 def submitted_frames(dataset: Dataset) -> Sequence[Frame]:
-    """The frames that the server scores: not ACDC's clear-weather references."""
+    """The frames that the server scores, which excludes ACDC's clear-weather references."""
     return [frame for frame in dataset.frames if frame.group not in dataset.outside_pool]
 
 
@@ -180,11 +185,11 @@ def _shortcomings(
 ) -> list[str]:
     found = []
     if dataset.split != "test":
-        found.append(f"these are frames of the split {dataset.split}, the server scores test")
+        found.append(f"these frames are from the split {dataset.split}, but the server scores test")
     wanted, parts = sum(server.counts.values()), Counter(map(server.part, frames))
     if len(frames) != wanted:
-        found.append(f"{len(frames)} frames, the test split has {wanted}")
-    elif set(parts) != {UNKNOWN}:  # flat folders of ACDC do not say the condition
+        found.append(f"{len(frames)} frames, but the test split has {wanted}")
+    elif set(parts) != {UNKNOWN}:  # in flat folders of ACDC the condition is unknown
         wrong = [f"{parts[name]} of {count} in {name}" for name, count in server.counts.items() if parts[name] != count]
         if wrong:
             found.append(f"frames are missing from a part of the test split: {', '.join(wrong)}")
@@ -193,10 +198,10 @@ def _shortcomings(
         expected = f"{server.size[1]} x {server.size[0]}"
         found.append(f"{sum(other.values())} frames are not {expected} pixels ({count} are {width} x {height})")
     if odd := [name for name in map(_name, frames) if not re.fullmatch(server.name, name)]:
-        found.append(f"{len(odd)} images are not named as the server expects, such as {odd[0]}")
+        found.append(f"{len(odd)} image names are not what the server expects, for example {odd[0]}")
     if never:
         share = f"{len(never)} of the {len(CITYSCAPES)} classes"
-        found.append(f"the model cannot predict {share}, which score 0: {', '.join(never)}")
+        found.append(f"the model cannot predict {share}, which will score 0: {', '.join(never)}")
     return found
 
 

@@ -1,15 +1,15 @@
-"""Several models on several data sets: resumable per-frame records, figures per condition, comparison, report.
+"""Evaluation of several models on several data sets, with resumable per-frame records and paired comparisons.
 
-`metrics.json` (format 1; figures are fractions, `null` where a figure is undefined):
+`metrics.json` (format 1; figures are fractions, `null` if undefined):
 
-| key | holds |
+| key | contents |
 | --- | --- |
 | `format`, `created`, `command`, `environment` | version of this layout, UTC time, command line, machine and packages |
-| `protocol` | method of the intervals, bins of the calibration error, `--source` |
+| `protocol` | method of the intervals, settings of the metric (`ece_bins`), `--source` |
 | `data` | per data set: folder, split, fingerprint, classes, frames per group, source of rPD, caveats |
 | `models` | per model: name, task, metric, artefact (file, hash, engine, precision), settings, `results` by data set |
 | `models[].results[data]` | class map, protocol hash, per group the figures of `summary.measure`, `rpd`, `pools` |
-| `comparison` | per data set, group and further model: difference from the first model, with paired intervals |
+| `comparison` | per data set, group and further model: difference to the first model, with paired intervals |
 """
 
 from __future__ import annotations
@@ -20,34 +20,30 @@ import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
-
-import numpy as np
-import PIL
 
 from zoo.data import Dataset
 from zoo.errors import InputError
 from zoo.evaluate.core import evaluate, load_frame
 from zoo.evaluate.intervals import MIN_UNITS
 from zoo.evaluate.metrics import Metric, headline_column, metric_class, metric_for
-from zoo.evaluate.metrics.counts import ECE_BINS
 from zoo.evaluate.store import FrameStore, protocol_hash
 from zoo.evaluate.submission import SERVERS
 from zoo.evaluate.summary import ALL, Measured, difference, examples, groups_of, measure, rpd, source_of
 from zoo.frame import Frame
+from zoo.machine import processor, versions
 from zoo.tasks import Task
 
-__all__ = ["METRICS_FORMAT", "RECORD_KEY", "EvaluatedModel", "Run", "Session", "processes", "record_rows"]
+__all__ = ["METRICS_FORMAT", "RECORD_KEY", "EvaluatedModel", "Run", "Session", "metric_of", "processes", "record_rows"]
 
 METRICS_FORMAT = 1
 RECORD_KEY = ("artefact_sha256", "data", "split", "group", "protocol")
-"""Fields that identify a recorded row: measuring the same file under the same protocol again replaces it."""
+"""Fields that identify a recorded row; evaluating the same file under the same protocol again replaces it."""
 
 
 class EvaluatedModel(Protocol):
-    """What a model must offer to be evaluated; `zoo.load` returns one."""
+    """Interface that a model needs to be evaluated; `zoo.load` returns such models."""
 
     name: str
     task: Task
@@ -55,14 +51,14 @@ class EvaluatedModel(Protocol):
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """All that decides the result besides the file."""
+        """Everything other than the file that affects the results."""
 
     def __call__(self, frame: Frame, /) -> Any:
         """The task's prediction for one frame."""
 
 
 def processes() -> tuple[int, int]:
-    """Number of this process and of all processes, as `torchrun` tells them in the environment."""
+    """Rank of this process and number of processes, from the environment variables set by `torchrun`."""
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
@@ -72,12 +68,12 @@ class Run:
 
     Attributes:
         label: Name of the model in this session.
-        predictor: The model.
-        dataset: The data set.
-        metric: What is counted.
-        frames: Its labelled frames.
-        protocol: What the per-frame records depend on.
-        store: The records.
+        predictor: Model.
+        dataset: Data set.
+        metric: Metric that tallies the predictions.
+        frames: Frames with ground truth.
+        protocol: Everything that the per-frame records depend on.
+        store: Per-frame records.
     """
 
     label: str
@@ -93,15 +89,15 @@ class Session:
     """Evaluates models on data sets into one folder.
 
     Args:
-        predictors: Models by the name to show; the first is the one that others are compared with.
-        datasets: Data sets, one of each kind. Frames without labels are left out.
+        predictors: Models by display name. The others are compared with the first one.
+        datasets: Data sets, at most one of each kind. Frames without ground truth are skipped.
         out: Folder for per-frame records, `metrics.json` and `report.html`.
         source: Denominator of rPD, see `summary.source_of`.
 
     Raises:
-        InputError: If there is no model or no data set, two data sets are of one kind, no frame is labelled, a model's
-            task has no metric, the models' metrics differ, or no table maps a model's classes onto a data set's.
-            Checked before anything is predicted.
+        InputError: If there is no model or no data set, two data sets have the same kind, no frame has ground truth, a
+            model's task has no metric, the models' metrics differ, or there is no class map from a model's classes to a
+            data set's. Raised before anything is predicted.
     """
 
     def __init__(
@@ -113,10 +109,12 @@ class Session:
         source: str | None = None,
     ) -> None:
         if not predictors or not datasets:
-            raise InputError(f"{len(predictors)} models and {len(datasets)} data sets came; give at least one of each")
+            raise InputError(
+                f"got {len(predictors)} models and {len(datasets)} data sets; expected at least one of each"
+            )
         kinds = [dataset.kind for dataset in datasets]
         if twice := [kind for kind in kinds if kinds.count(kind) > 1]:
-            raise InputError(f"data set {twice[0]} is given twice; evaluate the other folder into another --out")
+            raise InputError(f"data set {twice[0]} is given twice; evaluate the second folder with another --out")
         self.out = out
         self.source = source
         self.predictors = dict(predictors)
@@ -124,12 +122,14 @@ class Session:
         self.rank, self.world = processes()
         self.sources = {kind: source_of(dataset, self.datasets, source) for kind, dataset in self.datasets.items()}
         metrics = {
-            (label, dataset.kind): _metric(predictor.task, dataset)
+            (label, dataset.kind): metric_of(predictor.task, dataset)
             for label, predictor in predictors.items()
             for dataset in datasets
         }
         if len(names := dict.fromkeys(metric.name for metric in metrics.values())) > 1:
-            raise InputError(f"the models are measured by {', '.join(names)}; evaluate those of one metric at a time")
+            raise InputError(
+                f"the models have different metrics ({', '.join(names)}); evaluate models with the same metric together"
+            )
         self.fingerprints = {kind: dataset.fingerprint() for kind, dataset in self.datasets.items()}
         self.runs = [
             self._prepare(label, dataset, metrics[label, dataset.kind]) for label in predictors for dataset in datasets
@@ -137,9 +137,9 @@ class Session:
 
     def _prepare(self, label: str, dataset: Dataset, metric: Metric) -> Run:
         predictor = self.predictors[label]
-        frames = tuple(frame for frame in dataset.frames if frame.camera.labels_source is not None)
+        frames = tuple(filter(metric.has_truth, dataset.frames))
         if not frames:
-            hint = "; --submission FILE.zip writes what its server takes" if dataset.kind in SERVERS else ""
+            hint = "; --submission FILE.zip writes predictions for its test server" if dataset.kind in SERVERS else ""
             raise InputError(f"{dataset.kind} {dataset.split} has no public labels to evaluate with{hint}")
         protocol = {
             "format": METRICS_FORMAT,
@@ -163,24 +163,24 @@ class Session:
         advance: Callable[[Run, int, int], None] = lambda run, done, total: None,
         patience: float = 1800.0,
     ) -> dict[str, Any] | None:
-        """Counts what is not yet counted and gives the content of `metrics.json`; `None` in all processes but one.
+        """Evaluates the remaining frames and returns the content of `metrics.json`, or `None` except on rank 0.
 
         Args:
-            fresh: Forget the records of an earlier run under the same protocol.
-            readers: Threads that decode images.
-            say: Takes messages.
-            advance: Called as frames are done, with their number and the total of this process.
-            patience: Seconds to wait for other processes that make no progress.
+            fresh: Discard the records of an earlier run under the same protocol.
+            readers: Number of threads that decode images.
+            say: Called with messages for the user.
+            advance: Called as frames are completed, with their number and the total of this process.
+            patience: Seconds to wait for other processes without progress.
         """
         if fresh and self.world > 1:
-            raise InputError("--fresh does not work under torchrun; choose an empty --out")
+            raise InputError("--fresh does not work under torchrun; choose a new --out instead")
         records = []
         for run in self.runs:
             if fresh:
                 run.store.clear()
             if self.rank == 0 and not run.store.load():
                 for stale in run.store.others():
-                    say(f"{stale.name} is of another model file, data or settings and is not used; starting again")
+                    say(f"{stale.name} belongs to a different model file, data or settings; starting from scratch")
             self._count(run, readers, say, advance)
         if self.rank != 0:
             return None
@@ -196,8 +196,7 @@ class Session:
         done = run.store.load()
         left = [frame for frame in mine if frame.id not in done]
         if len(left) < len(mine):
-            done_already = f"{len(mine) - len(left)} of {len(mine)} frames are done already"
-            say(f"{run.label} on {run.dataset.kind}: {done_already}")
+            say(f"{run.label} on {run.dataset.kind}: {len(mine) - len(left)} of {len(mine)} frames already done")
         advance(run, len(mine) - len(left), len(mine))
         counted = evaluate(left, run.predictor, run.metric, readers=readers)
         try:
@@ -235,7 +234,7 @@ class Session:
             "environment": environment(),
             "protocol": {
                 "intervals": {"method": "95 %, jackknife over independent units, Student's t", "min_units": MIN_UNITS},
-                "ece_bins": ECE_BINS,
+                **self.runs[0].metric.protocol,
                 "source": self.source,
             },
             "data": {kind: self._data_block(dataset) for kind, dataset in self.datasets.items()},
@@ -246,7 +245,7 @@ class Session:
     def _source_of(
         self, measured: Mapping[tuple[str, str, str], Measured], model: str, kind: str, group: str
     ) -> Measured | None:
-        """The figures of the source domain, unless the group is, or holds, the source itself."""
+        """The figures of the source domain; `None` for a group that is or includes the source itself."""
         source = self.sources[kind]
         if source is None or (kind, group) == source:
             return None
@@ -262,7 +261,7 @@ class Session:
         return source[1] if source is not None and source[0] == dataset.kind else None
 
     def members(self) -> dict[str, dict[str, list[Frame]]]:
-        """The frames behind the figures of every group, by kind of data set."""
+        """The frames of every group, by kind of data set."""
         return {
             run.dataset.kind: {
                 group: [run.frames[i] for i in indices]
@@ -284,7 +283,7 @@ class Session:
         return rows
 
     def pictures(self, metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """The example frames that `metrics` names, predicted once more and drawn; see `report.write_report`."""
+        """Predicts the example frames named in `metrics` again and draws them for `report.write_report`."""
         shown = []
         for run in self.runs:
             (block,) = [block for block in metrics["models"] if block["name"] == run.label]
@@ -298,7 +297,7 @@ class Session:
         return shown
 
     def _data_block(self, dataset: Dataset) -> dict[str, Any]:
-        labelled = [frame for frame in dataset.frames if frame.camera.labels_source is not None]
+        labelled = next(run.frames for run in self.runs if run.dataset is dataset)
         source = self.sources[dataset.kind]
         return {
             "root": None if dataset.root is None else str(dataset.root),
@@ -316,12 +315,16 @@ class Session:
         }
 
 
-def _metric(task: Task, dataset: Dataset) -> Metric:
-    if not task.metrics:
-        raise InputError(f"models for {task.name} have nothing to measure; choose a model with a head")
-    return metric_for(
-        task.metrics[0], task, dataset.classes, absent=dataset.absent_classes, instances=dataset.instances
-    )
+def metric_of(task: Task, dataset: Dataset) -> Metric:
+    """The metric that evaluates models of a task on a data set.
+
+    Raises:
+        InputError: If the task has no metric, or no table maps its classes onto the data set's.
+    """
+    if task.metric is None:
+        raise InputError(f"there is no metric for models of the task {task.name}; choose a model with a head")
+    rules = {name: getattr(dataset, name) for name in metric_class(task.metric).rules}
+    return metric_for(task.metric, task, dataset.classes, **rules)
 
 
 def _class_names(task: Task) -> list[str] | None:
@@ -329,7 +332,7 @@ def _class_names(task: Task) -> list[str] | None:
 
 
 def _class_map(task: Task, dataset: Dataset) -> str | None:
-    """Which classes are mapped onto which, for people; `None` where they are the same."""
+    """Human-readable name of the class map in use; `None` if the classes are the same."""
     if task.classes is None or task.classes.names == dataset.classes.names:
         return None
     return f"{task.classes.taxonomy} to {dataset.classes.taxonomy}"
@@ -339,7 +342,7 @@ def _model_block(label: str, predictor: EvaluatedModel) -> dict[str, Any]:
     return {
         "name": label,
         "task": predictor.task.name,
-        "metric": predictor.task.metrics[0],
+        "metric": predictor.task.metric,
         "artefact": dict(predictor.artefact),
         "settings": dict(predictor.settings),
         "taxonomy": None if predictor.task.classes is None else predictor.task.classes.taxonomy,
@@ -348,14 +351,14 @@ def _model_block(label: str, predictor: EvaluatedModel) -> dict[str, Any]:
 
 
 def record_rows(metrics: Mapping[str, Any], model: str) -> list[dict[str, Any]]:
-    """Rows for a model folder's `metrics.json`: one per data set and group, each complete in itself.
+    """Rows for a model folder's `metrics.json`: one self-contained row per data set and group.
 
     Keys: `artefact_sha256`, `task`, `data`, `split`, `group`, `protocol` (hash), `frames`, `fingerprint`, `class_map`,
     `source` (of rPD), `intervals` (what they cover, or why there are none), `effective_units` (of the headline figure),
-    `headline` and `headline_title` (its key and how to call it), the figures that the metric's `columns` name and `rpd`
-    (each with `_interval`, `null` where there is none), the metric's `groups` of values (`iou` by class), `settings`,
-    `environment`, `command`, `created`. What the model was trained on adds `caveats` when they are recorded
-    (`zoo.folder.provenance.row_caveats`).
+    `headline` and `headline_title` (its key and title), the figures in the metric's `columns` and `rpd` (each with
+    `_interval`, `null` if there is none), the metric's `groups` of values (`iou` by class), `settings`, `environment`,
+    `command`, `created`. When the rows are recorded, `zoo.folder.provenance.row_caveats` adds `caveats` that follow
+    from the training data.
     """
     (block,) = [block for block in metrics["models"] if block["name"] == model]
     metric = metric_class(block["metric"])
@@ -390,31 +393,15 @@ def record_rows(metrics: Mapping[str, Any], model: str) -> list[dict[str, Any]]:
 
 
 def environment() -> dict[str, Any]:
-    """The machine and the packages that the figures were made with."""
-    packages = {"numpy": np.__version__, "pillow": PIL.__version__}
-    for name in ("perception-zoo", "torch", "onnxruntime", "openvino", "tensorrt"):
-        if name == "perception-zoo" or name in sys.modules:
-            try:
-                packages[name] = version(name)
-            except PackageNotFoundError:
-                packages[name] = "not installed as a package"
+    """The machine, the processes and threads, and the packages in use."""
+    engines = [name for name in ("torch", "onnxruntime", "openvino", "tensorrt") if name in sys.modules]
     torch: Any = sys.modules.get("torch")
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cpu": _cpu_name(),
+        "cpu": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads() if torch else os.environ.get("OMP_NUM_THREADS"),
         "processes": processes()[1],
-        "packages": packages,
+        "packages": versions(["numpy", "pillow", "perception-zoo", *engines]),
     }
-
-
-def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

@@ -1,7 +1,7 @@
 """Figures per condition from per-frame records: values, 95 % intervals, rPD, and differences between models.
 
-Source: relative performance under domain shift, rPD = headline figure on the target domain / on the source
-domain (mIoU for segmentation; see `docs/evaluation.md`).
+rPD is the relative performance under domain shift: the headline figure on the target domain divided by that on the
+source domain (mIoU for segmentation; see `docs/evaluation.md`).
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ Group = tuple[str, str]
 
 @dataclass
 class Measured:
-    """Figures of one model on the frames of one group, with what comparisons need.
+    """Figures of one model on the frames of one group, with the data needed for comparisons.
 
     Attributes:
-        json: What goes into `metrics.json`; every figure is `{"value": x, "interval": [low, high] or null, "units": n
-            or null}` with the effective units behind it.
+        json: Content for `metrics.json`; every figure is `{"value": x, "interval": [low, high] or null, "units": n or
+            null}`, where `units` is the number of effective units.
         headline: Key of the headline figure.
-        value: Of the headline figure.
-        contributions: `(R,)` what every unit of the sampling contributes to it.
-        sampling: What of the frames is independent.
+        value: Value of the headline figure.
+        contributions: `(R,)` contribution of every sampling unit to it.
+        sampling: Independent units of the frames.
     """
 
     json: dict[str, Any]
@@ -48,9 +48,10 @@ class Measured:
 
 
 def groups_of(dataset: Dataset, frames: Sequence[Frame], source_group: str | None) -> dict[str, list[int]]:
-    """Indices into `frames` of every group, then of `all` and, where it says something else, of `shifted`.
+    """Indices into `frames` of every group, then of `all` and, if it differs, of `shifted`.
 
-    `all` pools every group that the data set's own benchmark pools. `shifted` pools those but `source_group`.
+    `all` pools every group that the data set's own benchmark pools. `shifted` pools the same groups without
+    `source_group`.
     """
     members: dict[str, list[int]] = {}
     for index, frame in enumerate(frames):
@@ -66,16 +67,16 @@ def groups_of(dataset: Dataset, frames: Sequence[Frame], source_group: str | Non
 
 
 def measure(dataset: Dataset, metric: Metric, frames: Sequence[Frame], tallies: Sequence[Any]) -> Measured:
-    """All figures of one group.
+    """Computes all figures of one group.
 
     Args:
-        dataset: Where the frames come from.
-        metric: Made the tallies.
-        frames: The frames of the group.
-        tallies: One per frame.
+        dataset: Data set of the frames.
+        metric: Metric that made the tallies.
+        frames: Frames of the group.
+        tallies: One tally per frame.
 
     Raises:
-        InputError: If the tallies count nothing.
+        InputError: If the tallies are empty, for example because all pixels are ignored.
     """
     try:
         metric.check(tallies)
@@ -83,23 +84,31 @@ def measure(dataset: Dataset, metric: Metric, frames: Sequence[Frame], tallies: 
         raise InputError(f"{dataset.kind} {frames[0].group}: {error}") from error
     scenes = [frame.scene for frame in frames]
     sampling = Sampling(scenes, video=dataset.video, together=dataset.repeated_scenes)
-    found = metric.figures(tallies, sampling.weights)
+    whole_set = metric.scope == "set"
+    found = metric.figures(tallies, None if whole_set else sampling.weights)
     value, replicates = found[metric.headline].value, found[metric.headline].replicates
-    assert replicates is not None
-    figures = _grouped({key: _shown(figure, sampling) for key, figure in found.items()})
+    if replicates is None:
+        assert whole_set, f"{metric.name} computes no replicates of {metric.headline}"
+        contributions = np.full(len(sampling.weights), np.nan)  # unknown, so there is no interval of it or of its rPD
+    else:
+        contributions = sampling.contributions(value, replicates)
+    figures = _grouped({key: _shown(figure, sampling, whole_set) for key, figure in found.items()})
     units = figures[metric.headline]["units"]
+    words = "no intervals: the figures compare frames with each other" if whole_set else sampling.words(units)
     json = {
         "frames": len(frames),
         "scenes": sampling.scenes,
-        "sampling": {"unit": sampling.unit, "units": units, "words": sampling.words(units)},
+        "sampling": {"unit": sampling.unit, "units": units, "words": words},
         **figures,
         **metric.details(tallies),
     }
-    return Measured(json, metric.headline, value, sampling.contributions(value, replicates), sampling)
+    return Measured(json, metric.headline, value, contributions, sampling)
 
 
-def _shown(figure: Figure, sampling: Sampling) -> Any:
-    """A figure with its interval, or its value alone where the metric computes no replicates of it."""
+def _shown(figure: Figure, sampling: Sampling, whole_set: bool) -> Any:
+    """A figure with its interval; the value alone if a metric of scope `frame` computes no replicates of it."""
+    if whole_set:
+        return _figure(figure.value, None, "fraction")
     if figure.replicates is None:
         return _number(figure.value)
     spread = sampling.spread(sampling.contributions(figure.value, figure.replicates))
@@ -107,7 +116,7 @@ def _shown(figure: Figure, sampling: Sampling) -> Any:
 
 
 def _grouped(shown: Mapping[str, Any]) -> dict[str, Any]:
-    """`iou/road` becomes `road` in `iou`, and `iiou/car` `car` in the `classes` of the figure `iiou`."""
+    """Nests grouped figures: `iou/road` becomes `iou.road`; `iiou/car`, as `iiou` is a figure, `iiou.classes.car`."""
     json: dict[str, Any] = {}
     for key, figure in shown.items():
         group, _, part = key.partition("/")
@@ -133,15 +142,16 @@ def _figure(value: Any, spread: Spread | None, scale: Scale) -> dict[str, Any]:
 
 
 def source_of(dataset: Dataset, datasets: Mapping[str, Dataset], named: str | None) -> Group | None:
-    """The group whose headline figure is the denominator of rPD on this data set.
+    """The group whose headline figure is the denominator of rPD on this data set; `None` if there is none.
 
     Args:
-        dataset: The data set of the target.
+        dataset: Target data set.
         datasets: All data sets of the run by kind.
-        named: What the user named: a data set, `DATA:GROUP`, or a group that every data set looks up in itself.
+        named: Choice of the user: a data set, `DATA:GROUP`, or the name of a group, which stands for that group of
+            each data set.
 
     Raises:
-        InputError: If nothing has that name, or its classes are others than the target's.
+        InputError: If there is no such data set or group, or its classes differ from the target's.
     """
     if named is None:
         if dataset.source_data in datasets:
@@ -154,7 +164,7 @@ def source_of(dataset: Dataset, datasets: Mapping[str, Dataset], named: str | No
             raise InputError(f"--source {named}: {kind} has no group {group!r}; {', '.join(datasets[kind].groups)}")
         if datasets[kind].classes.names != dataset.classes.names:
             raise InputError(
-                f"--source {named}: its classes are not those of {dataset.kind}, so no ratio is meaningful"
+                f"--source {named}: its classes differ from those of {dataset.kind}, so rPD would be meaningless"
             )
         return source
     if not any(named in other.groups for other in datasets.values()):
@@ -164,14 +174,16 @@ def source_of(dataset: Dataset, datasets: Mapping[str, Dataset], named: str | No
 
 
 def rpd(target: Measured, source: Measured, source_group: Group) -> dict[str, Any]:
-    """rPD with its interval; the frames of the two domains are taken as independent of each other."""
+    """rPD with its interval; the frames of the two domains are assumed to be independent of each other."""
     value = target.value / source.value if source.value > 0 else math.nan
     return {"source": ":".join(source_group), **_figure(value, _ratio_spread([(target, source, 1.0)]), "ratio")}
 
 
 def _ratio_spread(terms: Sequence[tuple[Measured, Measured, float]]) -> Spread | None:
-    """Spread of the sum of `factor * target / source` over `terms`, whose targets share their frames, as their sources
-    do: to first order, a ratio moves by its target's contribution over the source, less its source's times the ratio.
+    """Spread of the sum of `factor * target / source` over `terms`.
+
+    All targets are on the same frames, and so are all sources. To first order, a ratio changes by the target's
+    contribution divided by the source's value, minus the source's contribution times the ratio over that value.
     """
     if any(source.value <= 0 for _, source, _ in terms):
         return None
@@ -184,10 +196,10 @@ def _ratio_spread(terms: Sequence[tuple[Measured, Measured, float]]) -> Spread |
 def difference(
     model: Measured, baseline: Measured, sources: tuple[Measured, Measured] | None
 ) -> dict[str, dict[str, Any]]:
-    """Headline figure (and, given both source domains, rPD) of one model minus that of another on the same frames.
+    """Difference of two models on the same frames in the headline figure and, given both source domains, in rPD.
 
-    Each unit's contributions to both are subtracted, so the interval is paired: what makes a frame hard for both
-    cancels.
+    The interval is paired: the contributions of each unit are subtracted, so whatever makes a frame hard for both
+    models cancels out.
     """
     spread = model.sampling.spread(model.contributions - baseline.contributions)
     figures = {model.headline: _figure(model.value - baseline.value, spread, "difference")}
@@ -199,10 +211,12 @@ def difference(
 
 
 def examples(metric: Metric, frames: Sequence[Frame], tallies: Sequence[Any]) -> list[dict[str, Any]]:
-    """The best, the median and the worst frame by the metric's score of single frames.
+    """The best, median and worst frame by the metric's score; none for a metric of scope `set`.
 
-    Fewer than three frames give fewer examples; of equal scores the earlier frame counts as the better one.
+    Fewer than three frames give fewer examples. Of frames with equal scores, the earlier one ranks higher.
     """
+    if metric.scope == "set":
+        return []
     scores = np.array([metric.score(tally) for tally in tallies])
     order = [int(i) for i in np.argsort(-scores, kind="stable") if not math.isnan(scores[i])]
     if not order:

@@ -1,4 +1,4 @@
-"""The tables that the terminal shows."""
+"""Result tables for the terminal."""
 
 from __future__ import annotations
 
@@ -17,12 +17,16 @@ __all__ = ["print_tables"]
 
 
 def print_tables(metrics: Mapping[str, Any], console: Console) -> None:
-    """Figures per condition of every model on every data set, then the differences between models."""
+    """Prints the figures per condition of every model on every data set, then the differences between models."""
     for kind, data in metrics["data"].items():
         for model in metrics["models"]:
             _print_figures(metrics, kind, model, console)
             if mapped := model["results"][kind]["class_map"]:
-                console.print(f"[dim]classes mapped, {mapped}, after the argmax[/dim]", highlight=False, soft_wrap=True)
+                console.print(
+                    f"[dim]predicted classes were mapped from {mapped} after the argmax[/dim]",
+                    highlight=False,
+                    soft_wrap=True,
+                )
         for caveat in data["caveats"]:
             console.print(f"[yellow]note:[/yellow] {caveat}", highlight=False, soft_wrap=True)
     for model in dict.fromkeys(row["model"] for row in metrics["comparison"]):
@@ -79,7 +83,7 @@ def _print_differences(rows: Sequence[Mapping[str, Any]], metrics: Mapping[str, 
 
 
 def _print_whole(table: Table, console: Console) -> None:
-    """Prints a table at the width it needs: a figure that is cut to fit a narrow terminal is worse than a long line."""
+    """Prints a table at full width: in a narrow terminal, wrapped lines are better than truncated figures."""
     before, console.width = console.width, max(console.width, 200)
     console.print(table)
     console.width = before

@@ -1,11 +1,13 @@
-"""From a model folder to files that a vehicle runs, each compared with its source before it is kept.
+"""Exports models to files for deployment and compares every file with its source before keeping it.
 
-| module | does |
+| module | contents |
 | --- | --- |
-| `graph` | a model as an ONNX graph |
+| `plan` | what the options of `zoo export` mean for a model |
+| `graph` | export of a model to an ONNX graph |
 | `rewrite` | half precision, image steps inside the graph, metadata |
-| `tensorrt_check`, `tensorrt_operators` | which nodes TensorRT would not take |
-| `parity` | what the source computes against what the file computes |
-| `folder` | the model folder with the new file in it |
+| `readback` | check of a file's metadata against the model folder |
+| `tensorrt_check`, `tensorrt_operators` | which nodes TensorRT does not support |
+| `samples`, `sources`, `gate` | the comparison: frames, source and file, parity limits |
+| `folder` | the model folder with the new file added |
 | `command`, `verify`, `benchmark` | `zoo export`, `zoo verify`, `zoo benchmark` |
 """

@@ -1,6 +1,6 @@
 """Measures a model's latency, throughput and memory, engine by engine.
 
-Every engine runs in a process of its own; the engines take turns, so that a machine that slows down slows them all.
+Each engine runs in its own process, and the engines take turns, so a machine that slows down affects all of them alike.
 """
 
 from __future__ import annotations
@@ -21,54 +21,55 @@ import numpy as np
 import tyro
 from PIL import Image
 
+from zoo.arguments import parse_size
 from zoo.errors import InputError
-from zoo.export.machine import machine, packages
 from zoo.files import atomic_file, read_image, write_json
 from zoo.folder.model_folder import ModelFolder
 from zoo.loading import engines_for, find_folder
+from zoo.machine import machine, packages
 
 __all__ = ["RECORD_KEY", "Arguments", "measure", "run"]
 
 RECORD_KEY = ("kind", "artefact_sha256", "engine", "device", "precision", "threads", "image", "inputs", "machine")
-"""Fields that identify a recorded row: measuring the same again replaces it."""
+"""Fields that identify a recorded row; repeating a measurement replaces its row."""
 _STEPS = ("preprocessing", "inference", "postprocessing")
 _ROUNDS = 5
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Measures one image after the other: latency p50, p90 and p99, split into steps, throughput and peak memory."""
+    """Measures latency (p50, p90, p99, and per step), throughput and peak memory on one image at a time."""
 
     model: Annotated[str, tyro.conf.Positional]
     """Catalogue name, model folder, or hf-hub:org/name."""
     engine: str = "auto"
-    """Engines, with commas between them: torch,onnx,openvino. auto: all that are installed and have a file."""
+    """Comma-separated engines, for example torch,onnx,openvino. auto: every installed engine that has a file."""
     device: str = "cpu"
-    """Where they run."""
+    """Device to run on."""
     precision: str = "fp32"
-    """Arithmetic."""
+    """Arithmetic precision."""
     threads: int | None = None
-    """CPU threads; by default those that the process may use."""
+    """CPU threads. Default: all CPUs available to the process."""
     file: str | None = None
-    """One of the model's files."""
+    """Run this file of the model folder."""
     image: Path | None = None
-    """Image to segment; an embedded synthetic frame by default."""
+    """Image to run on. Default: an embedded synthetic frame."""
     size: Annotated[str | None, tyro.conf.arg(metavar="HxW")] = None
-    """Resize the image to this before anything is measured, for example 512x1024."""
+    """Resize the image to this size before measuring, for example 512x1024."""
     whole: bool = False
-    """Run whole images, whatever the model's configuration says."""
+    """Run whole images even if the model is configured for sliding windows."""
     runs: int = 50
-    """Measured runs per engine."""
+    """Timed runs per engine."""
     warmup: int = 5
-    """Runs per engine before that."""
+    """Untimed warm-up runs per engine."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/benchmark")
     """Folder for benchmark.json and benchmark.png."""
     record: bool = False
-    """Add the figures to the model folder's metrics.json."""
+    """Add the results to the model folder's metrics.json."""
 
 
 def run(arguments: Arguments) -> int:
-    """Measures, prints the table, writes JSON and plot."""
+    """Runs the benchmark, prints the table and writes the JSON file and the plot."""
     folder = ModelFolder.open(find_folder(arguments.model))
     if arguments.record:
         folder.refuse_installed("record measurements in")
@@ -83,19 +84,28 @@ def run(arguments: Arguments) -> int:
 
 
 def measure(arguments: Arguments, folder: ModelFolder) -> list[dict[str, Any]]:
-    """One row per engine.
+    """Runs the benchmark and returns one row per engine.
 
     Raises:
-        InputError: If an engine is not there, the image cannot be read, or a number is out of range.
+        InputError: If the model does not read images, an engine is not available, the image cannot be read, or a
+            number is out of range.
     """
-    if arguments.runs < 1 or arguments.warmup < 0:
-        raise InputError(f"--runs {arguments.runs} --warmup {arguments.warmup}: at least 1 and 0 are needed")
+    if folder.inputs[0].kind != "image":
+        raise InputError(
+            f"{folder.name} reads {folder.inputs[0].kind}; only models that read images can be timed with zoo benchmark"
+        )
+    if arguments.runs < 1:
+        raise InputError(f"--runs {arguments.runs}: expected at least 1")
+    if arguments.warmup < 0:
+        raise InputError(f"--warmup {arguments.warmup}: expected at least 0")
     if arguments.engine == "auto":
         engines = engines_for(folder, arguments.precision, arguments.file)
     else:
         engines = arguments.engine.split(",")
-    if not engines or len(set(engines)) != len(engines):
-        raise InputError(f"--engine {arguments.engine}: {'none is there' if not engines else 'one is given twice'}")
+    if not engines:
+        raise InputError("--engine auto: no installed engine can run a file of this model; zoo info lists the files")
+    if len(set(engines)) != len(engines):
+        raise InputError(f"--engine {arguments.engine}: an engine is given twice; give each once")
     image = _image(arguments)
     with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as stack:
         path = Path(temporary) / "image.npy"
@@ -107,13 +117,13 @@ def measure(arguments: Arguments, folder: ModelFolder) -> list[dict[str, Any]]:
         share = -(-arguments.runs // _ROUNDS)
         for first in range(0, arguments.runs, share):
             for worker, taken in zip(workers, times, strict=True):
-                worker.run(1)  # the processor's caches and its threads belonged to another engine until now
+                worker.run(1)  # another engine has just filled the CPU caches, so the first run is not timed
                 taken += worker.run(min(share, arguments.runs - first))
         return [_row(worker, taken, image, arguments) for worker, taken in zip(workers, times, strict=True)]
 
 
 class _Worker:
-    """A process that runs one engine."""
+    """Parent's side of a process that runs one engine."""
 
     def __init__(self, arguments: Arguments, engine: str, image: Path) -> None:
         self._request = {
@@ -148,7 +158,7 @@ class _Worker:
                     pipe.close()
 
     def run(self, count: int) -> list[list[float]]:
-        """Seconds of the steps of so many runs."""
+        """Runs the model `count` times and returns the seconds that each step of each run took."""
         answer = self._ask({"runs": count})
         self.memory = {key: answer[key] for key in ("peak_bytes", "peak_device_bytes")}
         return answer["times"]
@@ -161,7 +171,7 @@ class _Worker:
             self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"the {self._request['engine']} process ended with code {self._process.wait()}")
+            raise RuntimeError(f"the {self._request['engine']} process exited with code {self._process.wait()}")
         answer = json.loads(line)
         if "error" in answer:
             raise InputError(answer["error"])
@@ -169,7 +179,7 @@ class _Worker:
 
 
 def _image(arguments: Arguments) -> np.ndarray:
-    """`(H, W, 3)` uint8 RGB to measure with."""
+    """The benchmark's image, `(H, W, 3)` uint8 RGB."""
     if arguments.image is not None:
         image = read_image(arguments.image)
     else:
@@ -178,10 +188,8 @@ def _image(arguments: Arguments) -> np.ndarray:
         image = embedded_frames()[0].camera.image
     if arguments.size is None:
         return image
-    height, separator, width = arguments.size.partition("x")
-    if not separator or not (height.isdigit() and width.isdigit()) or min(int(height), int(width)) < 1:
-        raise InputError(f"--size {arguments.size}: expected HxW in pixels, for example 512x1024")
-    return np.asarray(Image.fromarray(image).resize((int(width), int(height)), Image.Resampling.BILINEAR))
+    height, width = parse_size("--size", arguments.size)
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def _row(worker: _Worker, times: Sequence[Sequence[float]], image: np.ndarray, arguments: Arguments) -> dict[str, Any]:
@@ -213,7 +221,7 @@ def _row(worker: _Worker, times: Sequence[Sequence[float]], image: np.ndarray, a
 
 
 def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
-    """One line per engine; times in milliseconds."""
+    """Prints one line per engine, with times in milliseconds."""
     from rich.console import Console
     from rich.table import Table
 
@@ -247,12 +255,12 @@ def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
         )
     height, width = rows[0]["image"]
     console = Console()
-    console.print(f"image {height} x {width}, {rows[0]['runs']} runs each in turn, milliseconds", highlight=False)
+    console.print(f"image {height} x {width}, {rows[0]['runs']} runs per engine, times in ms", highlight=False)
     console.print(table)
 
 
 def write_plot(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Median of the steps as stacked bars, p90 and p99 of the whole as marks."""
+    """Draws the median time of each step as stacked bars, with markers at p90 and p99 of the total."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,6 +1,7 @@
-"""One engine in a process of its own, so that its memory and threads are its own.
+"""Runs one engine in a separate process, so that its memory and threads can be measured on their own.
 
-Reads lines of JSON: first what to load, then numbers of runs; answers every line with one line of JSON.
+The protocol is one JSON object per line: the first request says what to load, each further one how many runs to time.
+Every request is answered with one line.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def _load(request: Mapping[str, Any]) -> tuple[Predictor, dict[str, Any]]:
 
 
 def _runs(predictor: Predictor, image: np.ndarray, count: int) -> list[list[float]]:
-    """Seconds of preprocessing, inference and postprocessing, per run."""
+    """Seconds spent on preprocessing, inference and postprocessing in each run."""
     times = []
     for _ in range(count):
         marks = [time.perf_counter()]
@@ -68,7 +69,10 @@ def _memory(device: str) -> dict[str, int | None]:
 
 
 def _peak_bytes() -> int:
-    """Largest resident memory of this process; Linux's `ru_maxrss` starts with that of the parent process."""
+    """Peak resident memory of this process.
+
+    On Linux, `ru_maxrss` is inherited from the parent process, so `VmHWM` is read instead.
+    """
     try:
         status = Path("/proc/self/status").read_text(encoding="utf-8")
         return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
@@ -78,9 +82,9 @@ def _peak_bytes() -> int:
 
 
 def main() -> None:
-    """Serves one parent process until its end of the pipe closes."""
+    """Answers the parent's requests until it closes the pipe."""
     answers = sys.stdout
-    sys.stdout = sys.stderr  # nothing that a library prints may come between the answers
+    sys.stdout = sys.stderr  # keeps whatever a library prints out of the protocol
     request = json.loads(sys.stdin.readline())
     try:
         predictor, answer = _load(request)
@@ -92,7 +96,7 @@ def main() -> None:
     for line in sys.stdin:
         try:
             times = _runs(predictor, image, json.loads(line)["runs"])
-        except InputError as error:  # a file of a fixed size and an image of another
+        except InputError as error:  # the file takes a fixed size and the image has another
             print(json.dumps({"error": str(error)}), file=answers, flush=True)
             return
         print(json.dumps({"times": times, **_memory(request["device"])}), file=answers, flush=True)

@@ -1,4 +1,4 @@
-"""Turns a model into an ONNX file that is compared with it before it is kept."""
+"""Exports a model to an ONNX file, which is kept only if its outputs match the model's."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from zoo.arguments import parse_size
 from zoo.contract import joined
 from zoo.engines import TensorSpec
 from zoo.errors import InputError, require
@@ -21,93 +22,98 @@ from zoo.folder.model_folder import ModelFolder
 from zoo.inputs import Input
 from zoo.loading import find_folder, load
 from zoo.predictor import Predictor
+from zoo.tasks import Task
 
 __all__ = ["Arguments", "export", "run"]
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Copies a model folder and adds an ONNX file, compared with the model frame by frame before it is kept.
+    """Copies a model folder and adds an ONNX file, after comparing the file with the model frame by frame.
 
-    Exit code 3: the file does not compute what the model computes; nothing is written.
+    Exit code 3: the file's outputs differ from the model's beyond the limits. Nothing is written.
     """
 
     model: Annotated[str, tyro.conf.Positional]
     """Catalogue name, model folder, or hf-hub:org/name."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
-    """Folder to make."""
+    """New model folder."""
     format: Literal["onnx"] = "onnx"
-    """Kind of file."""
+    """File format."""
     precision: Literal["fp32", "fp16"] = "fp32"
-    """Arithmetic inside the file; its inputs and outputs stay float32."""
+    """Arithmetic precision inside the file. Inputs and outputs are float32 either way."""
     dynamic: Annotated[str | None, tyro.conf.arg(metavar="batch,size")] = None
-    """What stays free: batch, size or both. Default: both; with --size, neither."""
+    """Dynamic axes: batch, size or both. Default: both, or neither with --size."""
     size: Annotated[str | None, tyro.conf.arg(metavar="HxW")] = None
     """Fixed height and width of the input in pixels, for example 384x640."""
     uint8_input: bool = False
-    """Take camera images, (B, H, W, 3) uint8 RGB, and give labels and scores: all steps but the resize inside."""
+    """Take camera images, (B, H, W, 3) uint8 RGB, and output labels and scores. Every step but the resize moves into
+    the file."""
     frames: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Compare on the images in this folder too."""
+    """Also compare on the images in this folder."""
 
 
 def run(arguments: Arguments) -> int:
-    """Exports, compares, writes the folder and says what was found."""
+    """Exports the model, compares the file with it, writes the folder and prints the results."""
     if hasattr(signal, "SIGTERM"):
-        signal.signal(signal.SIGTERM, lambda number, stack: sys.exit(128 + number))  # so that cleaning up happens
+        # The default handler would leave temporary files behind; SystemExit unwinds the stack and removes them.
+        signal.signal(signal.SIGTERM, lambda number, stack: sys.exit(128 + number))
     folder, row, findings = export(arguments)
     entry = row["file"]
     print(f"{folder.path / entry}: {(folder.path / entry).stat().st_size:,} bytes, SHA-256 {row['artefact_sha256']}")
-    print_parity(row)
+    print(*parity_lines(row, folder.task), sep="\n")
     print(
-        f"TensorRT, by its list ({findings['list']}): "
-        + (f"{len(findings['rejected'])} nodes not taken" if findings["rejected"] else "every node is taken")
+        f"TensorRT, according to {findings['list']}: "
+        + (f"{len(findings['rejected'])} unsupported nodes" if findings["rejected"] else "all nodes are supported")
     )
     for finding in findings["rejected"]:
         print(f"  {finding['node']} ({finding['operator']}): {finding['reason']}")
     return 0
 
 
-def print_parity(row: Mapping[str, Any]) -> None:
-    """One line for all frames, one per condition."""
-    what = "features" if row["compared"] == "features" else "labels"
-    print(
+def parity_lines(row: Mapping[str, Any], task: Task) -> list[str]:
+    """A parity row as text: one line for all frames, then one per condition and one per other input shape."""
+    lines = [
         f"parity, {row['engine']} on {row['device']}: {row['frames']} frames, {100 * row['agreement']:.4f} % of the "
-        f"{what} agree, {row['compared']} differ by at most {row['max_error']:.2g}, "
+        f"{task.predicts} agree, {row['compared']} differ by at most {row['max_error']:.2g}, "
         f"{row['relative_error']:.2g} of the largest"
-    )
+    ]
     for name, values in row["conditions"].items():
         difference = values["difference"]
         shown = "no metric" if difference is None else f"{values['metric']} {100 * difference:+.4f} points"
-        print(f"  {name}: {values['frames']} frames, {100 * values['agreement']:.4f} %, {shown}")
+        lines.append(f"  {name}: {values['frames']} frames, {100 * values['agreement']:.4f} %, {shown}")
     for shape in row["other_shapes"]:
         size = "x".join(map(str, shape["shape"]))
-        print(f"  input {size}: {100 * shape['agreement']:.4f} %, relative error {shape['relative_error']:.2g}")
+        lines.append(f"  input {size}: {100 * shape['agreement']:.4f} %, relative error {shape['relative_error']:.2g}")
+    return lines
 
 
 def parse_shape(arguments: Arguments) -> tuple[tuple[str, ...], tuple[int, int] | None]:
-    """The free axes and the fixed (height, width) that the command line asks for."""
+    """The dynamic axes and the fixed (height, width) that the command line asks for."""
     words = arguments.dynamic.split(",") if arguments.dynamic else ([] if arguments.size else ["batch", "size"])
     if unknown := [word for word in words if word not in ("batch", "size")]:
-        raise InputError(f"--dynamic {arguments.dynamic}: {unknown[0]!r} is neither batch nor size")
+        raise InputError(f"--dynamic {arguments.dynamic}: expected batch, size or batch,size, got {unknown[0]!r}")
     if "size" in words and arguments.size:
-        raise InputError(f"--dynamic {arguments.dynamic} leaves the size free and --size {arguments.size} fixes it")
+        raise InputError(
+            f"--dynamic {arguments.dynamic} makes the size dynamic but --size {arguments.size} fixes it; omit one"
+        )
     axes = (("batch",) if "batch" in words else ()) + (("height", "width") if "size" in words else ())
     if "size" in words:
         return axes, None
     if not arguments.size:
-        raise InputError(f"--dynamic {arguments.dynamic} fixes the size; say which: --size HxW")
-    height, separator, width = arguments.size.partition("x")
-    if not separator or not (height.isdigit() and width.isdigit()) or min(int(height), int(width)) < 1:
-        raise InputError(f"--size {arguments.size}: expected HxW in pixels, for example 384x640")
-    return axes, (int(height), int(width))
+        raise InputError(f"--dynamic {arguments.dynamic} fixes the size; add --size HxW")
+    return axes, parse_size("--size", arguments.size)
 
 
 def export(arguments: Arguments) -> tuple[ModelFolder, dict[str, Any], dict[str, Any]]:
-    """The new folder, its file's row of `parity.json`, and what the TensorRT check found.
+    """Exports a model into a new folder.
+
+    Returns:
+        The new folder, the file's row of `parity.json`, and the findings of the TensorRT check.
 
     Raises:
-        ParityError: If the file does not compute what the model computes.
-        MissingExtraError: If a package that exporting needs is not installed.
+        ParityError: If the file's outputs differ from the model's beyond the limits.
+        MissingExtraError: If a package needed for exporting is not installed.
         InputError: If the model cannot be exported, a size does not fit, or a frame cannot be read.
     """
     axes, size = parse_shape(arguments)
@@ -117,6 +123,7 @@ def export(arguments: Arguments) -> tuple[ModelFolder, dict[str, Any], dict[str,
         from zoo.export.graph import OPSET, to_onnx
     except ImportError as error:
         raise require("torch", "export", "exporting a model") from error
+    from zoo.export.folder import add_file
     from zoo.export.gate import LIMITS, compare, refuse_if_beyond
     from zoo.export.readback import metadata_of, read_back
     from zoo.export.rewrite import set_metadata, to_half
@@ -144,7 +151,7 @@ def export(arguments: Arguments) -> tuple[ModelFolder, dict[str, Any], dict[str,
     source = EngineSource(Side(engine, predictor.input, predictor.task), predictor.artefact["sha256"])
     limits = LIMITS[arguments.precision]
     if plan.rewrite is not None:
-        # Scores alone would hardly show a class that never wins, so the graph inside is compared as well.
+        # Labels and scores hide errors in the logits of classes that never win, so the inner graph is compared first.
         inside = _tensors(model, predictor, plan)
         core = _file(model.SerializeToString(), predictor, inside, precision=arguments.precision)
         refuse_if_beyond(compare(source, core, sets[:1], limits)[0], f"the graph inside the file of {folder.name}")
@@ -161,39 +168,31 @@ def export(arguments: Arguments) -> tuple[ModelFolder, dict[str, Any], dict[str,
     entry["contract"] = joined(predictor.input.contract(entry), predictor.task.contract(entry))
     set_metadata(model, metadata_of(folder, entry))
     content = model.SerializeToString()
-    said = read_back(content, folder, entry)
+    described = read_back(content, folder, entry)
     findings = {"list": SOURCE, "rejected": [finding.to_json() for finding in check_tensorrt(model)]}
-    file = _file(content, predictor, entry, precision=arguments.precision, said=said)
+    file = _file(content, predictor, entry, precision=arguments.precision, described=described)
     compared, stored = compare(source, file, sets, limits)
     refuse_if_beyond(compared, entry["file"])
     entry["sha256"] = hashlib.sha256(content).hexdigest()
     about = {"artefact_sha256": entry["sha256"], "file": entry["file"], "precision": arguments.precision}
     row = {**about, **compared.to_json()}
-    return add(folder, arguments.out, entry, content, row, stored, findings), row, findings
-
-
-def add(folder: ModelFolder, out: Path, *parts: Any) -> ModelFolder:
-    """Writes the new folder; see `zoo.export.folder.add_file`."""
-    from zoo.export.folder import add_file
-
-    return add_file(folder, out, *parts)
+    return add_file(folder, arguments.out, entry, content, row, stored, findings), row, findings
 
 
 def _file(
-    content: bytes, predictor: Predictor, entry: Mapping[str, Any], *, precision: str, said: Input | None = None
+    content: bytes, predictor: Predictor, entry: Mapping[str, Any], *, precision: str, described: Input | None = None
 ) -> Any:
-    """The finished file, fed as its own metadata says."""
-    from zoo.engines import TensorSpec
+    """The finished file as one side of the comparison, fed according to its own metadata."""
     from zoo.engines.onnx import OnnxEngine
     from zoo.export.sources import ExportedFile
 
     declared = [TensorSpec.from_json(tensor) for tensor in (*entry["inputs"], *entry["outputs"])]
     engine = OnnxEngine(content, precision=precision, declared=declared, what="the exported file")
-    return ExportedFile(engine, said or predictor.input, predictor.task, tuple(entry.get("in_graph", ())))
+    return ExportedFile(engine, described or predictor.input, predictor.task, tuple(entry.get("in_graph", ())))
 
 
 def _file_name(model: str, arguments: Arguments, axes: tuple[str, ...], size: tuple[int, int] | None) -> str:
-    """`onnx/<name>.onnx`, with what is out of the ordinary in between."""
+    """`onnx/<name>.onnx`, with a part in between for each option that differs from the default."""
     parts = [model]
     parts += ["fp16"] if arguments.precision == "fp16" else []
     parts += ["uint8"] if arguments.uint8_input else []
@@ -204,7 +203,7 @@ def _file_name(model: str, arguments: Arguments, axes: tuple[str, ...], size: tu
 
 
 def _tensors(model: Any, predictor: Predictor, plan: Plan) -> dict[str, Any]:
-    """`inputs` and `outputs` of the file's entry: shapes from the graph, the rest from model and plan."""
+    """`inputs` and `outputs` of the file's entry: shapes from the graph, the rest from the model and the plan."""
     from onnx.helper import tensor_dtype_to_np_dtype
 
     def shape(value: Any) -> tuple[int | None, ...]:

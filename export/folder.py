@@ -1,4 +1,4 @@
-"""Exported files in a model folder: their entries, their parity rows, the folder written anew in one step."""
+"""Exported files in a model folder: adding a file and recording its parity."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ _ROW_KEY = ("artefact_sha256", "engine", "device", "machine", "frame_sets")
 
 
 def reference_name(file: str) -> str:
-    """Where the source's outputs for `file` are stored."""
+    """Path of the stored source outputs that belong to `file`."""
     return str(PurePosixPath(file).with_suffix(".reference.npz"))
 
 
 def read_parity(folder: ModelFolder) -> dict[str, Any]:
-    """Content of `parity.json`: rows, and per file what the TensorRT check found and what was not measured.
+    """Content of `parity.json`: rows and, per file, the TensorRT findings and the engines not measured.
 
     Raises:
         IntegrityError: If the file differs from the manifest or is not JSON.
-        InputError: If it is not what `parity.schema.json` describes.
+        InputError: If it does not match `parity.schema.json`.
     """
     if PARITY not in folder.manifest:
         return {"format": FORMAT, "rows": [], "files": []}
@@ -45,7 +45,7 @@ def read_parity(folder: ModelFolder) -> dict[str, Any]:
 
 
 def not_measured(rows: Sequence[Mapping[str, Any]], sha256: str) -> list[str]:
-    """Engines and devices that no row tells of for this file."""
+    """Engines and devices for which this file has no row."""
     done = {(row["engine"], row["device"].split(":")[0]) for row in rows if row["artefact_sha256"] == sha256}
     return [
         f"{engine} on {device}"
@@ -56,7 +56,7 @@ def not_measured(rows: Sequence[Mapping[str, Any]], sha256: str) -> list[str]:
 
 
 def _merged(parity: Mapping[str, Any], row: Mapping[str, Any], files: list[dict[str, Any]]) -> dict[str, Any]:
-    """The record with one more row, which replaces one of the same file, engine, device, machine and frames."""
+    """The record with `row` added; a row for the same file, engine, device, machine and frames is replaced."""
     known = {entry["sha256"] for entry in files}
     rows = [
         old
@@ -78,16 +78,16 @@ def add_file(
     stored: bytes,
     tensorrt: Mapping[str, Any],
 ) -> ModelFolder:
-    """A copy of `folder` at `out` that holds one more file; an older one of the same name is replaced.
+    """Copies `folder` to `out` and adds one file, replacing an existing file of that name.
 
     Args:
-        folder: The model folder.
-        out: Folder to make.
+        folder: Source model folder.
+        out: New folder.
         entry: The file's entry in the list of artefacts.
-        content: The file.
-        row: Its row of `parity.json`.
-        stored: The source's outputs on the embedded frames.
-        tensorrt: What the TensorRT check found.
+        content: Bytes of the file.
+        row: The file's row of `parity.json`.
+        stored: Outputs of the source on the embedded frames.
+        tensorrt: Findings of the TensorRT check.
 
     Raises:
         InputError: If `out` exists or cannot be written.
@@ -95,7 +95,7 @@ def add_file(
     """
     file = entry["file"]
     artefacts = [old for old in folder.config["artefacts"] if old["file"] != file]
-    inputs = [each.to_json() for each in folder.inputs]  # without keys that have no effect
+    inputs = [each.to_json() for each in folder.inputs]  # drops keys that have no effect
     config = {**folder.config, "inputs": inputs, "artefacts": [*artefacts, dict(entry)]}
     known = {artefact["sha256"] for artefact in config["artefacts"]}
     parity = read_parity(folder)
@@ -123,16 +123,18 @@ def add_file(
 
 
 def add_row(folder: ModelFolder, row: Mapping[str, Any]) -> None:
-    """Adds one row to `parity.json` and renews the manifest.
+    """Adds one row to `parity.json` and updates the manifest.
 
     Raises:
-        InputError: If the folder belongs to the installed package.
+        InputError: If the folder is part of the installed package or `parity.json` has no entry for the row's file.
     """
     folder.refuse_installed("record parity in")
     parity = read_parity(folder)
     files = [dict(entry) for entry in parity["files"]]
     if row["artefact_sha256"] not in {entry["sha256"] for entry in files}:
-        raise InputError(f"{folder.path / PARITY} tells of no file {row['artefact_sha256'][:12]}…; export it again")
+        raise InputError(
+            f"{folder.path / PARITY} has no entry for the file {row['artefact_sha256'][:12]}…; export it again"
+        )
     content = encode_document(_merged(parity, row, files), "parity", folder.path / PARITY)
     write_bytes(folder.path / PARITY, content)
     folder.renew_manifest([PARITY])

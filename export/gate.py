@@ -1,7 +1,7 @@
-"""What a source computes against what its exported file computes, frame by frame, and the limits a file must keep to.
+"""Parity of an exported file with its source: the frame-by-frame comparison and the limits that a file must meet.
 
-The source is the torch model; where torch is not installed, its outputs that were stored with the file. Both are run on
-the same whole samples, at the size that the model works at, and their predictions are compared there.
+The source is the torch model or, where torch is not installed, the model's outputs that were stored with the file. Both
+sides run on the same whole samples at the model's input size, and predictions are compared at that size.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import numpy as np
 
 from zoo.errors import InputError, ParityError
 from zoo.evaluate.metrics import Metric, metric_for
-from zoo.export.machine import machine, packages
 from zoo.export.samples import FrameSet
 from zoo.export.sources import EngineSource, ExportedFile, Result, Source
 from zoo.frame import Frame
+from zoo.machine import machine, packages
 from zoo.tasks import Agreement
 
 __all__ = ["LIMITS", "Limits", "Row", "compare", "refuse_if_beyond"]
@@ -28,12 +28,12 @@ __all__ = ["LIMITS", "Limits", "Row", "compare", "refuse_if_beyond"]
 
 @dataclass(frozen=True)
 class Limits:
-    """What a file must keep to.
+    """Limits that a file must meet.
 
     Attributes:
-        agreement: Smallest share of elements (pixels, points) that are predicted the same.
-        relative_error: Largest error of a raw value over the source's largest one. Predictions alone would not show a
-            class that wins no element of the frames.
+        agreement: Smallest share of elements (pixels, points) on which both sides must agree.
+        relative_error: Largest error of a raw value, relative to the source's largest. Agreement alone would miss
+            errors in a class that is not predicted anywhere in the frames.
     """
 
     agreement: float
@@ -45,19 +45,21 @@ LIMITS = {"fp32": Limits(0.9999, 1e-3), "fp16": Limits(0.999, 2e-2)}
 
 @dataclass
 class Row:
-    """One comparison, as `parity.json` keeps it; `to_json` gives the entry.
+    """One comparison; `to_json` returns it as a row of `parity.json`.
 
     Attributes:
-        source: Engine and hash of the source, and whether its outputs were stored ones.
-        engine: That ran the file.
-        device: That ran the file.
-        options: Of the engine.
+        source: Engine and hash of the source, and whether stored outputs were used.
+        engine: Engine that ran the file.
+        device: Device that ran the file.
+        options: Engine options.
         frame_sets: Name and number of frames of each set.
-        compared: What raw values were compared.
-        totals: Over all frames.
-        conditions: By condition: frames, agreement and the headline metric on both sides.
-        other_shapes: Batches and sizes besides those of the frames.
-        limits: What the file must keep to.
+        limits: Limits that the file must meet.
+        predicts: What the two sides agree on, for messages: `labels`, `features`.
+        compared: Kind of raw values compared: `logits`, `scores`, `features`.
+        totals: Results over all frames.
+        conditions: Per condition: frames, agreement, and the headline figure of both sides.
+        other_shapes: Results on batches and sizes that the frames do not have.
+        frames: Number of frames.
     """
 
     source: dict[str, Any]
@@ -66,6 +68,7 @@ class Row:
     options: dict[str, Any]
     frame_sets: list[dict[str, Any]]
     limits: Limits
+    predicts: str
     compared: str = ""
     totals: dict[str, Any] = field(default_factory=dict)
     conditions: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -73,7 +76,7 @@ class Row:
     frames: int = 0
 
     def beyond(self) -> list[tuple[str, dict[str, Any]]]:
-        """Where the file is beyond its limits: the place and its numbers; the frames first."""
+        """Every violation of the limits, as a description of where it occurred and the results there; frames first."""
         parts = [(f"{self.frames} frames, worst {self.totals['worst_frame']}", self.totals)]
         parts += [(f"input {part['shape']}", part) for part in self.other_shapes]
         return [
@@ -83,7 +86,7 @@ class Row:
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """The entry of `parity.json`, less the file's name and hash."""
+        """The row of `parity.json`, without the file's name and hash."""
         return {
             "source": self.source,
             "engine": self.engine,
@@ -110,25 +113,25 @@ def compare(
     limits: Limits,
     advance: Callable[[], None] = lambda: None,
 ) -> tuple[Row, bytes]:
-    """Runs source and file on all frames.
+    """Runs source and file on all frames and compares them.
 
     Args:
         source: `EngineSource` or `StoredSource`.
-        file: The file.
-        sets: Frames.
-        limits: What the file must keep to.
+        file: Exported file.
+        sets: Frames to compare on.
+        limits: Limits that the file must meet.
         advance: Called after every frame.
 
     Returns:
-        The row, and the source's outputs on the embedded frames, to be stored with the file.
+        The row, and the source's outputs on the embedded frames for storage with the file.
 
     Raises:
-        ParityError: If the file cannot be run on a sample of a size that it claims to take.
+        ParityError: If the file cannot run on a sample of a size that it claims to support.
         InputError: If a frame cannot be read.
     """
     spec = file.engine.spec
     frame_sets = [{"name": frames.name, "frames": len(frames.frames)} for frames in sets]
-    row = Row(source.about, spec.engine, spec.device, dict(spec.options), frame_sets, limits)
+    row = Row(source.about, spec.engine, spec.device, dict(spec.options), frame_sets, limits, file.task.predicts)
     totals, conditions, stored = _Totals(), dict[str, _Condition](), dict[str, np.ndarray]()
     for frames in sets:
         metric = _metric(file, frames)
@@ -137,7 +140,7 @@ def compare(
             found = file.results([frame])[0]
             agreement = totals.add(frame.id, source, frame, found)
             condition = conditions.setdefault(frame.group, _Condition(metric))
-            condition.add(frame, agreement, source.prediction(frame, found), found[1], file)
+            condition.add(frame, agreement, source.prediction(frame, found), found[1])
             if frames.name == "embedded" and isinstance(source, EngineSource):
                 stored |= {f"{frame.id}/{name}": array for name, array in source.packed(frame, found).items()}
             advance()
@@ -151,21 +154,21 @@ def compare(
 
 
 def refuse_if_beyond(row: Row, what: str) -> None:
-    """Raises a `ParityError` that names what is beyond its limit, unless there is nothing."""
+    """Raises a `ParityError` that names the first violation of the limits, if there is any."""
     beyond = row.beyond()
     if not beyond:
         return
     where, part = beyond[0]
     raise ParityError(
-        f"{what} does not compute what its source computes ({row.engine} on {row.device}, {where}): "
-        f"{100 * part['agreement']:.4f} % of the labels agree (at least {100 * row.limits.agreement:g} %), "
+        f"{what} does not match its source ({row.engine} on {row.device}, {where}): "
+        f"{100 * part['agreement']:.4f} % of the {row.predicts} agree (at least {100 * row.limits.agreement:g} %), "
         f"relative error of the {row.compared} {part['relative_error']:.2g} "
         f"(at most {row.limits.relative_error:g}); the file is not kept"
     )
 
 
 class _Totals:
-    """Sums over frames."""
+    """Running totals over frames."""
 
     def __init__(self) -> None:
         self.frames = self.elements = self.same = 0
@@ -174,14 +177,14 @@ class _Totals:
         self.compared = ""
 
     def add(self, name: str, source: Source, frame: Frame, found: Result) -> Agreement:
-        """Counts one frame."""
+        """Adds one frame."""
         try:
             return self.count(name, source.agreement(frame, found))
         except ParityError as error:
             raise ParityError(f"frame {name}: {error}") from error
 
     def count(self, name: str, agreement: Agreement) -> Agreement:
-        """Counts the agreement of one sample."""
+        """Adds the agreement of one sample."""
         self.frames += 1
         self.elements += agreement.elements
         self.same += agreement.same
@@ -202,18 +205,18 @@ class _Totals:
 
 
 class _Condition:
-    """Sums over the frames of one condition."""
+    """Running totals over the frames of one condition."""
 
     def __init__(self, metric: Metric | None) -> None:
         self.frames = self.elements = self.same = 0
         self._metric = metric
         self._tallies: list[tuple[Any, Any]] = []
 
-    def add(self, frame: Frame, agreement: Agreement, expected: Any | None, found: Any, file: ExportedFile) -> None:
+    def add(self, frame: Frame, agreement: Agreement, expected: Any | None, found: Any) -> None:
         self.frames += 1
         self.elements += agreement.elements
         self.same += agreement.same
-        if self._metric is not None and expected is not None and file.task.truth(frame) is not None:
+        if self._metric is not None and expected is not None and self._metric.has_truth(frame):
             self._tallies.append((self._metric.tally(frame, expected), self._metric.tally(frame, found)))
 
     def to_json(self) -> dict[str, Any]:
@@ -226,17 +229,17 @@ class _Condition:
 
 
 def _metric(file: ExportedFile, frames: FrameSet) -> Metric | None:
-    """The task's headline metric on these frames; `None` where nothing maps the model's classes onto theirs."""
-    if frames.classes is None or not file.task.metrics:
+    """The task's metric for these frames; `None` if there is no class map from the model's classes to theirs."""
+    if frames.classes is None or file.task.metric is None:
         return None
     try:
-        return metric_for(file.task.metrics[0], file.task, frames.classes)
+        return metric_for(file.task.metric, file.task, frames.classes)
     except InputError:
         return None
 
 
 def _other_shapes(source: EngineSource, file: ExportedFile, frames: Sequence[Frame]) -> Iterable[dict[str, Any]]:
-    """Source and file on batches and sizes that the frames do not have, as far as the file's axes are free."""
+    """Compares source and file on batches and sizes that the frames do not have, where the file's axes are dynamic."""
     for variation in file.input.variations(frames, file.engine.spec, file.in_graph):
         totals = _Totals()
         while totals.elements < variation.elements:

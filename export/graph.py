@@ -1,4 +1,4 @@
-"""A model as an ONNX graph: exported by torch, then made the same function as the model at every size."""
+"""Export of a model to an ONNX graph with torch, and fixes so that the graph equals the model at every size."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from zoo.export.rewrite import import_onnx
 __all__ = ["OPSET", "to_onnx"]
 
 OPSET = 18
-"""What torch's exporter writes without a conversion; TensorRT takes 9 to 24."""
+"""Native opset of torch's exporter, so no version conversion is needed; TensorRT supports 9 to 24."""
 
 
 def to_onnx(
@@ -32,20 +32,20 @@ def to_onnx(
     free: Collection[str],
     what: str = "the model",
 ) -> Any:
-    """The `onnx.ModelProto` of `module`.
+    """Exports `module` to an `onnx.ModelProto`.
 
     Args:
-        module: The model; it takes `inputs` by position and gives one tensor, or a sequence of them.
-        inputs: What it takes, every axis named.
-        outputs: Names of what it gives.
-        lengths: Of the example, for every axis that `inputs` leave free; also the fixed length, if it is not in `free`.
-            A free axis needs at least 2: torch takes an axis of length 1 for a constant.
-        free: Names of the axes that stay free.
-        what: The model's name, for errors.
+        module: Model that takes `inputs` by position and returns one tensor or a sequence of tensors.
+        inputs: Specs of its inputs, with every axis named.
+        outputs: Names of its outputs.
+        lengths: Length in the example input of every axis that `inputs` leave open. Axes not in `free` are fixed to
+            it. A dynamic axis needs at least 2, because torch specialises axes of length 1.
+        free: Names of the dynamic axes.
+        what: Name of the model, for error messages.
 
     Raises:
         MissingExtraError: If the export packages are not installed.
-        InputError: If the architecture cannot be exported, or an axis that should stay free does not.
+        InputError: If the architecture cannot be exported, or fixes an axis that should be dynamic.
     """
     onnx = import_onnx()
     if importlib.util.find_spec("onnxscript") is None:
@@ -57,14 +57,14 @@ def to_onnx(
     example = tuple(
         torch.zeros(shape, dtype=getattr(torch, tensor.dtype)) for shape, tensor in zip(shapes, inputs, strict=True)
     )
-    # DYNAMIC, not AUTO: an axis that the model pins is an error here and not a file that fails on the road.
+    # DYNAMIC, not AUTO: if the model specialises the axis, AUTO would silently export a file with a fixed size.
     dynamic = tuple(
         {i: torch.export.Dim.DYNAMIC for i, axis in enumerate(tensor.axes) if axis in free and tensor.shape[i] is None}
         for tensor in inputs
     )
     try:
         with warnings.catch_warnings(), _quiet("onnxscript", "torch.onnx"), torch.no_grad():
-            warnings.simplefilter("ignore")  # of torch about its own deprecations
+            warnings.simplefilter("ignore")  # torch's warnings about its own deprecations
             program = torch.onnx.export(
                 module.eval(),
                 example,
@@ -75,7 +75,7 @@ def to_onnx(
                 opset_version=OPSET,
                 verbose=False,
             )
-    except Exception as error:  # the exporter raises a dozen kinds from four packages
+    except Exception as error:  # the exporter raises a dozen exception types from four packages
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
@@ -90,14 +90,14 @@ def to_onnx(
 
 
 def _takes_any_number(module: nn.Module) -> bool:
-    """Whether `forward` is `forward(*inputs)`, which torch sees as one argument that is a tuple."""
+    """Whether `forward` is declared as `forward(*inputs)`, which torch treats as a single tuple argument."""
     kinds = [parameter.kind for parameter in inspect.signature(module.forward).parameters.values()]
     return kinds == [inspect.Parameter.VAR_POSITIONAL]
 
 
 @contextlib.contextmanager
 def _quiet(*names: str) -> Iterator[None]:
-    """No remarks of the optimiser about nodes that it leaves as they are."""
+    """Silences the optimiser's messages about nodes that it leaves unchanged."""
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -110,9 +110,9 @@ def _quiet(*names: str) -> Iterator[None]:
 
 
 def _tidy(model: Any) -> None:
-    """Removes what the exporter noted about its own work (paths of this machine among it), and mends the resizes."""
+    """Removes the exporter's own notes, which include paths of this machine, and corrects the Resize nodes."""
     graph = model.graph
-    del graph.value_info[:]  # stale after any rewrite; the quantiser trusts it and fails
+    del graph.value_info[:]  # stale after any rewrite; the quantiser relies on it and fails
     del model.metadata_props[:]
     del graph.metadata_props[:]
     for part in (*graph.node, *graph.initializer, *graph.input, *graph.output):
@@ -120,13 +120,13 @@ def _tidy(model: Any) -> None:
         del part.metadata_props[:]
     for node in graph.node:
         for attribute in node.attribute:
-            # ONNX's `pytorch_half_pixel` takes the first pixel when the result has length 1; torch takes the middle.
+            # For an output of length 1, ONNX's `pytorch_half_pixel` samples the first pixel but torch the centre.
             if node.op_type == "Resize" and attribute.s == b"pytorch_half_pixel":
                 attribute.s = b"half_pixel"
 
 
 def _name_axes(model: Any, inputs: Sequence[TensorSpec], free: Collection[str]) -> None:
-    """Names the free axes: those of an input by its spec, those of an output by the output."""
+    """Names the dynamic axes: those of an input after its spec, those of an output after the output."""
 
     def name(value: Any, names: Sequence[str]) -> set[str]:
         named = set()

@@ -1,7 +1,4 @@
-"""What the options of `zoo export` mean for a model: lengths of the example, and steps that go inside the graph.
-
-Sizes and image steps exist for images only; a model with another input is exported as it is.
-"""
+"""Plans an export: the size of the example input, and the image steps that move into the graph."""
 
 from __future__ import annotations
 
@@ -26,10 +23,10 @@ class Plan:
     """How a model is exported.
 
     Attributes:
-        lengths: Of the example, by axis.
-        module_inputs: What the module takes.
-        in_graph: Steps that go inside the graph.
-        rewrite: Puts them there.
+        lengths: Length of each axis of the example input.
+        module_inputs: Specs of the module's inputs.
+        in_graph: Steps that move into the graph.
+        rewrite: Function that inserts them into the graph; `None` if there are none.
     """
 
     lengths: Mapping[str, int]
@@ -38,7 +35,7 @@ class Plan:
     rewrite: Callable[[Any], Any] | None = None
 
     def inputs(self, model: Any) -> tuple[TensorSpec, ...]:
-        """Names of axes and multiples of the graph's inputs, before or after `rewrite`."""
+        """Specs of the graph's inputs, before or after `rewrite`."""
         rewritten = self.rewrite is not None and model.graph.input[0].type.tensor_type.elem_type == _UINT8
         return (_CAMERA_IMAGE,) if rewritten else self.module_inputs
 
@@ -48,24 +45,29 @@ _CAMERA_IMAGE = TensorSpec("image", "uint8", (None, None, None, 3), axes=("batch
 
 
 def plan_for(predictor: Predictor, axes: tuple[str, ...], size: tuple[int, int] | None, uint8_input: bool) -> Plan:
-    """The plan for one model.
+    """Plans the export of one model.
 
     Args:
-        predictor: The source model, with the torch engine.
-        axes: That stay free.
-        size: Fixed (height, width) of the file's input, if it is fixed.
-        uint8_input: Put the image steps inside the graph.
+        predictor: Source model, loaded with the torch engine.
+        axes: Dynamic axes.
+        size: Fixed (height, width) of the file's input; `None` for a dynamic size.
+        uint8_input: Move the image steps into the graph.
 
     Raises:
         InputError: If the model does not read images, a size does not fit, or `zoo predict` could not run the file.
     """
     if len(predictor.stages) > 1:
-        raise InputError(f"{predictor.name} has {len(predictor.stages)} stages; only one graph can be exported yet")
+        raise InputError(
+            f"{predictor.name} has {len(predictor.stages)} stages; so far, only single-stage models can be exported"
+        )
     inputs, image = predictor.engine.spec.inputs, predictor.input
     if not isinstance(image, ImageInput):
-        raise InputError(f"{predictor.name} reads {image.kind}; only models that read images can be exported yet")
+        raise InputError(f"{predictor.name} reads {image.kind}; only models that read images can be exported so far")
     if uint8_input and not isinstance(predictor.task, Segmentation2DTask):
-        raise InputError(f"--uint8-input is for segmenters; {predictor.name} is a model for {predictor.task.name}")
+        raise InputError(
+            f"--uint8-input is for segmentation models, but the task of {predictor.name} is {predictor.task.name}; "
+            "omit --uint8-input"
+        )
     stride = max(tensor.stride or 1 for tensor in predictor.engine.spec.outputs)
     multiple = image.preprocessing.size_multiple
     inner = _inner_size(size, multiple, uint8_input) or (3 * multiple, 4 * multiple)
@@ -80,30 +82,30 @@ def plan_for(predictor: Predictor, axes: tuple[str, ...], size: tuple[int, int] 
 
 
 def _inner_size(size: tuple[int, int] | None, multiple: int, uint8_input: bool) -> tuple[int, int] | None:
-    """The fixed size that the network itself sees."""
+    """The fixed input size of the network itself, after padding."""
     if size is None:
         return None
     padded = tuple(side + -side % multiple for side in size)
     if padded != size and not uint8_input:
         raise InputError(
-            f"--size {size[0]}x{size[1]} is not a multiple of {multiple}; take {padded[0]}x{padded[1]}, "
-            "or --uint8-input, which pads inside"
+            f"--size {size[0]}x{size[1]} is not a multiple of {multiple}; use {padded[0]}x{padded[1]}, "
+            "or --uint8-input, which pads inside the file"
         )
     return padded[0], padded[1]
 
 
 def check_runnable(name: str, image: ImageInput, stride: int, size: tuple[int, int] | None, uint8_input: bool) -> None:
-    """Refuses a file that would be exported, and that `zoo predict` could then not run on any picture.
+    """Refuses settings whose file could be exported but never run by `zoo predict`.
 
     Args:
-        name: Of the model.
-        image: Its input.
+        name: Name of the model.
+        image: Input of the model.
         stride: Input size over output size.
-        size: Fixed (height, width) of the file's input, if it is fixed.
-        uint8_input: The image steps are inside the file.
+        size: Fixed (height, width) of the file's input; `None` for a dynamic size.
+        uint8_input: Whether the image steps are inside the file.
 
     Raises:
-        InputError: If the model's windows or the size of its images do not fit the file.
+        InputError: If the file cannot take the model's windows or any of its resized images.
     """
     if image.inference.mode == "sliding":
         _check_windows(name, image, stride, size, uint8_input)
@@ -114,8 +116,8 @@ def check_runnable(name: str, image: ImageInput, stride: int, size: tuple[int, i
 def _check_windows(name: str, image: ImageInput, stride: int, size: tuple[int, int] | None, uint8_input: bool) -> None:
     if uint8_input:
         raise InputError(
-            f'{name} runs overlapping windows (inference mode "sliding" in config.json), but a file with '
-            "--uint8-input picks the labels itself and takes whole images only; omit --uint8-input"
+            f'{name} runs overlapping windows (inference mode "sliding" in config.json), but a file exported with '
+            "--uint8-input outputs labels and takes whole images only; omit --uint8-input"
         )
     assert image.inference.window is not None
     height, width = window_cells(image.inference.window, stride)
@@ -128,12 +130,12 @@ def _check_windows(name: str, image: ImageInput, stride: int, size: tuple[int, i
     if size is not None and size != (height, width):
         raise InputError(
             f"--size {size[0]}x{size[1]}: {name} runs windows of {height}x{width} pixels; "
-            f"take --size {height}x{width}, or leave the size free"
+            f"use --size {height}x{width}, or omit --size"
         )
 
 
 def _check_reachable(preprocessing: Preprocessing, size: tuple[int, int], uint8_input: bool) -> None:
-    """Whether any picture has this size after the resize (and after the padding, if that is outside the file)."""
+    """Checks that some image can have this size after the resize (and the padding, unless the file pads)."""
     short = preprocessing.short_side
     if short is None:
         return
@@ -145,7 +147,7 @@ def _check_reachable(preprocessing: Preprocessing, size: tuple[int, int], uint8_
         height, width = (smallest, long) if wide else (long, smallest)
         padded = f", padded to {smallest}," if smallest != short else ""
         raise InputError(
-            f"--size {size[0]}x{size[1]}: pictures are resized to a short side of {short} pixels{padded} before the "
-            f"file runs, so none has this size; take for example --size {height}x{width}, or change "
-            "preprocessing.short_side in a copy of the model and measure that"
+            f"--size {size[0]}x{size[1]}: images are resized to a short side of {short} pixels{padded} before the "
+            f"file runs, so no image ever has this size; use for example --size {height}x{width}, or change "
+            "preprocessing.short_side in a copy of the model and evaluate that"
         )

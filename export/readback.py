@@ -1,6 +1,6 @@
 """Reads an exported file's metadata back from its bytes and compares it with the model folder.
 
-Whoever gets the file without its folder runs it by its metadata alone, so wrong metadata is a wrong file.
+Users who get the file without its folder have only the metadata to go by, so wrong metadata makes a wrong file.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _TEXTS = ("name", "task", "taxonomy", "precision", "source_sha256", "producer") 
 
 
 def read_back(content: bytes, folder: ModelFolder, entry: Mapping[str, Any]) -> Input:
-    """The input that the file's own metadata describes, once all of the metadata agrees with the folder.
+    """Checks a file's metadata against the model folder and returns the input that the metadata describes.
 
     Args:
-        content: The ONNX file.
-        folder: The model folder.
+        content: Bytes of the ONNX file.
+        folder: Model folder.
         entry: The file's entry in the list of artefacts.
 
     Raises:
@@ -34,25 +34,25 @@ def read_back(content: bytes, folder: ModelFolder, entry: Mapping[str, Any]) -> 
         IntegrityError: If `content` is not an ONNX file.
     """
     file = entry["file"]
-    said = _parse(metadata(content, file), file)
+    found = _parse(metadata(content, file), file)
     contract = joined(folder.inputs[0].contract(entry), folder.task.contract(entry))
     for key, expected in {**metadata_of(folder, entry), "contract": contract}.items():
-        if key not in said:
+        if key not in found:
             raise ParityError(f"the metadata of {file} lacks {key!r}; export the model again with zoo export")
-        if said[key] != expected:
-            where, found, wanted = _first_difference(key, said[key], expected)
+        if found[key] != expected:
+            where, got, wanted = _first_difference(key, found[key], expected)
             raise ParityError(
-                f"the metadata of {file} says {where} {_short(found)}, but the model folder says {_short(wanted)}; "
+                f"{where} is {_short(got)} in the metadata of {file} but {_short(wanted)} in the model folder; "
                 "export the model again with zoo export"
             )
     try:
-        return folder.inputs[0].from_contract(said["contract"])
+        return folder.inputs[0].from_contract(found["contract"])
     except (KeyError, TypeError, InputError) as error:
-        raise ParityError(f"the contract in the metadata of {file} cannot be followed: {error!r}") from error
+        raise ParityError(f"the contract in the metadata of {file} is invalid: {error!r}") from error
 
 
 def metadata_of(folder: ModelFolder, entry: Mapping[str, Any]) -> dict[str, Any]:
-    """What a file says about itself, for whoever has it without its folder."""
+    """Metadata to store in a file, so that it can be used without its folder."""
     classes = folder.task.classes
     named = {} if classes is None else {"classes": list(classes.names), "colors": [list(c) for c in classes.colors]}
     return {
@@ -70,18 +70,18 @@ def metadata_of(folder: ModelFolder, entry: Mapping[str, Any]) -> dict[str, Any]
     }
 
 
-def _parse(said: Mapping[str, str], file: str) -> dict[str, Any]:
+def _parse(stored: Mapping[str, str], file: str) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    for key, text in said.items():
+    for key, text in stored.items():
         try:
             values[key] = text if key in _TEXTS else json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise ParityError(f"the metadata of {file} holds no valid JSON under {key!r}: {error}") from error
+            raise ParityError(f"{key!r} in the metadata of {file} is not valid JSON: {error}") from error
     return values
 
 
 def _first_difference(where: str, found: Any, wanted: Any) -> tuple[str, Any, Any]:
-    """Path to the first value that differs, and both values."""
+    """Path of the first value that differs, followed by both values."""
     if isinstance(found, dict) and isinstance(wanted, dict):
         for key in dict.fromkeys([*wanted, *found]):
             if found.get(key) != wanted.get(key) or (key in found) != (key in wanted):

@@ -1,4 +1,4 @@
-"""What is done to an exported graph: half precision, image steps inside the graph, metadata."""
+"""Rewrites of an exported graph: conversion to half precision, image steps inside the graph, metadata."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["fuse_image_steps", "import_onnx", "set_metadata", "to_half"]
 
 
 def import_onnx() -> Any:
-    """The module `onnx`.
+    """Imports the package `onnx`.
 
     Raises:
         MissingExtraError: If it is not installed.
@@ -29,20 +29,20 @@ def import_onnx() -> Any:
 
 
 def to_half(model: Any) -> Any:
-    """A copy that computes in float16 and still takes and gives float32.
+    """Returns a copy that computes in float16 but keeps float32 inputs and outputs.
 
-    Written for graphs of `to_onnx`: the optimiser has folded batch normalisation in float32 by then, which a half model
-    exported from torch would fold in float16.
+    Converting the graph instead of the torch model is more accurate: by now the optimiser has folded batch
+    normalisation into the convolutions in float32, whereas a half-precision torch model would fold it in float16.
 
     Raises:
-        InputError: If a weight does not fit into float16 or the graph has branches.
+        InputError: If a weight overflows float16 or the graph has control flow.
     """
     onnx = import_onnx()
     single, half = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
     model = copy.deepcopy(model)
     graph = model.graph
-    del graph.value_info[:]  # says float32
-    # Region and scales of a Resize are float32 whatever it resizes.
+    del graph.value_info[:]  # still declares float32
+    # The roi and scales inputs of Resize are float32 whatever the type of its data.
     kept = {name for node in graph.node if node.op_type == "Resize" for name in node.input[1:3]}
     for tensor in graph.initializer:
         if tensor.data_type == single and tensor.name not in kept:
@@ -50,7 +50,10 @@ def to_half(model: Any) -> Any:
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
-                raise InputError(f"node {node.name} ({node.op_type}) has branches, which are not turned into float16")
+                raise InputError(
+                    f"node {node.name} ({node.op_type}) has subgraphs, which cannot be converted to float16; "
+                    "export with --precision fp32"
+                )
             if attribute.type == onnx.AttributeProto.TENSOR and attribute.t.data_type == single:
                 attribute.t.CopyFrom(_halved(onnx, attribute.t))
             if node.op_type == "Cast" and attribute.name == "to" and attribute.i == single:
@@ -70,17 +73,17 @@ def to_half(model: Any) -> Any:
 
 
 def fuse_image_steps(model: Any, preprocessing: Preprocessing, *, stride: int, size: tuple[int, int] | None) -> Any:
-    """A copy that takes camera images and gives labels: normalisation, padding, upsampling and argmax inside.
+    """Returns a copy from camera images to labels, with normalisation, padding, upsampling and argmax in the graph.
 
-    The new input is `image`, `(B, H, W, 3)` uint8 RGB, of the size that the model works at: the resize to
+    The new input is `image`, `(B, H, W, 3)` uint8 RGB, at the model's input size: the resize to
     `preprocessing.short_side` stays outside. The outputs are `labels`, `(B, H, W)` uint8, and `scores`, `(B, H, W)`
     float32, the softmax probability of the label.
 
     Args:
-        model: A graph from `image`, `(B, 3, H, W)` float32, to `logits`, `(B, C, H / stride, W / stride)` float32.
-        preprocessing: Of the model.
+        model: Graph from `image`, `(B, 3, H, W)` float32, to `logits`, `(B, C, H / stride, W / stride)` float32.
+        preprocessing: Preprocessing of the model.
         stride: Input size over logits size.
-        size: Fixed (height, width) of the new input, padded inside to the model's own; `None` keeps it free.
+        size: Fixed (height, width) of the new input, padded in the graph to the network's size; `None` if dynamic.
     """
     onnx = import_onnx()
     make, types = onnx.helper.make_node, onnx.TensorProto
@@ -133,7 +136,7 @@ def fuse_image_steps(model: Any, preprocessing: Preprocessing, *, stride: int, s
 
 
 def _normalisation(make: Any, preprocessing: Preprocessing, constants: dict[str, np.ndarray]) -> list[Any]:
-    """`steps_planes`, 0 to 255, to `steps_normalised`: `Preprocessing.normalise` as nodes."""
+    """Nodes from `steps_planes`, 0 to 255, to `steps_normalised`, equivalent to `Preprocessing.normalise`."""
     if preprocessing.normalisation == "constant":
         mean, std = (
             np.array(values, np.float64).reshape(1, 3, 1, 1) for values in (preprocessing.mean, preprocessing.std)
@@ -150,7 +153,7 @@ def _normalisation(make: Any, preprocessing: Preprocessing, constants: dict[str,
     constants["steps_smallest"] = np.array(MIN_STD, np.float32)
     return [
         make("Mul", ["steps_planes", "steps_factor"], ["steps_scaled"]),
-        # Rows first: one float32 sum over all pixels loses four digits where a runtime adds them one by one.
+        # Rows first: summing all pixels one by one in float32, as some runtimes do, loses four digits.
         make("ReduceMean", ["steps_scaled", "steps_axis_row"], ["steps_row_means"], keepdims=1),
         make("ReduceMean", ["steps_row_means", "steps_axis_column"], ["steps_mean"], keepdims=1),
         make("Sub", ["steps_scaled", "steps_mean"], ["steps_centred"]),
@@ -164,7 +167,7 @@ def _normalisation(make: Any, preprocessing: Preprocessing, constants: dict[str,
 
 
 def _padding(make: Any, multiple: int, size: tuple[int, int] | None, constants: dict[str, np.ndarray]) -> list[Any]:
-    """`steps_normalised` to `normalised_image`, whose sides are multiples; gives `steps_size` if it is free."""
+    """Nodes that pad `steps_normalised` to `normalised_image`; with a dynamic size they also output `steps_size`."""
     if size is not None:
         constants["steps_pads"] = np.array([0] * 6 + [-side % multiple for side in size], np.int64)
         return [make("Pad", ["steps_normalised", "steps_pads"], ["normalised_image"], mode="edge")]
@@ -173,14 +176,14 @@ def _padding(make: Any, multiple: int, size: tuple[int, int] | None, constants: 
     return [
         make("Shape", ["steps_normalised"], ["steps_size"], start=2, end=4),
         make("Neg", ["steps_size"], ["steps_negative"]),
-        make("Mod", ["steps_negative", "steps_multiple"], ["steps_missing"]),  # takes the divisor's sign: 0 or more
+        make("Mod", ["steps_negative", "steps_multiple"], ["steps_missing"]),  # >= 0, the divisor's sign
         make("Concat", ["steps_no_pads", "steps_missing"], ["steps_pads"], axis=0),
         make("Pad", ["steps_normalised", "steps_pads"], ["normalised_image"], mode="edge"),
     ]
 
 
 def set_metadata(model: Any, values: Mapping[str, Any]) -> None:
-    """Writes `values` into the file: text as it is, anything else as JSON."""
+    """Writes `values` into the model's metadata: strings verbatim, anything else as JSON."""
     onnx = import_onnx()
     texts = {k: v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for k, v in values.items()}
     onnx.helper.set_model_props(model, texts)
@@ -191,7 +194,7 @@ def _halved(onnx: Any, tensor: Any) -> Any:
     with np.errstate(over="ignore"):
         halved = array.astype(np.float16)
     if np.isfinite(array).all() and not np.isfinite(halved).all():
-        raise InputError(f"weight {tensor.name} does not fit into float16; export with --precision fp32")
+        raise InputError(f"weight {tensor.name} overflows float16; export with --precision fp32")
     return onnx.numpy_helper.from_array(halved, tensor.name)
 
 
@@ -204,7 +207,7 @@ def _rename(graph: Any, old: str, new: str, *, inputs: bool = False, outputs: bo
 
 
 def _replace_nodes(graph: Any, nodes: list[Any]) -> None:
-    """Puts `nodes` into the graph; a new one is named after its output, since runtimes report nodes by name."""
+    """Replaces the graph's nodes. New ones are named after their output, because runtimes report nodes by name."""
     copies = [copy.deepcopy(node) for node in nodes]
     for node in copies:
         node.name = node.name or f"node_{node.output[0]}"

@@ -1,4 +1,4 @@
-"""Frames to compare a source and an exported file on."""
+"""Frames on which a source and its exported file are compared."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
 @dataclass(frozen=True)
 class FrameSet:
-    """Frames to compare on.
+    """A set of frames to compare on.
 
     Attributes:
         name: `embedded`, or the folder.
-        frames: With the sensors that the model reads.
-        classes: Meaning of their labels; `None` if they have none.
+        frames: Frames with the sensors that the model reads.
+        classes: Class table of their labels; `None` if the frames are unlabelled.
     """
 
     name: str
@@ -33,7 +33,7 @@ class FrameSet:
 
 
 def embedded_set() -> FrameSet:
-    """The synthetic frames in the package: day and adverse conditions."""
+    """The synthetic frames that ship with the package: clear day and adverse conditions."""
     from zoo.synthetic.embedded import embedded_frames
 
     return FrameSet("embedded", embedded_frames(), CITYSCAPES)
@@ -43,13 +43,13 @@ def frames_in(folder: Path) -> FrameSet:
     """The images in a folder, unlabelled.
 
     Raises:
-        InputError: If it is not a folder or holds no image. An unreadable image raises when it is read.
+        InputError: If it is not a folder or contains no images. An unreadable image raises when it is read.
     """
     if not folder.is_dir():
         raise InputError(f"--frames {folder}: {'not a folder' if folder.exists() else 'no such folder'}")
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _IMAGES)
     if not files:
-        raise InputError(f"--frames {folder}: the folder holds no image ({', '.join(_IMAGES)})")
+        raise InputError(f"--frames {folder}: no images in this folder (expected {', '.join(_IMAGES)})")
     return FrameSet(
         str(folder),
         [

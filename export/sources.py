@@ -1,4 +1,4 @@
-"""The two sides of a comparison: the source, or its stored outputs, and the exported file."""
+"""The two sides of a comparison: the source (or its stored outputs) and the exported file."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from zoo.tasks import Agreement, Task
 __all__ = ["EngineSource", "ExportedFile", "Side", "Source", "StoredSource"]
 
 Result = tuple[Mapping[str, np.ndarray], Any]
-"""Outputs for one sample, and the prediction that they mean."""
+"""Raw outputs for one sample and the prediction decoded from them."""
 
 
 @dataclass(frozen=True)
 class Side:
-    """A model that takes samples which are already at its own size, and runs each at once.
+    """A model that runs on whole samples at its own input size.
 
     Attributes:
-        engine: Runs it.
-        input: Of the model.
-        task: Of the model.
-        in_graph: Steps that the file does itself.
+        engine: Engine that runs the model.
+        input: Input of the model.
+        task: Task of the model.
+        in_graph: Steps that the file performs itself.
     """
 
     engine: Engine
@@ -39,7 +39,7 @@ class Side:
     in_graph: tuple[str, ...] = ()
 
     def results(self, frames: Sequence[Frame]) -> list[Result]:
-        """Outputs and predictions of several frames of one size, run as one batch where there is more than one."""
+        """Outputs and predictions for frames of the same size, run as one batch."""
         ready = self.input.at_model_size()
         prepared = [ready.prepare(ready.read(frame), self.in_graph) for frame in frames]
         of_all = ready.run_together(self.engine, prepared)
@@ -49,19 +49,19 @@ class Side:
 
 
 class ExportedFile(Side):
-    """An exported file; what its runtime raises for a size that the graph does not take refuses the file."""
+    """An exported file. If its runtime fails on a size that the file claims to support, the file is rejected."""
 
     def results(self, frames: Sequence[Frame]) -> list[Result]:
         """As `Side.results`.
 
         Raises:
-            ParityError: If the file cannot be run on a size that it claims to take.
+            ParityError: If the runtime fails.
         """
         try:
             return super().results(frames)
         except InputError:
             raise
-        except Exception as error:  # a runtime's own kinds
+        except Exception as error:  # runtimes raise exception types of their own
             shape = np.shape(self.input.read(frames[0]))
             raise ParityError(
                 f"the file cannot be run on {len(frames)} samples of {shape}: {str(error).splitlines()[0]}; "
@@ -70,23 +70,23 @@ class ExportedFile(Side):
 
 
 class Source(Protocol):
-    """What a file is compared with."""
+    """The reference that a file is compared with."""
 
     about: dict[str, Any]
 
     def agreement(self, frame: Frame, found: Result) -> Agreement:
-        """How far the file's result for a frame agrees with the source's."""
+        """Agreement of the file's result for a frame with the source's."""
 
     def prediction(self, frame: Frame, found: Result) -> Any | None:
-        """The source's prediction for a frame, as far as it is known."""
+        """The source's prediction for a frame, or `None` if it was not stored."""
 
 
 class EngineSource:
     """The source model itself.
 
     Args:
-        side: The source; its outputs are compared.
-        sha256: Of its weights.
+        side: The model to run.
+        sha256: Hash of its weights.
     """
 
     def __init__(self, side: Side, sha256: str) -> None:
@@ -96,7 +96,7 @@ class EngineSource:
 
     @property
     def spec(self) -> EngineSpec:
-        """Of the source's engine."""
+        """Spec of the source's engine."""
         return self.side.engine.spec
 
     def _result(self, frame: Frame) -> Result:
@@ -105,7 +105,7 @@ class EngineSource:
         return self._latest[1]
 
     def agreement(self, frame: Frame, found: Result) -> Agreement:
-        """How far the file's result for a frame agrees with the source's."""
+        """Agreement of the file's result for a frame with the source's."""
         return self.side.task.agreement(self._result(frame), found)
 
     def prediction(self, frame: Frame, found: Result) -> Any:
@@ -113,21 +113,21 @@ class EngineSource:
         return self._result(frame)[1]
 
     def packed(self, frame: Frame, found: Result) -> dict[str, np.ndarray]:
-        """What to store of the source's outputs for a frame, to be compared with results like `found`."""
+        """The part of the source's outputs for a frame to store, for later comparison with results like `found`."""
         sample = self.side.input.read(frame)
         stored = self.side.task.pack(*self._result(frame), like=found[0])
         return {**stored, "sample_sha256": np.frombuffer(_digest(sample), np.uint8)}
 
 
 class StoredSource:
-    """The source's outputs on the embedded frames, as they were stored with the file.
+    """The source's outputs on the embedded frames, as stored with the file.
 
     Args:
-        content: A file of what `EngineSource.packed` gave.
-        sha256: Of the source's weights.
-        task: Of the model.
-        input: Of the model.
-        what: Name of the file, for errors.
+        content: Bytes of an .npz file of the arrays that `EngineSource.packed` returned.
+        sha256: Hash of the source's weights.
+        task: Task of the model.
+        input: Input of the model.
+        what: Name of the file, for error messages.
 
     Raises:
         IntegrityError: If the file is damaged.
@@ -139,33 +139,33 @@ class StoredSource:
         self._arrays = read_npz(content, what)
 
     def _stored(self, frame: Frame) -> dict[str, np.ndarray]:
-        """What was stored for a frame.
+        """The arrays stored for a frame.
 
         Raises:
-            InputError: If nothing is stored for the frame, or it was stored for another sample.
+            InputError: If nothing is stored for the frame, or its image has changed since.
         """
         prefix = f"{frame.id}/"
         packed = {name.removeprefix(prefix): value for name, value in self._arrays.items() if name.startswith(prefix)}
         if not packed:
             raise InputError(
-                f"no output of the source is stored for frame {frame.id}; comparing other frames needs torch: "
+                f"no source outputs are stored for frame {frame.id}; comparing on other frames needs torch: "
                 "pip install 'perception-zoo[torch]'"
             )
         digest = packed.pop("sample_sha256", None)
         if digest is not None and digest.tobytes() != _digest(self._input.read(frame)):
             raise InputError(
-                f"the source's stored output for frame {frame.id} belongs to another picture than the one in this "
-                "version of perception-zoo; compare with the source (pip install 'perception-zoo[torch]') or export "
-                "again"
+                f"the stored source outputs for frame {frame.id} belong to a different image than the one in this "
+                "version of perception-zoo; compare with the source itself (pip install 'perception-zoo[torch]') or "
+                "export again"
             )
         return packed
 
     def agreement(self, frame: Frame, found: Result) -> Agreement:
-        """How far the file's result for a frame agrees with what was stored."""
+        """Agreement of the file's result for a frame with the stored outputs."""
         return self._task.agreement_with_packed(self._stored(frame), found)
 
     def prediction(self, frame: Frame, found: Result) -> Any | None:
-        """The source's prediction for a frame, as far as it was stored."""
+        """The stored part of the source's prediction for a frame."""
         return self._task.unpack(self._stored(frame), found[1])
 
 

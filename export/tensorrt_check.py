@@ -1,7 +1,7 @@
-"""Which nodes of an ONNX file TensorRT would not take, read from its public list; no TensorRT is needed.
+"""Finds the nodes of an ONNX file that TensorRT does not support, from its public operator list, without TensorRT.
 
-The list speaks of operators, of the types of their data, and of attributes and inputs. What it says about run-time
-shapes (recurrent layers, loops) is not checked, since a file does not show it.
+The list restricts operators, their data types, attributes and inputs. Its restrictions on run-time shapes (recurrent
+layers, loops) are not checked, because a file does not reveal them.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ __all__ = ["Rejection", "check_tensorrt"]
 
 @dataclass(frozen=True)
 class Rejection:
-    """One node that TensorRT would not take.
+    """One unsupported node.
 
     Attributes:
-        node: Its name, or its position.
-        operator: Its type.
-        reason: What the list says against it.
+        node: Name of the node, or its position.
+        operator: Operator type.
+        reason: The restriction that it violates.
     """
 
     node: str
@@ -33,12 +33,12 @@ class Rejection:
     reason: str
 
     def to_json(self) -> dict[str, str]:
-        """As in `parity.json`."""
+        """The entry in `parity.json`."""
         return asdict(self)
 
 
 class _Graph:
-    """What the rules ask about tensors: element type, rank, and value if it is a constant."""
+    """Lookup of each tensor's element type, rank and, for constants, value."""
 
     def __init__(self, onnx: Any, model: Any) -> None:
         self.onnx = onnx
@@ -47,7 +47,7 @@ class _Graph:
         try:
             graph = onnx.shape_inference.infer_shapes(model).graph
         except onnx.shape_inference.InferenceError:
-            graph = model.graph  # a node that is foreign to ONNX ends the inference; the others are judged as they are
+            graph = model.graph  # a custom operator stops the inference; the other nodes are checked without it
         self.nodes = list(graph.node)
         self.types: dict[str, str] = {}
         self.shapes: dict[str, list[int | None]] = {}
@@ -85,13 +85,13 @@ class _Graph:
         return len(self.shapes[name]) if name in self.shapes else None
 
     def is_constant(self, node: Any, place: int) -> bool:
-        """The input at `place` is absent or has a value that the file holds."""
+        """Whether the input at `place` is absent or a constant stored in the file."""
         name = node.input[place] if len(node.input) > place else ""
         return not name or name in self.constants
 
 
 def check_tensorrt(model: Any) -> list[Rejection]:
-    """Nodes of `model` (an `onnx.ModelProto`) that TensorRT would not take; empty if it takes all."""
+    """Nodes of `model` (an `onnx.ModelProto`) that TensorRT does not support; empty if it supports all of them."""
     graph = _Graph(import_onnx(), model)
     found = []
     if not OPSETS[0] <= graph.opset <= OPSETS[1]:
@@ -107,7 +107,7 @@ def check_tensorrt(model: Any) -> list[Rejection]:
 def _reasons(graph: _Graph, node: Any) -> Iterator[str]:
     if node.domain not in ("", "ai.onnx"):
         if (node.domain, node.op_type) not in graph.functions:
-            yield f"the domain {node.domain} is not ONNX's own"
+            yield f"operators of the domain {node.domain} are not supported"
         return
     if node.op_type not in OPERATORS:
         yield "the operator is not supported"
@@ -116,15 +116,15 @@ def _reasons(graph: _Graph, node: Any) -> Iterator[str]:
     for tensor in dict.fromkeys(_data_tensors(graph, node)):
         kind = graph.types.get(tensor, "UNDEFINED")
         if kind != "UNDEFINED" and kind not in taken:
-            yield f"{tensor} is {kind}; the operator takes {', '.join(taken)}"
+            yield f"{tensor} is {kind}; supported: {', '.join(taken)}"
         elif kind == NETWORK_ONLY and tensor not in graph.borders:
-            yield f"{tensor} is {kind}, which only a network's inputs and outputs may be"
+            yield f"{tensor} is {kind}, which is supported for network inputs and outputs only"
     rule = _RULES.get(node.op_type)
     if rule is not None:
         yield from rule(graph, node)
 
 
-# Which input carries the data, where it is not the first one; -1: the output does.
+# Index of the data input where it is not the first; -1: the data is the output; -2: no data to check.
 _DATA = {
     "Where": 1,
     "OneHot": 2,
@@ -138,7 +138,7 @@ _DATA = {
 
 
 def _data_tensors(graph: _Graph, node: Any) -> Iterator[str]:
-    """Inputs and outputs that share the type variable of the operator's data: not indices, axes or conditions."""
+    """Inputs and outputs with the type variable of the operator's data, so no indices, axes or conditions."""
     place = _DATA.get(node.op_type, 0)
     if place == -2:
         return
@@ -154,7 +154,7 @@ def _data_tensors(graph: _Graph, node: Any) -> Iterator[str]:
     variable = schema.inputs[place].type_str if len(schema.inputs) > place else None
     for parameters, names in ((schema.inputs, node.input), (schema.outputs, node.output)):
         for i, name in enumerate(names):
-            # The last parameter may be variadic (Concat, Max): it stands for all further names.
+            # The last parameter may be variadic (Concat, Max), in which case it covers all further names.
             if name and parameters and parameters[min(i, len(parameters) - 1)].type_str == variable:
                 yield name
 
@@ -181,16 +181,16 @@ def _resize(graph: _Graph, node: Any) -> Iterator[str]:
     for name, (default, taken) in allowed.items():
         value = graph.attribute(node, name, default)
         if value not in taken:
-            yield f"attribute {name} is {value}; taken: {', '.join(map(str, taken))}"
+            yield f"attribute {name} is {value}; supported: {', '.join(map(str, taken))}"
 
 
 def _pool(graph: _Graph, node: Any) -> Iterator[str]:
     dilations = graph.attribute(node, "dilations", [])
     if any(step != 1 for step in dilations):
-        yield f"attribute dilations is {list(dilations)}; only ones are taken"
+        yield f"attribute dilations is {list(dilations)}; only 1 is supported"
     rank = graph.rank(node.input[0])
     if node.op_type != "LpPool" and rank not in (None, 4, 5):
-        yield f"pooling over {rank - 2 if rank else rank} dimensions; 2 or 3 are taken"
+        yield f"pooling over {rank - 2 if rank else rank} dimensions; supported: 2, 3"
     if node.op_type == "MaxPool" and len(node.output) > 1 and node.output[1]:
         yield "the output Indices is not supported"
 
@@ -215,7 +215,7 @@ def _dropout(graph: _Graph, node: Any) -> Iterator[str]:
 def _scatter(graph: _Graph, node: Any) -> Iterator[str]:
     reduction = graph.attribute(node, "reduction", "none")
     if reduction != "none":
-        yield f"attribute reduction is {reduction}; only none is taken"
+        yield f"attribute reduction is {reduction}; supported: none"
 
 
 def _top_k(graph: _Graph, node: Any) -> Iterator[str]:
@@ -241,13 +241,13 @@ def _lstm(graph: _Graph, node: Any) -> Iterator[str]:
 def _four_dimensions(graph: _Graph, node: Any) -> Iterator[str]:
     rank = graph.rank(node.input[0])
     if rank not in (None, 4):
-        yield f"the input has {rank} dimensions; 4 are taken"
+        yield f"the input has {rank} dimensions; supported: 4"
 
 
 def _attention(graph: _Graph, node: Any) -> Iterator[str]:
     for place in range(min(4, len(node.input))):
         if node.input[place] and graph.rank(node.input[place]) not in (None, 4):
-            yield f"input {place} has {graph.rank(node.input[place])} dimensions; 4 are taken"
+            yield f"input {place} has {graph.rank(node.input[place])} dimensions; supported: 4"
     if any(node.input[4:]) or any(node.output[1:]):
         yield "past keys, past values and further outputs are not supported"
     for name in ("qk_matmul_output_mode", "softcap"):
@@ -257,16 +257,16 @@ def _attention(graph: _Graph, node: Any) -> Iterator[str]:
 
 def _eye(graph: _Graph, node: Any) -> Iterator[str]:
     if None in graph.shapes.get(node.input[0], [None]):
-        yield "the input must have fixed dimensions"
+        yield "the input must have a fixed shape"
 
 
 def _deform(graph: _Graph, node: Any) -> Iterator[str]:
     pads = list(graph.attribute(node, "pads", []))
     half = len(pads) // 2
     if pads[:half] != pads[half:]:
-        yield f"attribute pads is {pads}; begin and end must be the same"
+        yield f"attribute pads is {pads}; begin and end must be equal"
     if graph.rank(node.input[0]) not in (None, 3, 4):
-        yield "only 1 or 2 spatial dimensions are taken"
+        yield "only 1 or 2 spatial dimensions are supported"
 
 
 _REDUCTIONS = [name for name in OPERATORS if name.startswith("Reduce")]

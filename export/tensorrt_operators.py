@@ -1,8 +1,7 @@
-"""Which ONNX operators and types TensorRT takes.
+"""ONNX operators and data types that TensorRT supports; an operator that is not listed is unsupported.
 
-Source: `docs/operators.md` of onnx/onnx-tensorrt as it came with TensorRT 10.15 (Apache-2.0), rows with `Y`. What that
-list says in words about attributes and inputs is checked in `tensorrt_check`. An operator that is not here is not
-taken.
+Source: `docs/operators.md` of onnx/onnx-tensorrt for TensorRT 10.15 (Apache-2.0), rows marked `Y`. The restrictions on
+attributes and inputs that the list states in prose are implemented in `tensorrt_check`.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ __all__ = ["NETWORK_ONLY", "OPERATORS", "OPSETS", "SOURCE"]
 SOURCE = "onnx/onnx-tensorrt docs/operators.md, TensorRT 10.15"
 OPSETS = (9, 24)
 NETWORK_ONLY = "UINT8"
-"""Taken as a network's input or output only."""
+"""Type that is supported for network inputs and outputs only."""
 
 _FLOAT = ("FLOAT", "FLOAT16", "BFLOAT16")
 _HALF = ("FLOAT", "FLOAT16")
@@ -53,4 +52,4 @@ _BY_TYPES: dict[tuple[str, ...], str] = {
 }
 
 OPERATORS: dict[str, tuple[str, ...]] = {name: types for types, names in _BY_TYPES.items() for name in names.split()}
-"""Element types, by `onnx.TensorProto` name, that each operator takes for its data."""
+"""Supported element types of each operator's data, as `onnx.TensorProto` names."""

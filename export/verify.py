@@ -1,6 +1,6 @@
-"""Checks a model folder's files, and its exported files against their source.
+"""Checks the hashes of a model folder's files and compares its exported files with their source.
 
-With torch the source model itself runs; without it, its outputs that were stored with the file are compared.
+With torch installed, the source model runs; without it, the outputs that were stored with the file are used.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import tyro
 
 from zoo.engines import ENGINES
 from zoo.errors import InputError
-from zoo.export.command import print_parity
+from zoo.export.command import parity_lines
 from zoo.export.folder import add_row, reference_name
 from zoo.export.gate import LIMITS, compare, refuse_if_beyond
 from zoo.export.readback import read_back
@@ -30,66 +30,65 @@ __all__ = ["Arguments", "run", "verify"]
 
 @dataclass(frozen=True)
 class Arguments:
-    """Checks every file's hash, compares every exported file with its source, and records the device it ran on.
+    """Checks every file's hash, compares every exported file with its source, and records the results.
 
-    Exit code 2: a file is damaged. Exit code 3: an exported file does not compute what its source computes here.
+    Exit code 2: a file is damaged. Exit code 3: an exported file does not match its source on this machine.
     """
 
     folder: Annotated[str, tyro.conf.Positional]
     """Model folder, catalogue name, or hf-hub:org/name."""
     engine: str = "onnx"
-    """Runs the exported files: onnx, openvino."""
+    """Engine that runs the exported files: onnx or openvino."""
     device: str = "cpu"
-    """Where: cpu, cuda, tensorrt, openvino for onnx; what OpenVINO finds, for openvino."""
+    """Device. For onnx: cpu, cuda, tensorrt or openvino; for openvino: any device that OpenVINO finds."""
     threads: int | None = None
     """CPU threads."""
     frames: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Compare on the images in this folder too; needs torch."""
+    """Also compare on the images in this folder; needs torch."""
     record: bool = True
-    """Add the row to parity.json; never done in the installed package."""
+    """Add the row to parity.json, except for models in the installed package."""
 
 
 def run(arguments: Arguments) -> int:
-    """Prints what was checked."""
+    """Runs all checks and prints the results."""
     for line in verify(arguments):
-        if isinstance(line, str):
-            print(line)
-        else:
-            print_parity(line)
+        print(line)
     return 0
 
 
-def verify(arguments: Arguments) -> list[str | dict[str, Any]]:
-    """Lines and rows to show.
+def verify(arguments: Arguments) -> list[str]:
+    """Runs all checks and returns the lines to print.
 
     Raises:
         IntegrityError: If a file differs from the manifest.
-        ParityError: If an exported file does not compute what its source computes.
-        InputError: If the engine or the device cannot be had, or a frame cannot be read.
+        ParityError: If an exported file does not match its source.
+        InputError: If the engine or the device is not available, or a frame cannot be read.
     """
     readers = [name for name, row in ENGINES.items() if row.reads == "onnx"]
     if arguments.engine not in readers:
         raise InputError(f"--engine {arguments.engine}: expected one of {', '.join(readers)}")
     folder = ModelFolder.open(find_folder(arguments.folder))
     folder.verify()
-    shown: list[str | dict[str, Any]] = [f"{folder.path}: {len(folder.manifest)} files are as {folder.name} lists them"]
+    shown = [f"{folder.path}: {len(folder.manifest)} files match the manifest"]
     sets = [embedded_set()] + ([frames_in(arguments.frames)] if arguments.frames else [])
     exported = [entry for entry in folder.config["artefacts"] if entry["engine"] == "onnx"]
     if not exported:
-        return [*shown, "no exported file; zoo export makes one"]
+        return [*shown, "no exported files to compare; create one with zoo export"]
     if len(folder.inputs) > 1:
-        raise InputError(f"{folder.name} has {len(folder.inputs)} stages; only models of one stage can be compared yet")
+        raise InputError(
+            f"{folder.name} has {len(folder.inputs)} stages; so far, only single-stage models can be compared"
+        )
     for entry in exported:
         _check_entry(folder, entry)
-        said = read_back(folder.read_bytes(entry["file"]), folder, entry)
+        described = read_back(folder.read_bytes(entry["file"]), folder, entry)
         source = _source(folder, entry, arguments)
-        file = _exported_file(folder, entry, arguments, said)
+        file = _exported_file(folder, entry, arguments, described)
         compared, _ = compare(source, file, sets, LIMITS[entry["precision"]])
         refuse_if_beyond(compared, entry["file"])
         about = {"artefact_sha256": entry["sha256"], "file": entry["file"], "precision": entry["precision"]}
         row = {**about, **compared.to_json()}
-        kept = "stored outputs of the source" if row["source"]["stored"] else "the source model"
-        shown += [f"{entry['file']} against {kept}:", row]
+        reference = "the stored outputs of the source" if row["source"]["stored"] else "the source model"
+        shown += [f"{entry['file']} compared with {reference}:", *parity_lines(row, folder.task)]
         if not arguments.record:
             continue
         try:
@@ -102,15 +101,17 @@ def verify(arguments: Arguments) -> list[str | dict[str, Any]]:
 
 
 def _check_entry(folder: ModelFolder, entry: Mapping[str, Any]) -> None:
-    """Raises an `InputError` unless `zoo export` made the entry: other ONNX files run, but do not tell their source."""
+    """Raises an `InputError` unless `zoo export` wrote the entry: other ONNX files do not record their source."""
     lacks = [key for key in ("precision", "source_sha256", "inputs", "outputs") if key not in entry]
     if lacks:
         raise InputError(
-            f"{folder.path}: the entry of {entry['file']} lacks {', '.join(lacks)}, so its source is not known; "
+            f"{folder.path}: the entry of {entry['file']} lacks {', '.join(lacks)}, so its source is unknown; "
             "export the model again with zoo export"
         )
     if entry["precision"] not in LIMITS:
-        raise InputError(f"{folder.path}: no limits for the precision {entry['precision']} of {entry['file']}")
+        raise InputError(
+            f"{folder.path}: {entry['file']} has the precision {entry['precision']}; expected {' or '.join(LIMITS)}"
+        )
 
 
 def _source(folder: ModelFolder, entry: Mapping[str, Any], arguments: Arguments) -> EngineSource | StoredSource:
@@ -122,7 +123,8 @@ def _source(folder: ModelFolder, entry: Mapping[str, Any], arguments: Arguments)
     stored = reference_name(entry["file"])
     if stored not in folder.manifest:
         raise InputError(
-            f"{folder.path} holds no stored outputs for {entry['file']}; pip install 'perception-zoo[torch]'"
+            f"{folder.path} has no stored outputs for {entry['file']}; to compare with the source itself: "
+            "pip install 'perception-zoo[torch]'"
         )
     return StoredSource(folder.read_bytes(stored), sha256, folder.task, folder.inputs[0], stored)
 
@@ -134,8 +136,10 @@ def _torch_is_installed() -> bool:
         return False
 
 
-def _exported_file(folder: ModelFolder, entry: Mapping[str, Any], arguments: Arguments, said: Input) -> ExportedFile:
+def _exported_file(
+    folder: ModelFolder, entry: Mapping[str, Any], arguments: Arguments, described: Input
+) -> ExportedFile:
     predictor = load(
         folder.path, engine=arguments.engine, device=arguments.device, threads=arguments.threads, file=entry["file"]
     )
-    return ExportedFile(predictor.engine, said, predictor.task, tuple(entry.get("in_graph", ())))
+    return ExportedFile(predictor.engine, described, predictor.task, tuple(entry.get("in_graph", ())))

@@ -1,1 +1,1 @@
-"""The card template; cards are rendered from a model folder's JSON files, never written by hand."""
+"""The model card template. Cards are rendered from the JSON files of a model folder, never written by hand."""

@@ -3,7 +3,9 @@
 import pickle
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,18 +23,18 @@ CAMVID_REAL = Path(__file__).parents[2] / "shared" / "real" / "camvid"
 PIXEL = np.zeros((2, 3), np.uint8)
 
 
-def save(path: Path, array) -> Path:
+def save(path: Path, array: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.asarray(array)).save(path)
     return path
 
 
-def rgb(value=90, height=2, width=3):
+def rgb(value: int = 90, height: int = 2, width: int = 3) -> np.ndarray:
     return np.full((height, width, 3), value, np.uint8)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (4, 6), (7, 2)])
-def test_regular_ids_become_labels_at_odd_and_even_sizes(tmp_path, shape):
+def test_regular_ids_become_labels_at_odd_and_even_sizes(tmp_path: Path, shape: tuple[int, int]) -> None:
     ids = np.random.default_rng(0).integers(0, 34, shape).astype(np.uint8)
     by_hand = [CITYSCAPES_IDS.index(i) if i in CITYSCAPES_IDS else 255 for i in ids.ravel().tolist()]
     labels = read_label_ids(save(tmp_path / "a_labelIds.png", ids))
@@ -40,7 +42,9 @@ def test_regular_ids_become_labels_at_odd_and_even_sizes(tmp_path, shape):
     assert labels.ravel().tolist() == by_hand
 
 
-def make_cityscapes(root: Path, split="val", names=("frankfurt_000000_000294", "lindau_000001_000019")) -> Path:
+def make_cityscapes(
+    root: Path, split: str = "val", names: tuple[str, ...] = ("frankfurt_000000_000294", "lindau_000001_000019")
+) -> Path:
     for name in names:
         city = name.split("_")[0]
         save(root / f"leftImg8bit/{split}/{city}/{name}_leftImg8bit.png", rgb())
@@ -50,7 +54,7 @@ def make_cityscapes(root: Path, split="val", names=("frankfurt_000000_000294", "
     return root
 
 
-def make_acdc(root: Path, split="val", reference_labels=True) -> Path:
+def make_acdc(root: Path, split: str = "val", reference_labels: bool = True) -> Path:
     for condition, name in (("fog", "GOPR0475_frame_000148"), ("night", "GOPR0356_frame_000321")):
         sequence = name.split("_")[0]
         save(root / f"rgb_anon/{condition}/{split}/{sequence}/{name}_rgb_anon.png", rgb())
@@ -66,7 +70,9 @@ def make_acdc(root: Path, split="val", reference_labels=True) -> Path:
     return root
 
 
-def make_camvid(root: Path, names=("0001TP_006690", "0006R0_f00930", "0016E5_00390"), folder="train") -> Path:
+def make_camvid(
+    root: Path, names: tuple[str, ...] = ("0001TP_006690", "0006R0_f00930", "0016E5_00390"), folder: str = "train"
+) -> Path:
     for name in names:
         save(root / folder / f"{name}.png", rgb())
         save(root / f"{folder}annot" / f"{name}.png", np.array([[0, 11, 10], [3, 3, 3]], np.uint8))
@@ -115,14 +121,14 @@ COLOURS = np.array([[list(map(int, row[:3])) for row in ORIGINAL]], np.uint8)  #
 GROUPED = [[int(row[4]) for row in ORIGINAL]]
 
 
-def make_coloured(root: Path, images: str, labels: str, names=("0016E5_07959",)) -> Path:
+def make_coloured(root: Path, images: str, labels: str, names: tuple[str, ...] = ("0016E5_07959",)) -> Path:
     for name in names:
         save(root / images / f"{name}.png", rgb(90, 1, 32))
         save(root / labels / f"{name}_L.png", COLOURS)
     return root
 
 
-def make_fastai(root: Path, names=("0016E5_07959",)) -> Path:
+def make_fastai(root: Path, names: tuple[str, ...] = ("0016E5_07959",)) -> Path:
     for name in names:
         save(root / "images" / f"{name}.png", rgb(90, 1, 32))
         save(root / "labels" / f"{name}_P.png", np.arange(32, dtype=np.uint8)[None])
@@ -144,7 +150,7 @@ NAMES = ("0001TP_006690", "0001TP_008550", "0006R0_f00930", "0016E5_00390", "001
         lambda root: make_fastai(root / "camvid", NAMES),
     ],
 )
-def test_camvid_of_32_classes_becomes_the_11(tmp_path, make):
+def test_camvid_of_32_classes_becomes_the_11(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     make(tmp_path)
     dataset = open_dataset("camvid", tmp_path)
     assert dataset.classes is CAMVID
@@ -162,7 +168,7 @@ def test_camvid_of_32_classes_becomes_the_11(tmp_path, make):
         lambda r: make_fastai(r, NAMES),
     ],
 )
-def test_camvid_without_split_folders_is_split_by_name(tmp_path, make):
+def test_camvid_without_split_folders_is_split_by_name(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     make(tmp_path)
     ids = {split: {f.id for f in open_dataset("camvid", tmp_path, split).frames} for split in ("train", "val", "test")}
     assert ids["train"] == {"0001TP_006690", "0006R0_f00930", "0016E5_00390"}
@@ -174,20 +180,20 @@ def test_camvid_without_split_folders_is_split_by_name(tmp_path, make):
 @pytest.mark.real
 @pytest.mark.skipif(not CAMVID_REAL.is_dir(), reason="../shared/real/camvid is not there")
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_the_split_by_name_is_that_of_the_folders(tmp_path, split):
+def test_the_split_by_name_is_that_of_the_folders(tmp_path: Path, split: str) -> None:
     names = [path.stem for folder in ("train", "val") for path in (CAMVID_REAL / folder).glob("*.jpg")]
     make_fastai(tmp_path, names)
     found = {frame.id for frame in open_dataset("camvid", tmp_path, split).frames}
     assert found == {frame.id for frame in open_dataset("camvid", CAMVID_REAL, split).frames}
 
 
-def test_camvid_takes_255_for_ignore(tmp_path):
+def test_camvid_takes_255_for_ignore(tmp_path: Path) -> None:
     make_camvid(tmp_path, ("0016E5_1",), "val")
     save(tmp_path / "valannot/0016E5_1.png", np.array([[255, 0, 10]], np.uint8))
     assert open_dataset("camvid", tmp_path).frames[0].camera.labels.tolist() == [[11, 0, 10]]
 
 
-def test_a_colour_that_is_no_class_is_named_with_its_place(tmp_path):
+def test_a_colour_that_is_no_class_is_named_with_its_place(tmp_path: Path) -> None:
     make_coloured(tmp_path, "val", "val_labels")
     wrong = COLOURS.copy()
     wrong[0, 20:22] = [[191, 128, 127], [193, 128, 128]]  # a JPEG's idea of SignSymbol
@@ -197,7 +203,7 @@ def test_a_colour_that_is_no_class_is_named_with_its_place(tmp_path):
         _ = open_dataset("camvid", tmp_path).frames[0].camera.labels
 
 
-def test_codes_that_camvid_does_not_have_are_named(tmp_path):
+def test_codes_that_camvid_does_not_have_are_named(tmp_path: Path) -> None:
     make_fastai(tmp_path)
     (tmp_path / "codes.txt").write_text("Animal\nDinosaur\n")
     with pytest.raises(InputError, match=r"codes\.txt names 'Dinosaur', which is not one of CamVid's 32 classes"):
@@ -210,13 +216,13 @@ def test_codes_that_camvid_does_not_have_are_named(tmp_path):
         open_dataset("camvid", tmp_path)
 
 
-def test_a_frame_of_no_known_sequence_has_no_split(tmp_path):
+def test_a_frame_of_no_known_sequence_has_no_split(tmp_path: Path) -> None:
     make_fastai(tmp_path, ("holiday_1",))
     with pytest.raises(InputError, match=r"holiday_1\.png is not named like CamVid's frames"):
         open_dataset("camvid", tmp_path)
 
 
-def test_cityscapes_labels_and_instances(tmp_path):
+def test_cityscapes_labels_and_instances(tmp_path: Path) -> None:
     dataset = open_dataset("cityscapes", make_cityscapes(tmp_path))
     assert [frame.id for frame in dataset.frames] == ["frankfurt_000000_000294", "lindau_000001_000019"]
     assert dataset.classes is CITYSCAPES
@@ -231,7 +237,7 @@ def test_cityscapes_labels_and_instances(tmp_path):
     assert camera.instances.tolist() == [[7, 26001, 0], [33000, 23, 18]]
 
 
-def test_cityscapes_training_ids_serve_where_there_are_no_regular_ones(tmp_path):
+def test_cityscapes_training_ids_serve_where_there_are_no_regular_ones(tmp_path: Path) -> None:
     make_cityscapes(tmp_path, names=("ulm_000000_000019",))
     stem = tmp_path / "gtFine/val/ulm/ulm_000000_000019_gtFine_"
     Path(f"{stem}labelIds.png").unlink()
@@ -240,14 +246,14 @@ def test_cityscapes_training_ids_serve_where_there_are_no_regular_ones(tmp_path)
     assert labels.tolist() == [[0, 18, 255], [1, 2, 3]]
 
 
-def test_cityscapes_test_labels_are_dummies_and_not_offered(tmp_path):
+def test_cityscapes_test_labels_are_dummies_and_not_offered(tmp_path: Path) -> None:
     make_cityscapes(tmp_path, split="test", names=("berlin_000000_000019",))
     camera = open_dataset("cityscapes", tmp_path, "test").frames[0].camera
     assert camera.labels is None
     assert camera.instances is None
 
 
-def test_side_by_side_archives_are_found(tmp_path):
+def test_side_by_side_archives_are_found(tmp_path: Path) -> None:
     make_cityscapes(tmp_path / "there")
     for archive, folder in (("leftImg8bit_trainvaltest", "leftImg8bit"), ("gtFine_trainvaltest", "gtFine")):
         (tmp_path / archive).mkdir()
@@ -255,14 +261,14 @@ def test_side_by_side_archives_are_found(tmp_path):
     assert len(open_dataset("cityscapes", tmp_path)) == 2
 
 
-def test_regular_ids_are_the_nineteen_of_the_label_table():
+def test_regular_ids_are_the_nineteen_of_the_label_table() -> None:
     # trainId -> id as the Cityscapes label table lists it
     assert CITYSCAPES_IDS == (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
     assert [int(LABEL_FROM_ID[i]) for i in CITYSCAPES_IDS] == list(range(19))
     assert Counter(LABEL_FROM_ID.tolist())[255] == 256 - 19
 
 
-def test_acdc_groups_masks_and_references(tmp_path):
+def test_acdc_groups_masks_and_references(tmp_path: Path) -> None:
     dataset = open_dataset("acdc", make_acdc(tmp_path))
     by_id = {frame.id: frame for frame in dataset.frames}
     assert dataset.groups == ("fog", "night", "reference")
@@ -283,19 +289,19 @@ def test_acdc_groups_masks_and_references(tmp_path):
     assert [frame.group for frame in open_dataset("acdc", tmp_path, reference=False).frames] == ["fog", "night"]
 
 
-def test_acdc_reference_labels_may_be_missing(tmp_path):
+def test_acdc_reference_labels_may_be_missing(tmp_path: Path) -> None:
     dataset = open_dataset("acdc", make_acdc(tmp_path, reference_labels=False))
     assert dataset.source_group is None
     assert all((frame.camera.labels is None) == (frame.group == "reference") for frame in dataset.frames)
 
 
-def test_acdc_test_split_has_no_labels_and_needs_no_label_folder(tmp_path):
+def test_acdc_test_split_has_no_labels_and_needs_no_label_folder(tmp_path: Path) -> None:
     dataset = open_dataset("acdc", make_acdc(tmp_path, split="test"), "test")
     assert len(dataset) == 4
     assert all(frame.camera.labels is None for frame in dataset.frames)
 
 
-def test_camvid_val_is_the_val_folder_and_the_dusk_frames_of_train(tmp_path):
+def test_camvid_val_is_the_val_folder_and_the_dusk_frames_of_train(tmp_path: Path) -> None:
     make_camvid(tmp_path)
     make_camvid(tmp_path, ("0016E5_07959",), "val")
     make_camvid(tmp_path, ("0001TP_008550", "Seq05VD_f00000"), "test")
@@ -310,7 +316,7 @@ def test_camvid_val_is_the_val_folder_and_the_dusk_frames_of_train(tmp_path):
     assert len(open_dataset("camvid", tmp_path, "all")) == 6
 
 
-def test_camvid_reads_png_and_jpg_and_prefers_the_lossless_one(tmp_path):
+def test_camvid_reads_png_and_jpg_and_prefers_the_lossless_one(tmp_path: Path) -> None:
     make_camvid(tmp_path, ("0016E5_07959",), "val")
     Image.fromarray(rgb(10)).save(tmp_path / "val" / "0016E5_07959.jpg")
     make_camvid(tmp_path, ("0016E5_07961",), "val")
@@ -320,7 +326,7 @@ def test_camvid_reads_png_and_jpg_and_prefers_the_lossless_one(tmp_path):
     assert paths == ["0016E5_07959.png", "0016E5_07961.jpg"]
 
 
-def test_camvid_holdout_is_the_end_of_each_day_sequence(tmp_path):
+def test_camvid_holdout_is_the_end_of_each_day_sequence(tmp_path: Path) -> None:
     make_camvid(tmp_path, [f"0016E5_{i:05d}" for i in range(20)] + [f"0006R0_f{i:05d}" for i in range(7)])
     make_camvid(tmp_path, [f"0001TP_{i:06d}" for i in range(5)])
     dataset = open_dataset("camvid", tmp_path, "train")
@@ -334,12 +340,12 @@ def test_camvid_holdout_is_the_end_of_each_day_sequence(tmp_path):
 
 
 @pytest.mark.parametrize("wrong", [-0.1, 1.0])
-def test_camvid_holdout_share_is_checked(tmp_path, wrong):
+def test_camvid_holdout_share_is_checked(tmp_path: Path, wrong: float) -> None:
     with pytest.raises(InputError, match="outside 0 to 1"):
         training_split(open_dataset("camvid", make_camvid(tmp_path), "train"), holdout=wrong)
 
 
-def test_frames_decode_late_and_pickle(tmp_path):
+def test_frames_decode_late_and_pickle(tmp_path: Path) -> None:
     dataset = open_dataset("cityscapes", make_cityscapes(tmp_path))
     copy = pickle.loads(pickle.dumps(dataset.frames[0]))
     assert (copy.camera.labels == dataset.frames[0].camera.labels).all()
@@ -348,7 +354,7 @@ def test_frames_decode_late_and_pickle(tmp_path):
         _ = dataset.frames[1].camera.image
 
 
-def test_select_keeps_order_and_spaces_evenly(tmp_path):
+def test_select_keeps_order_and_spaces_evenly(tmp_path: Path) -> None:
     dataset = open_dataset("camvid", make_camvid(tmp_path, [f"0016E5_{i:05d}" for i in range(10)], "val"))
     assert [frame.id[-1] for frame in dataset.select(limit=4).frames] == ["0", "2", "5", "7"]
     assert len(dataset.select(limit=99)) == 10
@@ -360,7 +366,7 @@ def test_select_keeps_order_and_spaces_evenly(tmp_path):
         acdc.select(limit=0)
 
 
-def test_fingerprint_follows_the_content_and_not_the_place(tmp_path):
+def test_fingerprint_follows_the_content_and_not_the_place(tmp_path: Path) -> None:
     first = open_dataset("cityscapes", make_cityscapes(tmp_path / "a")).fingerprint()
     assert open_dataset("cityscapes", make_cityscapes(tmp_path / "b")).fingerprint() == first
     dataset = open_dataset("cityscapes", tmp_path / "b")
@@ -371,7 +377,7 @@ def test_fingerprint_follows_the_content_and_not_the_place(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["cityscapes", "acdc"])
-def test_fingerprint_covers_how_a_label_file_is_read(tmp_path, kind):
+def test_fingerprint_covers_how_a_label_file_is_read(tmp_path: Path, kind: str) -> None:
     # the same bytes, once as regular and once as training ids, are other labels
     make = {"cityscapes": make_cityscapes, "acdc": make_acdc}[kind]
     make(tmp_path)
@@ -383,8 +389,8 @@ def test_fingerprint_covers_how_a_label_file_is_read(tmp_path, kind):
     assert open_dataset(kind, tmp_path).fingerprint() != regular
 
 
-def test_fingerprint_of_frames_without_files_is_of_their_arrays():
-    def dataset(value):
+def test_fingerprint_of_frames_without_files_is_of_their_arrays() -> None:
+    def dataset(value: int) -> Dataset:
         frames = (frame_from_image(rgb(value), labels=PIXEL),)
         return Dataset(kind="synthetic", root=None, split="val", classes=CITYSCAPES, frames=frames)
 
@@ -392,13 +398,13 @@ def test_fingerprint_of_frames_without_files_is_of_their_arrays():
     assert dataset(1).fingerprint() != dataset(2).fingerprint()
 
 
-def test_two_frames_of_one_name_are_refused():
+def test_two_frames_of_one_name_are_refused() -> None:
     frames = (frame_from_image(rgb(), id="a"), frame_from_image(rgb(), id="a"))
     with pytest.raises(InputError, match="two frames are called a"):
         Dataset(kind="synthetic", root=None, split="val", classes=CITYSCAPES, frames=frames)
 
 
-def test_every_reader_can_be_imported():
+def test_every_reader_can_be_imported() -> None:
     import importlib
 
     for reader in READERS.values():
@@ -424,7 +430,9 @@ def test_every_reader_can_be_imported():
         ("camvid", "test", make_camvid, "no folder .*test"),
     ],
 )
-def test_wrong_names_layouts_and_empty_splits(tmp_path, kind, split, prepare, message):
+def test_wrong_names_layouts_and_empty_splits(
+    tmp_path: Path, kind: str, split: str, prepare: Callable[[Path], object], message: str
+) -> None:
     if prepare:
         prepare(tmp_path)
     with pytest.raises(InputError, match=message) as error:
@@ -432,7 +440,7 @@ def test_wrong_names_layouts_and_empty_splits(tmp_path, kind, split, prepare, me
     assert "\n" not in str(error.value)
 
 
-def test_missing_folders_are_named(tmp_path):
+def test_missing_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nowhere does not exist"):
         open_dataset("acdc", tmp_path / "nowhere")
     with pytest.raises(InputError, match="acdc needs its folder: --data acdc=DIR"):
@@ -441,14 +449,14 @@ def test_missing_folders_are_named(tmp_path):
         open_dataset("synthetic", tmp_path)
 
 
-def test_an_empty_camvid_folder_is_an_empty_split(tmp_path):
+def test_an_empty_camvid_folder_is_an_empty_split(tmp_path: Path) -> None:
     make_camvid(tmp_path)  # the dusk frame of train/ alone is no val split
     (tmp_path / "val").mkdir()
     with pytest.raises(InputError, match=r"camvid val is empty: no \.png or \.jpg image of it in .*val"):
         open_dataset("camvid", tmp_path)
 
 
-def make_flat_acdc(root: Path, split="val") -> Path:
+def make_flat_acdc(root: Path, split: str = "val") -> Path:
     """As `make_acdc`, with everything moved into one folder per split."""
     make_acdc(root / "there", split)
     for path in (root / "there").rglob("*.png"):
@@ -459,11 +467,11 @@ def make_flat_acdc(root: Path, split="val") -> Path:
     return root
 
 
-def test_acdc_in_flat_folders_is_one_unknown_condition(tmp_path):
+def test_acdc_in_flat_folders_is_one_unknown_condition(tmp_path: Path) -> None:
     dataset = open_dataset("acdc", make_flat_acdc(tmp_path))
     assert dataset.groups == ("unknown", "reference")
     assert (dataset.source_group, dataset.source_data) == (None, None)
-    assert "do not say which frames show fog" in dataset.caveats[0]
+    assert "do not record whether a frame shows fog" in dataset.caveats[0]
     by_id = {frame.id: frame for frame in dataset.frames}
     fog = by_id["unknown_GOPR0475_frame_000148"]
     assert fog.scene == "unknown/GOPR0475"
@@ -473,19 +481,19 @@ def test_acdc_in_flat_folders_is_one_unknown_condition(tmp_path):
     assert open_dataset("acdc", tmp_path, reference=False).groups == ("unknown",)
 
 
-def test_flat_acdc_test_needs_no_labels(tmp_path):
+def test_flat_acdc_test_needs_no_labels(tmp_path: Path) -> None:
     dataset = open_dataset("acdc", make_flat_acdc(tmp_path, "test"), "test")
     assert Counter(frame.group for frame in dataset.frames) == {"unknown": 2, "reference": 2}
     assert all(frame.camera.labels is None for frame in dataset.frames)
 
 
-def test_acdc_frames_of_a_recording_are_not_independent(tmp_path):
+def test_acdc_frames_of_a_recording_are_not_independent(tmp_path: Path) -> None:
     dataset = open_dataset("acdc", make_acdc(tmp_path))
     assert dataset.video
     assert [frame.scene for frame in dataset.frames if frame.group != "reference"] == ["fog/GOPR0475", "night/GOPR0356"]
 
 
-def test_what_macos_and_windows_add_is_no_frame(tmp_path):
+def test_what_macos_and_windows_add_is_no_frame(tmp_path: Path) -> None:
     made = {
         "cityscapes": make_cityscapes(tmp_path / "cityscapes"),
         "acdc": make_acdc(tmp_path / "acdc"),
@@ -516,7 +524,9 @@ def test_what_macos_and_windows_add_is_no_frame(tmp_path):
         (lambda root: make_camvid(root, ("0016E5_1",), "val"), "camvid", "valannot/*.png"),
     ],
 )
-def test_an_image_without_labels_names_what_was_looked_for(tmp_path, prepare, kind, pattern):
+def test_an_image_without_labels_names_what_was_looked_for(
+    tmp_path: Path, prepare: Callable[[Path], object], kind: str, pattern: str
+) -> None:
     prepare(tmp_path)
     for path in tmp_path.glob(pattern):
         path.unlink()
@@ -536,7 +546,7 @@ def test_an_image_without_labels_names_what_was_looked_for(tmp_path, prepare, ki
         ("labelTrainIds", [[19, 33]], "outside the classes: 19, 33; allowed are 0 to 18 and 255.*are these regular"),
     ],
 )
-def test_cityscapes_ids_outside_the_classes(tmp_path, name, ids, message):
+def test_cityscapes_ids_outside_the_classes(tmp_path: Path, name: str, ids: Any, message: str) -> None:
     make_cityscapes(tmp_path, names=("ulm_000000_000019",))
     stem = tmp_path / "gtFine/val/ulm/ulm_000000_000019_gtFine_"
     Path(f"{stem}labelIds.png").unlink()
@@ -545,7 +555,7 @@ def test_cityscapes_ids_outside_the_classes(tmp_path, name, ids, message):
         _ = open_dataset("cityscapes", tmp_path).frames[0].camera.labels
 
 
-def test_camvid_and_mask_ids_outside_their_range(tmp_path):
+def test_camvid_and_mask_ids_outside_their_range(tmp_path: Path) -> None:
     make_camvid(tmp_path, ("0016E5_1",), "val")
     save(tmp_path / "valannot/0016E5_1.png", np.array([[12, 0]], np.uint8))
     with pytest.raises(InputError, match=r"0016E5_1\.png holds label ids outside the classes: 12; allowed are 0 to 11"):
@@ -557,14 +567,14 @@ def test_camvid_and_mask_ids_outside_their_range(tmp_path):
         _ = open_dataset("acdc", tmp_path).frames[0].camera.invalid
 
 
-def test_colour_labels_are_refused(tmp_path):
+def test_colour_labels_are_refused(tmp_path: Path) -> None:
     make_camvid(tmp_path, ("0016E5_1",), "val")
     save(tmp_path / "valannot/0016E5_1.png", rgb())
     with pytest.raises(InputError, match="mode RGB; a label map has one channel"):
         _ = open_dataset("camvid", tmp_path).frames[0].camera.labels
 
 
-def test_palette_labels_give_their_indices(tmp_path):
+def test_palette_labels_give_their_indices(tmp_path: Path) -> None:
     make_camvid(tmp_path, ("0016E5_1",), "val")
     image = Image.fromarray(np.array([[3, 10, 11]], np.uint8))
     image.putpalette([200, 100, 0] * 256)
@@ -581,12 +591,12 @@ def test_palette_labels_give_their_indices(tmp_path):
         ("synthetic=x", "synthetic is embedded and takes no folder"),
     ],
 )
-def test_data_arguments_that_are_refused(text, message):
+def test_data_arguments_that_are_refused(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         parse_source(text)
 
 
-def test_data_arguments(tmp_path):
+def test_data_arguments(tmp_path: Path) -> None:
     assert parse_source(f"acdc={tmp_path}") == ("acdc", tmp_path)
     assert parse_source("camvid=a=b") == ("camvid", Path("a=b"))
     assert parse_source("synthetic") == ("synthetic", None)
@@ -594,7 +604,7 @@ def test_data_arguments(tmp_path):
 
 @pytest.mark.real
 @pytest.mark.skipif(not CAMVID_REAL.is_dir(), reason="../shared/real/camvid is not there")
-def test_real_camvid():
+def test_real_camvid() -> None:
     # counts from ../shared/real/README.md
     val, train = open_dataset("camvid", CAMVID_REAL), open_dataset("camvid", CAMVID_REAL, "train")
     assert Counter(frame.group for frame in val.frames) == {"day": 101, "dusk": 62}

@@ -15,6 +15,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 from PIL import Image
+from tolerances import assert_close
 
 import zoo
 from zoo.classes import CAMVID, CITYSCAPES, ClassTable
@@ -143,7 +144,7 @@ def test_hand_made_acdc_gives_the_figures_worked_out_here(acdc, tmp_path):
     assert fog["pixel_accuracy"]["value"] == pytest.approx(5 / 7)
     assert fog["mean_class_accuracy"]["value"] == pytest.approx((3 / 4 + 1 + 1 / 2) / 3)
     # 5 right pixels at confidence 0.9, 2 wrong ones at 0.55: (|5 - 4.5| + |0 - 1.1|) / 7
-    assert fog["ece"]["value"] == pytest.approx(1.6 / 7, rel=1e-6)
+    assert_close(fog["ece"]["value"], 1.6 / 7, dtype="float32")
     # An invalid pixel counts with its label in the figures above, as in ACDC's standard metric. Without the two of them
     # road is 3/3, car 1/1 and sky 1/1.
     assert fog["miou_valid_pixels"]["value"] == 1.0
@@ -267,7 +268,7 @@ def test_an_interrupted_run_continues_and_gives_the_same(cityscapes, tmp_path):
     second, said = Fake(noisy(0.1)), []
     resumed = Session({"fake": second}, datasets, out).run(say=said.append)
     assert len(second.calls) == 6 - kept
-    assert said == [f"fake on cityscapes: {kept} of 6 frames are done already"]
+    assert said == [f"fake on cityscapes: {kept} of 6 frames already done"]
     assert figures(resumed) == figures(whole)
     third = Fake(noisy(0.1))
     assert figures(Session({"fake": third}, datasets, out).run(fresh=True)) == figures(whole)
@@ -281,7 +282,7 @@ def test_another_model_file_starts_afresh_and_says_so(cityscapes, tmp_path):
     Session({"fake": other}, datasets, out).run(say=said.append)
     assert len(other.calls) == 6
     assert len(said) == 1
-    assert "is of another model file, data or settings and is not used; starting again" in said[0]
+    assert "belongs to a different model file, data or settings; starting from scratch" in said[0]
 
 
 def test_a_damaged_record_is_named(cityscapes, tmp_path):
@@ -290,7 +291,7 @@ def test_a_damaged_record_is_named(cityscapes, tmp_path):
     (records,) = (out / "frames").glob("*.jsonl")
     lines = records.read_text().splitlines()
     records.write_text("\n".join([lines[0], lines[1][:50], *lines[2:]]) + "\n")
-    with pytest.raises(InputError, match=r"\.jsonl line 2 is damaged; --fresh starts again"):
+    with pytest.raises(InputError, match=r"\.jsonl line 2 is damaged; start over with --fresh"):
         Session({"fake": Fake(noisy(0.1))}, datasets, out).run()
 
 
@@ -310,6 +311,7 @@ def test_a_full_disk_while_recording_is_a_one_line_error_and_can_be_resumed(city
 _PROCESS = """
 import importlib.util, json, sys
 from pathlib import Path
+sys.path.insert(0, str(Path(sys.argv[1]).parent))  # as pytest does
 spec = importlib.util.spec_from_file_location("test_evaluate", sys.argv[1])
 tests = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tests)
@@ -365,7 +367,7 @@ def test_one_process_finishes_what_two_began(cityscapes, tmp_path, monkeypatch):
 
 def test_frames_that_never_arrive_are_an_error(tmp_path):
     store = FrameStore(tmp_path, "name", {}, metric_for("segmentation2d", Segmentation2DTask(CITYSCAPES), CITYSCAPES))
-    with pytest.raises(InputError, match=r"1 frames of the other processes did not arrive within 0 s"):
+    with pytest.raises(InputError, match=r"1 frames of the other processes are still missing after 0 s"):
         store.wait_for(["a"], patience=0.3)
 
 
@@ -412,8 +414,8 @@ def test_wrong_predictions_and_frames_are_named(cityscapes):
     frame = open_dataset("cityscapes", cityscapes).frames[0]
     metric = metric_for("segmentation2d", Segmentation2DTask(CITYSCAPES), CITYSCAPES)
     for predicted, message in (
-        (np.zeros((2, 2), np.uint8), r"frame ulm_000000_000000: prediction has shape \(2, 2\), but the labels have"),
-        (np.full((32, 40), 77, np.uint8), r"frame ulm_000000_000000: the prediction holds labels \[77\]"),
+        (np.zeros((2, 2), np.uint8), r"frame ulm_000000_000000: prediction has shape \(2, 2\), expected \(32, 40\)"),
+        (np.full((32, 40), 77, np.uint8), r"frame ulm_000000_000000: the prediction contains labels \[77\]"),
     ):
         fake = Fake(lambda frame, predicted=predicted: (predicted, np.ones(predicted.shape, np.float32)))
         with pytest.raises(InputError, match=message):
@@ -427,26 +429,30 @@ class BrightnessTask(FeaturesTask):
     """A task without classes, whose metric is defined below."""
 
     name = "brightness"
-    metrics = ("brightness",)
+    metric = "brightness"
 
 
 class BrightnessMetric:
     """The mean grey of a frame over 255: a metric of another kind than the package has."""
 
-    name, headline, scope, groups = "brightness", "grey", "frame", ()
+    name, headline, scope, groups, rules = "brightness", "grey", "frame", (), ()
     columns = (Column("grey", "Grey", unit="", scale=255, digits=0, interval=True),)
+    protocol = {"grey_levels": 256}  # noqa: RUF012
 
-    def __init__(self, task, classes, **options):
+    def __init__(self, task, classes):
         pass
+
+    def has_truth(self, frame):
+        return True
 
     def tally(self, frame, prediction):
         return float(prediction.levels[0].mean()), frame.camera.image.shape[0]
 
     def encode(self, tally):
-        return {"grey": tally[0], "rows": tally[1]}
+        return {"frame": tally[0], "rows": tally[1]}  # the name of a key in the file itself
 
     def decode(self, values):
-        return values["grey"], values["rows"]
+        return values["frame"], values["rows"]
 
     def check(self, tallies):
         pass
@@ -489,12 +495,14 @@ def test_a_metric_of_another_kind_needs_nothing_but_its_row(tmp_path, load, caps
     assert "mIoU" not in shown
     metrics = json.loads((tmp_path / "out/metrics.json").read_text())
     result = metrics["models"][0]["results"]["cityscapes"]["groups"]["all"]
-    assert result["grey"]["value"] == pytest.approx(np.mean(grey) / 255, rel=1e-6)
+    assert_close(result["grey"]["value"], np.mean(grey) / 255, dtype="float32")
     low, high = result["grey"]["interval"]
     assert low < result["grey"]["value"] < high
     assert result["rows"] == 12 * 32
+    assert metrics["protocol"]["grey_levels"] == 256
+    assert "ece_bins" not in metrics["protocol"]  # belongs to another metric
     (best,) = [example for example in result["examples"] if example["which"] == "best"]
-    assert best["grey"] == pytest.approx(max(grey), rel=1e-6)
+    assert_close(best["grey"], max(grey), dtype="float32")
     (row,) = [row for row in load["x"].rows if row["group"] == "all"]
     assert (row["task"], row["headline"], row["headline_title"]) == ("brightness", "grey", "Grey")
     assert (row["grey"], row["grey_interval"]) == (result["grey"]["value"], result["grey"]["interval"])
@@ -507,17 +515,69 @@ def test_a_metric_of_another_kind_needs_nothing_but_its_row(tmp_path, load, caps
     assert len(load["x"].calls) == 12 + 3  # the report predicts its examples once more
 
 
+class RecallMetric(BrightnessMetric):
+    """Share of the frames whose nearest other frame shows the same place; frames are points on a line."""
+
+    name, headline, scope = "brightness", "recall", "set"
+    columns = (Column("recall", "Recall", interval=True),)
+    # Nearest: 0-1, 1-0, 10-11, 11-10, 20-11 (9 apart, 31 is 11 apart), 31-20. The first four are of the same place.
+    points = (0, 1, 10, 11, 20, 31)
+    places = "aabbca"
+
+    def tally(self, frame, prediction):
+        number = int(frame.id.split("_")[-1])
+        return self.points[number], self.places[number]
+
+    def encode(self, tally):
+        return {"point": tally[0], "place": tally[1]}
+
+    def decode(self, values):
+        return values["point"], values["place"]
+
+    def figures(self, tallies, weights=None):
+        assert weights is None  # the nearest frame is another one as soon as a frame is left out
+        nearest = [min((abs(p - q), other) for q, other in tallies if q != p)[1] for p, _ in tallies]
+        return {"recall": Figure(sum(a == b for a, (_, b) in zip(nearest, tallies)) / len(tallies))}
+
+    def details(self, tallies):
+        return {}
+
+    def score(self, tally):
+        raise AssertionError("a frame has no score of its own")
+
+
+def test_a_metric_over_the_whole_set(tmp_path, load, capsys, monkeypatch):
+    monkeypatch.setitem(METRICS, "brightness", f"{__name__}:RecallMetric")
+    root = make_cityscapes(tmp_path / "cityscapes", 6)
+    load["x"], load["y"] = Bright(), Bright(name="y", sha256="1" * 64)
+    words = ["evaluate", "x", "y", "--data", f"cityscapes={root}", "--out", str(tmp_path / "out"), "--record"]
+    assert main(words) == 0
+    metrics = json.loads((tmp_path / "out/metrics.json").read_text())
+    result = metrics["models"][0]["results"]["cityscapes"]["groups"]["all"]
+    assert result["recall"] == {"value": pytest.approx(4 / 6), "interval": None, "units": None}
+    assert result["examples"] == []
+    assert metrics["comparison"][0]["recall"] == {"value": 0.0, "interval": None, "units": None}
+    (row,) = [row for row in load["x"].rows if row["group"] == "all"]
+    assert (row["recall"], row["recall_interval"]) == (pytest.approx(4 / 6), None)
+    shown = capsys.readouterr().out
+    assert "66.7" in shown
+    assert "no intervals: the figures compare frames with each other" in shown
+    assert main([*words, "--no-report"]) == 0  # from the stored records
+
+
 def test_models_of_two_metrics_are_refused(cityscapes, tmp_path, monkeypatch):
     monkeypatch.setitem(METRICS, "brightness", f"{__name__}:BrightnessMetric")
     models = {"a": Fake(noisy(0.1)), "b": Bright(name="b", sha256="1" * 64)}
-    with pytest.raises(InputError, match="measured by segmentation2d, brightness; evaluate those of one metric"):
+    with pytest.raises(
+        InputError, match=r"different metrics \(segmentation2d, brightness\); evaluate models with the same"
+    ):
         Session(models, [open_dataset("cityscapes", cityscapes)], tmp_path / "out")
 
 
 def test_a_bare_encoder_has_nothing_to_measure(cityscapes, tmp_path):
     encoder = Fake(noisy(0.1))
     encoder.task = FeaturesTask()
-    with pytest.raises(InputError, match="models for features have nothing to measure; choose a model with a head"):
+    with pytest.raises(InputError, match="no metric for models of the task features; choose a model with a head"):
         Session({"encoder": encoder}, [open_dataset("cityscapes", cityscapes)], tmp_path / "out")
 
 
@@ -660,7 +720,7 @@ def test_an_evaluation_in_which_no_pixel_counts_is_an_error(cityscapes, tmp_path
     load["x"] = Fake(noisy(0.1))
     assert main(["evaluate", "x", "--data", f"cityscapes={cityscapes}", "--out", str(tmp_path / "out")]) == 2
     errors = capsys.readouterr().err
-    assert "cityscapes clear: not one pixel of 6 frames counts" in errors
+    assert "cityscapes clear: all pixels of 6 frames have the ignored label 255" in errors
     assert len(errors.splitlines()) == 1
     assert not (tmp_path / "out/metrics.json").exists()
 
@@ -734,10 +794,10 @@ def test_four_small_frames_of_a_model_with_eleven_classes_are_not_ready(tmp_path
     shown = capsys.readouterr().out.splitlines()
     assert "x.zip: 4 predictions as training ids" in shown[-4]
     assert shown[-3:] == [
-        "not ready for the ACDC server: 4 frames, the test split has 2000",
+        "not ready for the ACDC server: 4 frames, but the test split has 2000",
         "not ready for the ACDC server: 4 frames are not 1920 x 1080 pixels (4 are 5 x 3)",
-        "not ready for the ACDC server: the model cannot predict 8 of the 19 classes, which score 0: wall, traffic "
-        "light, terrain, rider, truck, bus, train, motorcycle",
+        "not ready for the ACDC server: the model cannot predict 8 of the 19 classes, which will score 0: wall, "
+        "traffic light, terrain, rider, truck, bus, train, motorcycle",
     ]
 
 
@@ -757,7 +817,7 @@ def test_as_many_frames_of_other_conditions_are_not_ready(tmp_path, load, capsys
     shown = capsys.readouterr().out
     assert "ready for the ACDC server\n" not in shown
     assert "frames are missing from a part of the test split: 2 of 1 in rain, 0 of 1 in snow" in shown
-    assert "1 images are not named as the server expects, such as frame_7_rgb_anon.png" in shown
+    assert "1 image names are not what the server expects, for example frame_7_rgb_anon.png" in shown
 
 
 def test_as_many_frames_with_an_unknown_city_are_not_ready(tmp_path, load, capsys, monkeypatch):
@@ -775,7 +835,7 @@ def test_another_split_is_not_ready(acdc, tmp_path, load, capsys, monkeypatch):
     load["x"] = Fake(by_hand)
     monkeypatch.chdir(tmp_path)
     assert submit(acdc, tmp_path / "x.zip", split="val") == 0
-    assert "not ready for the ACDC server: these are frames of the split val" in capsys.readouterr().out
+    assert "not ready for the ACDC server: these frames are from the split val" in capsys.readouterr().out
 
 
 def test_the_servers_want_the_published_test_splits():
@@ -814,7 +874,7 @@ def test_images_of_one_name_cannot_be_submitted(tmp_path, load, capsys):
         )
     words = ["evaluate", "fake", "--data", f"acdc={tmp_path / 'acdc'}", "--split", "test"]
     assert main([*words, "--submission", str(tmp_path / "a.zip")]) == 2
-    assert "two images are called GOPR1_frame_1_rgb_anon.png" in capsys.readouterr().err
+    assert "are named GOPR1_frame_1_rgb_anon.png" in capsys.readouterr().err
     assert not (tmp_path / "a.zip").exists()
 
 
@@ -849,13 +909,16 @@ def test_an_interrupted_submission_leaves_nothing(acdc, tmp_path, load):
     ("words", "message"),
     [
         (["nosuch", "--data", "acdc={acdc}"], "unknown model 'nosuch'"),
-        (["x"], "no data was given; for example --data synthetic"),
+        (["x"], "no data given; use --data synthetic"),
         (["x", "--data", "acdc={acdc}/rgb_anon"], "is not ACDC: looked for rgb_anon/"),
         (["x", "--data", "acdc={acdc}", "--split", "train"], "acdc train is empty"),
         (["x", "--data", "acdc={acdc}", "--data", "acdc={acdc}"], "data set acdc is given twice"),
         (["x", "x", "--data", "acdc={acdc}"], "model x is given twice"),
         (["x", "--data", "acdc={acdc}", "--limit", "0"], "limit 0"),
-        (["x", "--data", "acdc={acdc}", "--limit", "1", "--record"], "--record keeps figures of whole splits only"),
+        (
+            ["x", "--data", "acdc={acdc}", "--limit", "1", "--record"],
+            "--record stores results of whole splits only; omit --limit",
+        ),
         (["x", "--data", "acdc={acdc}", "--readers", "0"], "--readers 0"),
         (["x", "--data", "acdc={acdc}", "--source", "moon"], "--source 'moon' is neither"),
         (["x", "y", "--data", "acdc={acdc}", "--submission", "s.zip"], "--submission takes one model"),
@@ -927,6 +990,6 @@ def test_real_camvid_end_to_end(tmp_path, load):
     assert groups["day"]["sampling"]["words"].startswith("no intervals: 22 frames of one drive are worth about")
     low, high = groups["dusk"]["miou"]["interval"]
     assert 0 < low < groups["dusk"]["miou"]["value"] < high < 1
-    assert groups["dusk"]["sampling"]["words"].startswith("intervals within one drive (worth about")
+    assert groups["dusk"]["sampling"]["words"].startswith("intervals within one drive (about")
     assert groups["dusk"]["rpd"]["source"] == "camvid:day"
     assert groups["dusk"]["rpd"]["value"] < 1

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import doctest
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tolerances import assert_close
 
 from zoo.frame import Box3D
 from zoo.geometry import boxes, cameras, transforms
@@ -23,16 +25,16 @@ def random_rotation(rng: np.random.Generator) -> np.ndarray:
 
 def test_each_rotation_turns_its_axes() -> None:
     x, y, z = np.eye(3)
-    np.testing.assert_allclose(transforms.yaw_matrix(np.pi / 2) @ x, y, atol=1e-15)
-    np.testing.assert_allclose(transforms.yaw_matrix(np.pi / 2) @ y, -x, atol=1e-15)
-    np.testing.assert_allclose(transforms.pitch_matrix(np.pi / 2) @ x, -z, atol=1e-15)  # forward turns down
-    np.testing.assert_allclose(transforms.roll_matrix(np.pi / 2) @ y, z, atol=1e-15)
+    assert_close(transforms.yaw_matrix(np.pi / 2) @ x, y)
+    assert_close(transforms.yaw_matrix(np.pi / 2) @ y, -x)
+    assert_close(transforms.pitch_matrix(np.pi / 2) @ x, -z)  # forward turns down
+    assert_close(transforms.roll_matrix(np.pi / 2) @ y, z)
     # 0.6 and 0.8 are the cosine and sine of one angle.
     np.testing.assert_allclose(transforms.yaw_matrix(np.arctan2(0.8, 0.6)), [[0.6, -0.8, 0], [0.8, 0.6, 0], [0, 0, 1]])
 
 
 @pytest.mark.parametrize("about", [transforms.yaw_matrix, transforms.pitch_matrix, transforms.roll_matrix])
-def test_rotations_of_many_angles(about) -> None:  # type: ignore[no-untyped-def]
+def test_rotations_of_many_angles(about: Callable[..., np.ndarray]) -> None:
     angles = np.linspace(-4, 4, 24).reshape(2, 3, 4)
     many = about(angles)
     assert many.shape == (2, 3, 4, 3, 3)
@@ -44,15 +46,15 @@ def test_rotations_of_many_angles(about) -> None:  # type: ignore[no-untyped-def
 def test_pose_and_inverse() -> None:
     # A quarter turn to the left, then 10 m ahead: what is 1 m in front of b is 1 m to the left of its place in a.
     a_from_b = transforms.pose(transforms.yaw_matrix(np.pi / 2), np.array([10.0, 0, 2]))
-    np.testing.assert_allclose(transforms.transform(a_from_b, np.array([1.0, 0, 0])), [10, 1, 2], atol=1e-12)
+    assert_close(transforms.transform(a_from_b, np.array([1.0, 0, 0])), [10, 1, 2])
     rng = np.random.default_rng(1)
     for _ in range(10):
         a_from_b = transforms.pose(random_rotation(rng), rng.normal(size=3) * 100)
-        np.testing.assert_allclose(transforms.invert(a_from_b), np.linalg.inv(a_from_b), atol=1e-10)
+        assert_close(transforms.invert(a_from_b), np.linalg.inv(a_from_b))
         points = rng.normal(size=(4, 5, 3))
         there = transforms.transform(a_from_b, points)
         assert there.shape == points.shape
-        np.testing.assert_allclose(transforms.transform(transforms.invert(a_from_b), there), points, atol=1e-10)
+        assert_close(transforms.transform(transforms.invert(a_from_b), there), points)
 
 
 def test_quaternions_by_hand() -> None:
@@ -65,8 +67,8 @@ def test_quaternions_by_hand() -> None:
         (0.5, 0.5, 0.5, 0.5): [[0, 0, 1], [1, 0, 0], [0, 1, 0]],  # x to y to z to x
     }
     for quaternion, rotation in cases.items():
-        np.testing.assert_allclose(transforms.rotation_from_quaternion(np.array(quaternion)), rotation, atol=1e-15)
-        np.testing.assert_allclose(transforms.rotation_from_quaternion(-3 * np.array(quaternion)), rotation, atol=1e-15)
+        assert_close(transforms.rotation_from_quaternion(np.array(quaternion)), rotation)
+        assert_close(transforms.rotation_from_quaternion(-3 * np.array(quaternion)), rotation)
         np.testing.assert_allclose(transforms.quaternion_from_rotation(np.array(rotation, float)), quaternion)
 
 
@@ -89,8 +91,8 @@ def test_quaternions_round_trip_and_compose() -> None:
         p, q = transforms.quaternion_from_rotation(one), transforms.quaternion_from_rotation(other)
         assert p[0] >= 0
         np.testing.assert_allclose(np.linalg.norm(p), 1)
-        np.testing.assert_allclose(transforms.rotation_from_quaternion(p), one, atol=1e-12)
-        np.testing.assert_allclose(transforms.rotation_from_quaternion(times(p, q)), one @ other, atol=1e-12)
+        assert_close(transforms.rotation_from_quaternion(p), one)
+        assert_close(transforms.rotation_from_quaternion(times(p, q)), one @ other)
 
 
 def test_a_camera_of_ninety_degrees() -> None:
@@ -117,7 +119,7 @@ def test_rays_and_projection_are_inverse() -> None:
     np.testing.assert_allclose(rays[12 * 0 + 11], [0, -5.5 / 90, 1])
     pixels, depth = cameras.project(rays * 7.0, intrinsics)
     np.testing.assert_allclose(depth, 7)
-    np.testing.assert_allclose(pixels.reshape(12, 20, 2), np.stack(np.meshgrid(range(20), range(12)), -1), atol=1e-12)
+    assert_close(pixels.reshape(12, 20, 2), np.stack(np.meshgrid(range(20), range(12)), -1))
 
 
 def test_half_an_image_keeps_its_edges() -> None:
@@ -138,7 +140,7 @@ def test_corners_of_a_turned_box() -> None:
     # at the smaller x.
     corners = boxes.box_corners(np.array([1.0, 2, 3, 4, 2, 6, np.pi / 2]))
     below = [[0, 0, 0], [0, 4, 0], [2, 4, 0], [2, 0, 0]]
-    np.testing.assert_allclose(corners, [*below, *(np.array(below) + [0, 0, 6])], atol=1e-12)
+    assert_close(corners, [*below, *(np.array(below) + [0, 0, 6])])
     many = boxes.box_corners(np.array([[[1.0, 2, 3, 4, 2, 6, np.pi / 2], [0, 0, 0, 1, 1, 1, 0]]]))
     assert many.shape == (1, 2, 8, 3)
     np.testing.assert_array_equal(many[0, 0], corners)
@@ -171,9 +173,7 @@ def test_points_stay_in_boxes_that_turn_with_them() -> None:
         motion = transforms.pose(transforms.yaw_matrix(angle), shift)
         moved = np.concatenate([transforms.transform(motion, box[:3]), box[3:6], [box[6] + angle]])
         np.testing.assert_array_equal(boxes.points_in_box(moved, transforms.transform(motion, points)), inside)
-        np.testing.assert_allclose(
-            boxes.box_corners(moved), transforms.transform(motion, boxes.box_corners(box)), atol=1e-12
-        )
+        assert_close(boxes.box_corners(moved), transforms.transform(motion, boxes.box_corners(box)))
 
 
 def test_boxes_of_a_frame_and_angles() -> None:

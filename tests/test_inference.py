@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import pytest
+from tolerances import assert_close
 
 from zoo.engines import EngineSpec, TensorSpec
 from zoo.errors import InputError
@@ -19,7 +20,7 @@ def test_constant_normalisation_by_hand() -> None:
     preprocessing = Preprocessing(mean=(0.5, 0.25, 0.0), std=(0.5, 0.25, 2.0))
     image = np.array([[[255, 0, 51]]], np.uint8)
     # (1 - 0.5) / 0.5 = 1; (0 - 0.25) / 0.25 = -1; (0.2 - 0) / 2 = 0.1
-    np.testing.assert_allclose(preprocessing.normalise(image).ravel(), [1, -1, 0.1], atol=1e-6)
+    assert_close(preprocessing.normalise(image).ravel(), [1, -1, 0.1])
 
 
 def test_image_normalisation_cancels_gain_offset_and_cast() -> None:
@@ -27,14 +28,21 @@ def test_image_normalisation_cancels_gain_offset_and_cast() -> None:
     image = np.random.default_rng(0).integers(0, 100, (20, 30, 3))
     changed = image * np.array([2, 1, 1]) + np.array([10, 0, 50])
     one, other = (preprocessing.normalise(values.astype(np.uint8)) for values in (image, changed))
-    np.testing.assert_allclose(one, other, atol=1e-5)
-    np.testing.assert_allclose(one.mean(axis=(1, 2)), 0, atol=1e-5)
-    np.testing.assert_allclose(one.std(axis=(1, 2)), 1, atol=1e-5)
+    assert_close(one, other)
+    assert_close(one.mean(axis=(1, 2)), 0)
+    assert_close(one.std(axis=(1, 2)), 1)
 
 
 def test_an_even_image_is_not_blown_up() -> None:
     array = Preprocessing(normalisation="image").normalise(np.full((5, 5, 3), 128, np.uint8))
     assert np.abs(array).max() < 1e-4
+
+
+def test_an_almost_even_image_is_divided_by_the_smallest_deviation() -> None:
+    image = np.full((2, 2, 3), 100, np.uint8)
+    image[0] = 102
+    # The deviation is 1 / 255, below the minimum of 0.02, and every pixel is 1 / 255 from the mean.
+    assert_close(Preprocessing(normalisation="image").normalise(image)[:, 0], 1 / 255 / 0.02)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +106,7 @@ def test_sliding_a_local_model_gives_the_whole_image_result() -> None:
     whole = run(image[None])[0]
     for window, stride in (((16, 16), (8, 12)), ((36, 52), (36, 52)), ((100, 20), (50, 7))):
         mode = InferenceMode(mode="sliding", window=window, window_stride=stride, batch=3)
-        np.testing.assert_allclose(windows(image, run, mode), whole, atol=1e-6)
+        assert_close(windows(image, run, mode), whole)
 
 
 def test_overlapping_windows_are_averaged() -> None:
@@ -123,7 +131,15 @@ def test_labels_and_scores_by_hand() -> None:
     labels, scores = labels_and_scores(logits, context)
     assert labels.tolist() == [[0, 0, 1, 1]] * 2
     expected = [1 / (1 + np.exp(-4)), 1 / (1 + np.exp(-2)), 1 / (1 + np.exp(-2)), 1 / (1 + np.exp(-4))]
-    np.testing.assert_allclose(scores, [expected] * 2, atol=1e-6)
+    assert_close(scores, [expected] * 2)
+
+
+def test_of_equal_logits_the_first_class_wins() -> None:
+    """As in argmax, so that an exported file with the argmax inside gives the same labels."""
+    image = np.zeros((2, 3, 3), np.uint8)
+    labels, scores = labels_and_scores(np.zeros((4, 2, 3), np.float32), ImageContext(image, (2, 3), (2, 3)))
+    assert not labels.any()
+    assert_close(scores, 0.25)
 
 
 def test_padding_does_not_move_the_labels() -> None:

@@ -52,7 +52,7 @@ def autoregression(rng, count, rho):
     [(1, 12.706), (2, 4.303), (4, 2.776), (9, 2.262), (20, 2.086), (120, 1.980), (1000, 1.962)],
 )
 def test_t_quantiles_are_those_of_the_tables(degrees, quantile):
-    assert t_quantile(degrees) == pytest.approx(quantile, abs=6e-4)
+    assert t_quantile(degrees) == pytest.approx(quantile, abs=6e-4)  # tables print three decimals
 
 
 def test_of_a_mean_of_images_it_is_the_textbook_interval():
@@ -126,7 +126,7 @@ def test_the_level_of_a_drive_is_no_spread_within_it():
     rng = np.random.default_rng(4)
     values = np.concatenate([rng.normal(level, 1, 60) for level in (0, 50, 100)])
     found = spread_of_mean(values, [name for name in "abc" for _ in range(60)], video=True)
-    assert found.error == pytest.approx(1 / np.sqrt(180), rel=0.5)
+    assert found.error == pytest.approx(1 / np.sqrt(180), rel=0.5)  # an estimate from 12 numbers
 
 
 def test_a_slow_drive_next_to_a_lively_one_stays_slow():
@@ -147,12 +147,12 @@ def test_below_ten_units_there_is_no_interval_and_words_say_so():
     few, many = Sampling([str(i) for i in range(9)]), Sampling([str(i) for i in range(10)])
     assert interval(0.5, Spread(0.1, 8, 9), "fraction") is None
     assert interval(0.5, Spread(0.1, 9, 10), "fraction") is not None
-    assert few.words(9) == "no intervals: about 9 images, fewer than the 10 that an interval needs"
+    assert few.words(9) == "no intervals: about 9 images, but an interval needs at least 10"
     assert many.words(10) == "intervals over images (about 10)"
     drive = Sampling(["a"] * 101, video=True)
-    few_words = "no intervals: 101 frames of one drive are worth about 5 independent ones, fewer than the 10 that"
-    assert drive.words(4.8) == f"{few_words} an interval needs"
-    assert drive.words(19) == "intervals within one drive (worth about 19 independent frames), not over other drives"
+    few_words = "no intervals: 101 frames of one drive are worth about 5 independent ones, but an interval"
+    assert drive.words(4.8) == f"{few_words} needs at least 10"
+    assert drive.words(19) == "intervals within one drive (about 19 independent frames); other drives are not covered"
     assert "2 drives" in Sampling(["a"] * 50 + ["b"] * 50, video=True).words(30)
     assert Sampling(["a"] * 3, video=True).words(None) == "no intervals: 3 frames of one drive are too few"
 
@@ -168,7 +168,7 @@ def test_the_ends_stay_where_the_figure_can_be():
     low, high = interval(0.98, Spread(0.05, 9, 10), "fraction")
     assert 0 < low < 0.98 < high < 1
     # on the logit: log(0.98 / 0.02) = 3.8918, error 0.05 / (0.98 * 0.02) = 2.551, t(9) = 2.262: -1.879 to 9.662
-    assert (low, high) == pytest.approx((0.1325, 0.99994), abs=2e-4)
+    assert (low, high) == pytest.approx((0.1325, 0.99994), abs=2e-4)  # as printed
     assert interval(0.5, Spread(0.4, 9, 10), "ratio")[0] > 0
     # the ends of a ratio: 0.5 exp(+-2.262 * 0.4 / 0.5)
     assert interval(0.5, Spread(0.4, 9, 10), "ratio")[1] == pytest.approx(0.5 * np.exp(2.262 * 0.8), rel=1e-3)
@@ -202,7 +202,7 @@ def test_many_images_are_left_out_in_groups():
     sampling = Sampling([str(i) for i in range(2500)])
     assert sampling.weights.shape == (834, 2500)
     assert (sampling.weights.sum(0) == 833).all()
-    assert spread_of_mean(values).error == pytest.approx(values.std() / 50, rel=0.1)
+    assert spread_of_mean(values).error == pytest.approx(values.std() / 50, rel=0.1)  # an estimate from 2500 numbers
 
 
 def measured(values, scenes):
@@ -220,7 +220,9 @@ def test_differences_are_paired_and_ratios_are_not():
     figure = difference(other, one, None)["accuracy"]
     # a paired t interval: t(39) = 2.0227
     reach = 2.0227 * (noise - noise.mean()).std(ddof=1) / np.sqrt(40)
-    assert figure["interval"] == pytest.approx([figure["value"] - reach, figure["value"] + reach], rel=1e-3)
+    assert figure["interval"] == pytest.approx(
+        [figure["value"] - reach, figure["value"] + reach], rel=1e-3
+    )  # quantiles from a table
     source = measured(records_of(rng.normal(0.8, 0.05, 30)), [str(i) for i in range(30)])
     ratio = rpd(one, source, ("x", "all"))
     relative = np.hypot(
@@ -228,7 +230,7 @@ def test_differences_are_paired_and_ratios_are_not():
         source.contributions.std(ddof=1) / np.sqrt(30) / source.value,
     )
     low, high = ratio["interval"]
-    assert np.log(high / low) / 2 == pytest.approx(2.0 * relative, rel=0.03)
+    assert np.log(high / low) / 2 == pytest.approx(2.0 * relative, rel=0.03)  # a simulation
     # the same model twice: no difference in either figure
     same = difference(one, one, (source, source))
     assert same["accuracy"]["interval"] == [0, 0]

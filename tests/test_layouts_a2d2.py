@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hand_made import AHEAD, K, car, described, place, pose, rendered_frame
 from PIL import Image
+from tolerances import assert_close
 
 from zoo.errors import InputError
 from zoo.frame import Box3D, CameraFrame, Frame, Sweep
@@ -61,8 +62,8 @@ def check_lidar(lidar: dict[str, np.ndarray], k: np.ndarray) -> None:
         assert array.dtype == types.get(key, np.float64)
         assert array.shape == ((count, 3) if key == "points" else (count,))
     x, y, z = lidar["points"].T
-    np.testing.assert_allclose(lidar["col"], k[0, 2] - k[0, 0] * y / x, atol=1e-9)
-    np.testing.assert_allclose(lidar["row"], k[1, 2] - k[1, 1] * z / x, atol=1e-9)
+    assert_close(lidar["col"], k[0, 2] - k[0, 0] * y / x)
+    assert_close(lidar["row"], k[1, 2] - k[1, 1] * z / x)
     np.testing.assert_array_equal(lidar["depth"], x)
     np.testing.assert_allclose(lidar["distance"], np.sqrt(x**2 + y**2 + z**2))
     assert 0 <= lidar["reflectance"].min() <= lidar["reflectance"].max() <= 255
@@ -78,7 +79,9 @@ def check_boxes(boxes: dict[str, dict[str, Any]], k: np.ndarray, size: tuple[int
         signs = np.array([[-1, 1], [1, 1], [1, -1], [-1, -1]])  # rear left, front left, front right, rear right
         local = np.array([[x * length, y * width, z * height] for z in (-1, 1) for x, y in signs])
         corners = np.array(box["3d_points"])
-        np.testing.assert_allclose(local @ box_rotation(box).T + box["center"], corners, atol=2e-3)
+        np.testing.assert_allclose(
+            local @ box_rotation(box).T + box["center"], corners, atol=2e-3
+        )  # files print millimetres
         x0, y0, x1, y1 = box["2d_bbox"]
         assert x0 < x1
         assert y0 < y1
@@ -89,7 +92,7 @@ def check_boxes(boxes: dict[str, dict[str, Any]], k: np.ndarray, size: tuple[int
             )
             edges = [column.min(), row.min(), column.max(), row.max()]
             expected = np.clip(edges, 0, [size[1] - 1, size[0] - 1] * 2)
-            np.testing.assert_allclose(box["2d_bbox"], expected, atol=1.5)
+            np.testing.assert_allclose(box["2d_bbox"], expected, atol=1.5)  # whole pixels
 
 
 def names_of(colors: np.ndarray, class_list: dict[str, str]) -> np.ndarray:
@@ -170,11 +173,11 @@ def test_one_box_three_points_one_camera() -> None:
     check_lidar(lidar, K)
     # One point of front_center is behind. The other two, less the camera's place: 20 - 0.2 ahead, 1.5 + 0.6 left and
     # 0.5 + 1.868 - 1.693 above; 19 ahead, 2 left and 0.175 above.
-    np.testing.assert_allclose(lidar["points"], [[19.8, 2.1, 0.675], [19.0, 2.0, 0.175]], atol=1e-6)
+    assert_close(lidar["points"], [[19.8, 2.1, 0.675], [19.0, 2.0, 0.175]])
     assert lidar["lidar_id"].tolist() == [0.0, 3.0]
     assert lidar["reflectance"].tolist() == [128, 255]
     assert lidar["timestamp"].tolist() == [start + 1_977_000, start + 2_000_000]
-    np.testing.assert_allclose(lidar["azimuth"], [np.arctan2(1.5, 20), np.arctan2(2, 19)], atol=1e-6)
+    assert_close(lidar["azimuth"], [np.arctan2(1.5, 20), np.arctan2(2, 19)], dtype="float32")
 
     boxes = json.loads(content(files, "label3D"))
     check_boxes(boxes, K, (64, 128))
@@ -207,10 +210,10 @@ def test_tilted_camera_and_moving_boxes() -> None:
     box = json.loads(content(a2d2.files(rendered_frame(frame), place()), "label3D"))["box_0"]
     view = ego @ pose(1.7, 0, 1.7, yaw, rotation=down)
     # 10 ms later the car is 0.1 m and -0.05 m away.
-    np.testing.assert_allclose(view[:3, :3] @ box["center"] + view[:3, 3], CAR.center + [0.1, -0.05, 0], atol=1e-9)
+    assert_close(view[:3, :3] @ box["center"] + view[:3, 3], CAR.center + [0.1, -0.05, 0])
     front = view[:3, :3] @ box_rotation(box)[:, 0]
-    np.testing.assert_allclose(front, [np.cos(0.7), np.sin(0.7), 0], atol=1e-9)
-    np.testing.assert_allclose(view[:3, :3] @ box_rotation(box)[:, 2], [0, 0, 1], atol=1e-9)
+    assert_close(front, [np.cos(0.7), np.sin(0.7), 0])
+    assert_close(view[:3, :3] @ box_rotation(box)[:, 2], [0, 0, 1])
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from hand_made import rendered_frame
 from PIL import Image
+from tolerances import assert_close
 
 from zoo.condition import Condition
 from zoo.errors import InputError
@@ -202,7 +204,9 @@ def frame(number: int, sweeps: int = 2) -> Frame:
     }
     turns = [sweep(now - 50_000 * k, 4 if number == 1 and k == 0 else 0) for k in range(sweeps + 1)]
 
-    def box(label: Label, track: int, center: np.ndarray, size: tuple[float, float, float], kind: str, **more: Any):
+    def box(
+        label: Label, track: int, center: np.ndarray, size: tuple[float, float, float], kind: str, **more: Any
+    ) -> Box3D:
         return Box3D(label=label, track=track, center=center, size=np.array(size), kind=kind, **{"yaw": 0.0, **more})
 
     ride = {"velocity": np.array([4.0, 0, 0]), "moving": True}
@@ -246,11 +250,11 @@ def write(root: Path, split: str = "val") -> Tables:
 
 
 @pytest.fixture(scope="module")
-def tables(tmp_path_factory) -> Tables:
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Tables:
     return write(tmp_path_factory.mktemp("nuscenes"))
 
 
-def test_tables_keep_what_the_schema_promises(tables: Tables):
+def test_tables_keep_what_the_schema_promises(tables: Tables) -> None:
     # Per keyframe 6 cameras, the lidar and 2 turns before it; 4 keyframes. Boxes: van, cyclist and bus in all four, the
     # person in the one where it is hit; the train has no category.
     assert {name: len(rows) for name, rows in tables.rows.items()} == {
@@ -276,7 +280,7 @@ def test_tables_keep_what_the_schema_promises(tables: Tables):
         assert (image.mode, image.size) == ("L", (6000, 6000))
 
 
-def test_annotations(tables: Tables):
+def test_annotations(tables: Tables) -> None:
     first = tables.rows["scene"][0]["first_sample_token"]
     rows = [row for row in tables.rows["sample_annotation"] if row["sample_token"] == first]
     category = {row["token"]: row["name"] for row in tables.rows["category"]}
@@ -292,15 +296,13 @@ def test_annotations(tables: Tables):
     }
     (car,) = [row for row in rows if row["num_lidar_pts"] == 7]
     assert car["size"] == [1.8, 4.4, 1.5]  # width first
-    np.testing.assert_allclose(
-        rotate(car["rotation"], np.array([[1.0, 0, 0]]))[0], [np.cos(2), np.sin(2), 0], atol=1e-12
-    )
+    assert_close(rotate(car["rotation"], np.array([[1.0, 0, 0]]))[0], [np.cos(2), np.sin(2), 0])
     (person,) = [row for row in tables.rows["sample_annotation"] if row["num_lidar_pts"] == 4]
     assert (person["prev"], person["next"]) == ("", "")
     assert [attribute[token] for token in person["attribute_tokens"]] == ["pedestrian.standing"]
 
 
-def test_scans_have_x_right_and_y_ahead(tables: Tables):
+def test_scans_have_x_right_and_y_ahead(tables: Tables) -> None:
     row = tables.key_lidar(tables.rows["scene"][0]["first_sample_token"])
     points = tables.points(row)
     ours = sweep(1_000_000).points
@@ -310,10 +312,10 @@ def test_scans_have_x_right_and_y_ahead(tables: Tables):
     np.testing.assert_array_equal(points[:, 4], np.arange(len(points)) % 32)
     # Through the written calibration and pose they come back to where they were put, moved by the map's offset.
     world = cloud(1_000_000, 0)[0]
-    np.testing.assert_allclose(tables.in_global(row) - [300, 300, 0], world, atol=1e-5)
+    assert_close(tables.in_global(row) - [300, 300, 0], world, dtype="float32")
 
 
-def test_sweeps_belong_to_the_keyframe_that_follows(tables: Tables):
+def test_sweeps_belong_to_the_keyframe_that_follows(tables: Tables) -> None:
     scene = tables.rows["scene"][0]
     row: dict[str, Any] | None = tables.key_lidar(scene["first_sample_token"])
     while row is not None and row["prev"]:
@@ -330,7 +332,7 @@ def test_sweeps_belong_to_the_keyframe_that_follows(tables: Tables):
     assert [int(tables.inside(van, tables.in_global(row)).sum()) for row in chain] == [7] * 9
 
 
-def test_lidarseg(tables: Tables):
+def test_lidarseg(tables: Tables) -> None:
     names = {row["index"]: row["name"] for row in tables.rows["category"]}
     assert sorted(names) == list(range(32))
     row = tables.rows["lidarseg"][0]
@@ -347,7 +349,7 @@ def test_lidarseg(tables: Tables):
     }
 
 
-def test_test_split_has_no_labels(tmp_path: Path):
+def test_test_split_has_no_labels(tmp_path: Path) -> None:
     tables = write(tmp_path, "test")
     assert not (tmp_path / "lidarseg").exists()
     assert tables.rows["sample_annotation"] == tables.rows["instance"] == []
@@ -357,14 +359,14 @@ def test_test_split_has_no_labels(tmp_path: Path):
     assert [row["name"] for row in tables.rows["scene"]] == ["scene-0077", "scene-0078"]
 
 
-def test_twice_the_same_bytes(tables: Tables, tmp_path: Path):
+def test_twice_the_same_bytes(tables: Tables, tmp_path: Path) -> None:
     write(tmp_path)
     again = {str(path.relative_to(tmp_path)): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     first = {str(p.relative_to(tables.root)): p.read_bytes() for p in tables.root.rglob("*") if p.is_file()}
     assert again == first
 
 
-def test_quaternions_of_every_turn(tmp_path: Path):
+def test_quaternions_of_every_turn(tmp_path: Path) -> None:
     # The branches of the conversion: half turns about each axis, and turns between; checked by turning the axes.
     rng = np.random.default_rng(3)
     turns = [np.diag(d) for d in ([1.0, 1, 1], [1.0, -1, -1], [-1.0, 1, -1], [-1.0, -1, 1])]
@@ -377,14 +379,12 @@ def test_quaternions_of_every_turn(tmp_path: Path):
         mount = np.eye(4)
         mount[:3, :3] = turn
         made = frame(0, sweeps=0)
-        camera = CameraFrame(**{**made.cameras["CAM_BACK"].__dict__, "ego_from_camera": mount})
-        row = nuscenes.record(rendered_frame(Frame(**{**made.__dict__, "cameras": {"CAM_BACK": camera}})), place)[
-            "data"
-        ][0]
-        np.testing.assert_allclose(rotate(row["sensor_rotation"], np.eye(3)), turn.T, atol=1e-12)
+        camera = replace(made.cameras["CAM_BACK"], ego_from_camera=mount)
+        row = nuscenes.record(rendered_frame(replace(made, cameras={"CAM_BACK": camera})), place)["data"][0]
+        assert_close(rotate(row["sensor_rotation"], np.eye(3)), turn.T)
 
 
-def test_bad_frames():
+def test_bad_frames() -> None:
     place = Place(split="val", seed=0, sequence=0, number=0, index=0, count=1)
     with pytest.raises(InputError, match=r"no lidar LIDAR_TOP \(lidars: none\); nuscenes needs the rig nuscenes"):
         nuscenes.record(rendered_frame(Frame(id="a")), place)
@@ -399,11 +399,11 @@ def test_bad_frames():
 
 @pytest.mark.real
 @pytest.mark.skipif(not REAL.is_dir(), reason="../shared/real/nuscenes is not here")
-def test_the_parser_reads_real_tables():
+def test_the_parser_reads_real_tables() -> None:
     assert check_tables(Tables(REAL, "v1.0-mini")) == 78
 
 
-def test_official_devkit(tables: Tables):
+def test_official_devkit(tables: Tables) -> None:
     devkit = pytest.importorskip("nuscenes", reason="nuscenes-devkit is not installed (it needs numpy below 2)")
     from nuscenes.utils.geometry_utils import points_in_box
     from nuscenes.utils.splits import create_splits_scenes

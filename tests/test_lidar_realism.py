@@ -254,8 +254,8 @@ def test_nuscenes_sweep_sees_its_own_roof_and_keeps_lost_rays():
     reach = np.linalg.norm(points[:, :3], axis=1)
     category = np.frombuffer(_lidarseg(sweep, frame), np.uint8)
     ego = category == CATEGORIES.index("vehicle.ego")
-    # The lidar is 1.84 m above the ground and the roof 1.54 m: the lowest beam meets it 0.3 / sin(30.67 degrees), that
-    # is 0.59 m away, and the way during the turn is added. In two real sweeps the median is 0.60 and 0.65 m.
+    # The lidar is 1.84 m above the ground and the roof 1.54 m: the lowest beam meets it 0.3 / sin(30.67 degrees) =
+    # 0.59 m away, and the way during the turn is added. In two real sweeps the median is 0.60 and 0.65 m.
     lowest = ego & (points[:, 4] == 0)
     assert 0.5 < np.median(reach[lowest]) < 0.75
     assert 2500 < ego.sum() < 5500  # 3330 and 4121 in two real sweeps

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tolerances import assert_close
 
 from zoo.encoders.minkunet import VARIANTS, MinkUNet, rename_mmdet3d, rename_slidr
 from zoo.errors import InputError
+from zoo.folder.catalogue import entries
 from zoo.sparse import available_backends, sparse_tensor
 
 REAL = Path(__file__).resolve().parents[1].parent / "shared" / "real"
@@ -23,6 +25,12 @@ def sweep(points: int = 500, samples: int = 2, seed: int = 0):
     xyz = torch.randn(points, 3, generator=generator) * torch.tensor([8.0, 8.0, 1.0])
     intensity = torch.rand(points, 1, generator=generator)
     return torch.cat([xyz, intensity], 1), torch.randint(0, samples, (points,), generator=generator)
+
+
+def features(model: MinkUNet, points: torch.Tensor, batch_index: torch.Tensor) -> torch.Tensor:
+    """The one level of the model: a row per point."""
+    (level,) = model(points, batch_index)
+    return level
 
 
 @pytest.fixture(scope="module")
@@ -67,24 +75,14 @@ def test_variants(name):
         assert round(count / 1e6) == 38  # as Golombiewski (2024) states
 
 
-def test_features_per_point(small):
-    points, batch_index = sweep()
-    small.train()
-    out = small(points, batch_index)
-    assert out.shape == (500, 24)
-    out.square().mean().backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in small.parameters())
-    small.zero_grad()
-
-
 def test_points_of_a_voxel_share_its_feature(small):
     points, batch_index = sweep()
     small.eval()
     with torch.no_grad():
         voxels, point_to_voxel = small.voxelise(points, batch_index)
-        features = small.forward_voxels(voxels).features
+        of_voxels = small.forward_voxels(voxels).features
         assert len(voxels) < len(points)
-        assert torch.equal(small(points, batch_index), features[point_to_voxel])
+        assert torch.equal(features(small, points, batch_index), of_voxels[point_to_voxel])
     cells = torch.floor(points[:, :3].double() / 0.5).long()
     assert torch.equal(voxels.coordinates[point_to_voxel], cells)
     assert torch.equal(voxels.batch_index[point_to_voxel], batch_index)
@@ -103,7 +101,8 @@ def test_permuted_points_give_permuted_features(reduce):
         points, batch_index = points[keep], batch_index[keep]
     order = torch.randperm(len(points), generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
-        assert torch.allclose(model(points[order], batch_index[order]), model(points, batch_index)[order], atol=1e-9)
+        found = features(model, points[order], batch_index[order])
+        assert_close(found, features(model, points, batch_index)[order])
 
 
 def test_moving_by_the_coarsest_cell_changes_nothing():
@@ -114,8 +113,10 @@ def test_moving_by_the_coarsest_cell_changes_nothing():
     points = points.double()
     moved = points + torch.tensor([8.0, -16.0, 24.0, 0.0])
     with torch.no_grad():
-        assert torch.allclose(model(moved, batch_index), model(points, batch_index), atol=1e-9)
-        assert not torch.allclose(model(points + 0.5, batch_index), model(points, batch_index), atol=1e-3)
+        assert_close(features(model, moved, batch_index), features(model, points, batch_index))
+        assert not torch.allclose(
+            features(model, points + 0.5, batch_index), features(model, points, batch_index), atol=1e-3
+        )
 
 
 def test_encoder_alone():
@@ -125,7 +126,7 @@ def test_encoder_alone():
     assert (model.out_channels, model.strides) == ((64,), (16,))
     points, batch_index = sweep()
     with torch.no_grad():
-        out = model(points, batch_index)
+        out = features(model, points, batch_index)
         voxels, point_to_voxel = model.voxelise(points, batch_index)
         coarse = model.forward_voxels(voxels)
     assert out.shape == (500, 64)
@@ -141,9 +142,9 @@ def test_cylindrical_form_reads_intensity_alone():
     points, batch_index = sweep()
     other = points.clone()
     with torch.no_grad():
-        first = model(points, batch_index)
+        first = features(model, points, batch_index)
         other[:, 3] += 1
-        assert not torch.equal(model(other, batch_index), first)
+        assert not torch.equal(features(model, other, batch_index), first)
     voxels, _ = model.voxelise(points, batch_index)
     assert voxels.features.shape[1] == 1
     rho = torch.hypot(points[:, 0], points[:, 1])
@@ -166,34 +167,48 @@ def test_channels_are_chosen_by_name():
     assert torch.allclose(first, torch.stack([points[0, 3] + 1, points[0, 2]])[None])
 
 
-def test_a_head_can_be_built_from_what_the_encoder_declares():
-    for decoder in (True, False):
-        encoder = MinkUNet(**SMALL, decoder=decoder).eval()
-        given = dict(zip(("points", "batch_index"), sweep()))
-        levels = encoder.forward_features(*(given[tensor.name] for tensor in encoder.inputs))
-        assert len(levels) == len(encoder.out_channels) == len(encoder.strides)
-        head = torch.nn.Linear(encoder.out_channels[0], 5)
-        assert head(levels[0]).shape == (500, 5)
+def test_stages_by_number(small):
+    """Stage 1 has voxels of 4 cells: points of one such voxel share its feature, and others do not."""
+    points, batch_index = sweep()
+    small.eval()
+    with torch.no_grad():
+        second, last = small.forward_intermediates(points, batch_index, indices=(1, -1))
+        assert torch.equal(last, features(small, points, batch_index))
+        voxels, _ = small.voxelise(points, batch_index)
+        stages = small.forward_stages(voxels)
+    assert [stage.stride[0] for stage in stages] == [2, 4, 8, 16, 8, 4, 2, 1]
+    assert second.shape == (500, 16)
+    cells = torch.cat([batch_index[:, None], torch.floor(points[:, :3].double() / (4 * 0.5)).long()], 1)
+    voxel = {(int(b), *c): i for i, (b, c) in enumerate(zip(stages[1].batch_index, stages[1].coordinates.tolist()))}
+    assert torch.equal(second, stages[1].features[[voxel[tuple(cell)] for cell in cells.tolist()]])
+    with pytest.raises(InputError, match=r"stages \(8,\) are out of range; the encoder has 8"):
+        small.forward_intermediates(points, batch_index, indices=(8,))
+
+
+def test_the_catalogue_repeats_the_variant():
+    arguments = entries()["supervised-minkunet34-semantickitti"].architecture["encoder"]["arguments"]
+    assert {k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()} == VARIANTS["minkunet34-w32"]
 
 
 @pytest.mark.parametrize("points", [0, 1])
 @pytest.mark.parametrize("training", [True, False])
 def test_almost_nothing_to_see(small, points, training):
     small.train(training)
-    out = small(torch.ones(points, 4), torch.zeros(points, dtype=torch.int64))
+    out = features(small, torch.ones(points, 4), torch.zeros(points, dtype=torch.int64))
     assert out.shape == (points, 24)
     assert torch.isfinite(out).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision(dtype):
-    """Within 4 % of the largest value after 22 layers; the reference is float64."""
+    """Half-precision weights on float32 points, which keep their metres: within 4 % of the largest value after 22
+    layers; the reference is float64."""
     torch.manual_seed(0)
     model = MinkUNet(**SMALL).double().eval()
     points, batch_index = sweep()
     with torch.no_grad():
-        exact = model(points.double(), batch_index)
-        out = model.to(dtype)(points, batch_index)
+        exact = features(model, points.double(), batch_index)
+        out = features(model.to(dtype), points, batch_index)
     assert out.dtype == dtype
     assert (out.double() - exact).abs().max() <= 0.04 * exact.abs().max()
 
@@ -206,7 +221,7 @@ def test_state_dict_round_trip(small, tmp_path):
     other.load_state_dict(load_file(tmp_path / "model.safetensors"))
     points, batch_index = sweep()
     with torch.no_grad():
-        assert torch.equal(other.eval()(points, batch_index), small.eval()(points, batch_index))
+        assert torch.equal(features(other.eval(), points, batch_index), features(small.eval(), points, batch_index))
 
 
 # --- upstream networks ------------------------------------------------------------------------------------------------
@@ -265,7 +280,7 @@ def test_upstream_checkpoints_compute_what_the_upstream_network_computes(name):
     points, batch_index = torch.from_numpy(file["points"]), torch.from_numpy(file["batch_index"])
     expected = torch.from_numpy(file["features"])
     with torch.no_grad():
-        out = model(points, batch_index)
+        out = features(model, points, batch_index)
     assert expected.std(0).min() > 0.01  # every channel says something
     assert (out - expected).abs().max() <= 1e-12 * expected.abs().max()
 
@@ -381,8 +396,8 @@ def test_real_scan():
     torch.manual_seed(0)
     model = MinkUNet(**{**SMALL, "reduce": "mean"}).eval()
     with torch.no_grad():
-        out = model(points, torch.zeros(len(points), dtype=torch.int64))
-        rolled = model(points.roll(1000, 0), torch.zeros(len(points), dtype=torch.int64))
+        out = features(model, points, torch.zeros(len(points), dtype=torch.int64))
+        rolled = features(model, points.roll(1000, 0), torch.zeros(len(points), dtype=torch.int64))
     assert out.shape == (123_389, 24)
     assert torch.isfinite(out).all()
     assert (rolled.roll(-1000, 0) - out).abs().max() <= 1e-3 * out.abs().max()
@@ -399,8 +414,8 @@ def test_backends_that_are_installed_agree(small):
         other = MinkUNet(**SMALL, backend="spconv").eval()
         other.load_state_dict(small.state_dict())
         with torch.no_grad():
-            expected = small(points, batch_index)
-            assert (other(points, batch_index) - expected).abs().max() <= 1e-4 * expected.abs().max()
+            expected = features(small, points, batch_index)
+            assert (features(other, points, batch_index) - expected).abs().max() <= 1e-4 * expected.abs().max()
     finally:
         torch.set_num_threads(before)
 

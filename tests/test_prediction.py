@@ -33,7 +33,7 @@ def test_without_a_legend_size_and_colours_are_those_of_image_and_classes(alpha:
     band = np.minimum(np.arange(31) // 11, 2)
     expected = (1 - alpha) * segmented.image + alpha * colors[band][None]
     assert overlay.shape == (20, 31, 3)
-    np.testing.assert_allclose(overlay, expected, atol=1)
+    np.testing.assert_allclose(overlay, expected, atol=1)  # grey levels
 
 
 def test_alpha_outside_its_range() -> None:

@@ -199,7 +199,9 @@ def camvid_model(tmp_path: Path) -> Path:
 
 @pytest.mark.real
 @pytest.mark.skipif(not CAMVID_REAL.is_dir(), reason="../shared/real/camvid is not there")
-def test_released_folders_get_what_their_runs_did_not_record(camvid_model: Path, capsys) -> None:
+def test_released_folders_get_what_their_runs_did_not_record(
+    camvid_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = {path.name: path.read_bytes() for path in camvid_model.iterdir() if path.suffix == ".safetensors"}
     folder = annotate(camvid_model, [open_dataset("camvid", CAMVID_REAL), open_dataset("synthetic")])
     folder.verify()
@@ -227,7 +229,7 @@ def test_annotate_refuses_other_weights(camvid_model: Path) -> None:
     files = json.loads((camvid_model / "MANIFEST.json").read_text())["files"]
     files[config["artefacts"][0]["file"]]["sha256"] = "0" * 64
     ModelFolder(camvid_model, config, files).renew_manifest(["config.json"])
-    with pytest.raises(InputError, match="says nothing about"):
+    with pytest.raises(InputError, match="has no entry for"):
         annotate(camvid_model, [])
 
 

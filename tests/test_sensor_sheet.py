@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from zoo.frame import Box3D, CameraFrame, Frame, Sweep
@@ -26,7 +28,7 @@ BOX = Box3D(label=13, track=1, center=np.array([100.0, 70, 0]), size=np.array([4
 FRAME = Frame(id="a", cameras={"front": CAMERA}, lidars={"top": (SWEEP,)}, boxes=(BOX,), world_from_ego=EGO)
 
 
-def test_points_in_the_camera():
+def test_points_in_the_camera() -> None:
     # x right is -2, y down is 1, z is 10: u = 5 - 10 * 2 / 10, v = 4 + 10 * 1 / 10.
     pixels, depth = project_world(np.array([[98.0, 60, -1]]), CAMERA, FRAME)
     np.testing.assert_allclose(pixels, [[3, 5]])
@@ -35,7 +37,7 @@ def test_points_in_the_camera():
     assert [tuple(at) for at in np.argwhere((drawn != 50).any(2))] == [(5, 3)]
 
 
-def test_view_from_above():
+def test_view_from_above() -> None:
     picture = birds_eye(FRAME, (50, 100), metres_per_pixel=1.0)
     # Ahead is to the right of the middle (50, 25): the points lie at (60, 23), in the colour of cars made lighter, and
     # at (40, 25), in that of roads.
@@ -48,14 +50,14 @@ def test_view_from_above():
     assert tuple(picture[24, 70]) == (0, 0, 0)
 
 
-def test_boxes_in_the_camera():
+def test_boxes_in_the_camera() -> None:
     (drawn,) = cameras_with_boxes(FRAME)
     lines = np.argwhere((drawn == (255, 220, 0)).all(2))
     # The near face at 19 m spans x -2 to 2 and y -0.5 to 0.5: u 3.9 to 6.1, v 3.7 to 4.3.
     assert (lines.min(0).tolist(), lines.max(0).tolist()) in (([3, 3], [4, 6]), ([4, 4], [4, 6]))
-    behind = Box3D(**{**BOX.__dict__, "center": np.array([100.0, 30, 0])})
-    (empty,) = cameras_with_boxes(Frame(**{**FRAME.__dict__, "boxes": (behind,)}))
+    behind = replace(BOX, center=np.array([100.0, 30, 0]))
+    (empty,) = cameras_with_boxes(replace(FRAME, boxes=(behind,)))
     assert (empty == 100).all()
-    around = Box3D(**{**BOX.__dict__, "center": np.array([100.0, 50, 0]), "size": np.array([40.0, 40, 2])})
-    (cut,) = cameras_with_boxes(Frame(**{**FRAME.__dict__, "boxes": (around,)}))
+    around = replace(BOX, center=np.array([100.0, 50, 0]), size=np.array([40.0, 40, 2]))
+    (cut,) = cameras_with_boxes(replace(FRAME, boxes=(around,)))
     assert (cut == (255, 220, 0)).all(2).any()  # it ends before the camera's plane

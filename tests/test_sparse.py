@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,9 +34,12 @@ from zoo.sparse import (
     sparse_tensor,
     unpack_keys,
 )
-from zoo.sparse.keys import CELL_LIMIT, MAX_BATCH
+from zoo.sparse.keys import CELL_LIMIT, MAX_BATCH, Triple
 from zoo.sparse.maps import pack, unpack
 from zoo.sparse.reference import convolve_reference
+
+Size = int | tuple[int, int, int]
+"""One number for all axes, or one per axis."""
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-5, torch.bfloat16: 3e-2, torch.float16: 4e-3}
 """Largest difference relative to the largest value, by dtype of the computation."""
@@ -47,7 +52,9 @@ def assert_near(actual: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype
     assert difference <= TOLERANCE[dtype] * scale, f"{difference / scale:.2e} of the largest value"
 
 
-def cloud(points: int = 220, spread: int = 7, samples: int = 2, channels: int = 3, seed: int = 0):
+def cloud(
+    points: int = 220, spread: int = 7, samples: int = 2, channels: int = 3, seed: int = 0
+) -> tuple[torch.Tensor, ...]:
     """Random cells on both sides of 0, some of them twice, in random order, with float64 features."""
     generator = torch.Generator().manual_seed(seed)
     cells = torch.randint(-spread, spread, (points, 3), generator=generator)
@@ -56,7 +63,7 @@ def cloud(points: int = 220, spread: int = 7, samples: int = 2, channels: int = 
     return features, cells, batch_index
 
 
-def triple(value) -> tuple[int, int, int]:
+def triple(value: Size) -> Triple:
     return (value,) * 3 if isinstance(value, int) else value
 
 
@@ -72,7 +79,9 @@ def dense_weight(weight: torch.Tensor, kernel: tuple[int, int, int]) -> torch.Te
     return weight.reshape(*kernel, *weight.shape[1:]).permute(4, 3, 0, 1, 2)
 
 
-def dense_conv(x: SparseTensor, weight, kernel, stride, dilation, out: SparseTensor) -> torch.Tensor:
+def dense_conv(
+    x: SparseTensor, weight: torch.Tensor, kernel: Size, stride: Size, dilation: Size, out: SparseTensor
+) -> torch.Tensor:
     """`conv3d` on a grid that is 0 elsewhere, read at the cells of `out`."""
     step = torch.tensor(stride)
     # The grid starts at a multiple of the stride.
@@ -85,7 +94,9 @@ def dense_conv(x: SparseTensor, weight, kernel, stride, dilation, out: SparseTen
     return result[out.batch_index, :, at[:, 0], at[:, 1], at[:, 2]]
 
 
-def dense_transposed(x: SparseTensor, weight, kernel, stride, dilation, out: SparseTensor) -> torch.Tensor:
+def dense_transposed(
+    x: SparseTensor, weight: torch.Tensor, kernel: Size, stride: Size, dilation: Size, out: SparseTensor
+) -> torch.Tensor:
     """`conv_transpose3d` on a grid that is 0 elsewhere, read at the finer cells of `out`."""
     step = torch.tensor(stride)
     below = torch.tensor([(k - 1) // 2 * d for k, d in zip(kernel, dilation)])
@@ -119,7 +130,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("kernel", "stride", "dilation"), CASES)
-def test_convolution_equals_dense(kernel, stride, dilation):
+def test_convolution_equals_dense(kernel: Size, stride: Size, dilation: Size) -> None:
     features, cells, batch_index = cloud()
     x, _ = sparse_tensor(features, cells, batch_index)
     x = x.with_features(x.features.requires_grad_())
@@ -138,7 +149,7 @@ def test_convolution_equals_dense(kernel, stride, dilation):
 
 
 @pytest.mark.parametrize(("kernel", "stride", "dilation"), [case for case in CASES if case[1] != 1])
-def test_transposed_convolution_equals_dense(kernel, stride, dilation):
+def test_transposed_convolution_equals_dense(kernel: Size, stride: Size, dilation: Size) -> None:
     features, cells, batch_index = cloud(seed=1)
     fine, _ = sparse_tensor(features, cells, batch_index)
     down = SparseConv3d(3, 2, kernel, stride=stride, dilation=dilation).double()
@@ -158,7 +169,7 @@ def test_transposed_convolution_equals_dense(kernel, stride, dilation):
 
 
 @pytest.mark.parametrize("block_rows", [1, 7, 64])
-def test_blocks_do_not_change_the_result(monkeypatch, block_rows):
+def test_blocks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch, block_rows: int) -> None:
     features, cells, batch_index = cloud(points=150)
     results = []
     for rows in (8192, block_rows):
@@ -175,7 +186,7 @@ def test_blocks_do_not_change_the_result(monkeypatch, block_rows):
 
 
 @pytest.mark.parametrize(("kernel", "stride", "transposed"), [(3, 1, False), (2, 2, False), (3, 2, True)])
-def test_gradcheck(kernel, stride, transposed):
+def test_gradcheck(kernel: Size, stride: Size, transposed: bool) -> None:
     features, cells, batch_index = cloud(points=24, spread=3, channels=2)
     fine, _ = sparse_tensor(features, cells, batch_index)
     kernel_map = fine.context.kernel_map(1, kernel, stride)
@@ -186,7 +197,7 @@ def test_gradcheck(kernel, stride, transposed):
     assert torch.autograd.gradcheck(lambda r, w: convolve_reference(r, w, kernel_map), (rows, weight))
 
 
-def test_needed_gradients_only():
+def test_needed_gradients_only() -> None:
     features, cells, batch_index = cloud()
     x, _ = sparse_tensor(features, cells, batch_index)
     layer = SparseConv3d(3, 4, bias=False).double()
@@ -201,7 +212,7 @@ def test_needed_gradients_only():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_lower_precision(dtype):
+def test_lower_precision(dtype: torch.dtype) -> None:
     """Against float64 on the same rounded inputs, so that only the computation is measured."""
     features, cells, batch_index = cloud(points=2000, channels=32)
     x, _ = sparse_tensor(features, cells, batch_index)
@@ -221,7 +232,7 @@ def test_lower_precision(dtype):
         assert_near(mine, expected, dtype)
 
 
-def test_bfloat16_arithmetic_path(monkeypatch):
+def test_bfloat16_arithmetic_path(monkeypatch: pytest.MonkeyPatch) -> None:
     """The path of processors that multiply bfloat16 themselves, whichever one this is."""
     monkeypatch.setattr(reference_module, "work_dtype", lambda dtype, device: dtype)
     features, cells, batch_index = cloud(points=500, channels=16)
@@ -238,7 +249,7 @@ def test_bfloat16_arithmetic_path(monkeypatch):
         assert_near(mine, expected, torch.bfloat16)
 
 
-def test_training_after_inference_mode(monkeypatch):
+def test_training_after_inference_mode(monkeypatch: pytest.MonkeyPatch) -> None:
     """The buffers that inference leaves behind must serve a training step."""
     monkeypatch.setattr(reference_module, "_workspace", reference_module._Workspace())
     features, cells, batch_index = cloud(points=300)
@@ -251,7 +262,7 @@ def test_training_after_inference_mode(monkeypatch):
     assert torch.isfinite(block.conv.weight.grad).all()
 
 
-def test_autocast_computes_in_lower_precision_and_keeps_master_weights():
+def test_autocast_computes_in_lower_precision_and_keeps_master_weights() -> None:
     features, cells, batch_index = cloud(points=300)
     x, _ = sparse_tensor(features.float(), cells, batch_index)
     layer = SparseConv3d(3, 4)
@@ -264,7 +275,7 @@ def test_autocast_computes_in_lower_precision_and_keeps_master_weights():
     assert layer.weight.grad.dtype == torch.float32
 
 
-def test_permuting_the_points_permutes_the_result():
+def test_permuting_the_points_permutes_the_result() -> None:
     features, cells, batch_index = cloud(points=400)
     net = nn.Sequential(
         ConvBlock(SparseConv3d(3, 8, bias=False)),
@@ -277,7 +288,7 @@ def test_permuting_the_points_permutes_the_result():
     assert_near(net(y).features[moved], net(x).features[inverse][order], torch.float64)
 
 
-def test_samples_of_a_batch_do_not_mix():
+def test_samples_of_a_batch_do_not_mix() -> None:
     features, cells, batch_index = cloud(points=300, samples=3)
     net = nn.Sequential(SparseConv3d(3, 5), SparseConv3d(5, 5, 3, stride=2), SparseReLU(), SparseConv3d(5, 2)).double()
     x, _ = sparse_tensor(features, cells, batch_index)
@@ -291,7 +302,9 @@ def test_samples_of_a_batch_do_not_mix():
 # --- maps -------------------------------------------------------------------------------------------------------------
 
 
-def pairs_by_hand(coordinates, batch_index, kernel, stride, dilation):
+def pairs_by_hand(
+    coordinates: torch.Tensor, batch_index: torch.Tensor, kernel: Triple, stride: Triple, dilation: Triple
+) -> list[Triple]:
     """Every (kernel cell, output, input) with input = output * stride + offset, by dictionary."""
     row = {(int(b), *c): i for i, (b, c) in enumerate(zip(batch_index, coordinates.tolist()))}
     outputs = sorted({(b, *(v // s for v, s in zip(c, stride))) for b, *c in row})
@@ -305,7 +318,7 @@ def pairs_by_hand(coordinates, batch_index, kernel, stride, dilation):
 
 
 @pytest.mark.parametrize(("kernel", "stride", "dilation"), CASES)
-def test_maps_equal_pairs_by_hand_and_the_numpy_twin(kernel, stride, dilation):
+def test_maps_equal_pairs_by_hand_and_the_numpy_twin(kernel: Size, stride: Size, dilation: Size) -> None:
     _, cells, batch_index = cloud(points=120, seed=2)
     keys = torch.unique(pack(cells, batch_index))
     context, twin = MapContext(keys, 2), NumpyMapContext(np.unique(pack_keys(cells.numpy(), batch_index.numpy())))
@@ -320,14 +333,14 @@ def test_maps_equal_pairs_by_hand_and_the_numpy_twin(kernel, stride, dilation):
     assert (ours.num_in, ours.num_out) == (theirs.num_in, theirs.num_out)
 
 
-def test_kernel_offsets_are_those_of_dense_padding():
+def test_kernel_offsets_are_those_of_dense_padding() -> None:
     # z fastest; even sizes reach one cell further up: 2 reads 0 and 1, 4 reads -1 to 2.
     assert kernel_offsets((1, 1, 2), (1, 1, 1)) == [(0, 0, 0), (0, 0, 1)]
     assert kernel_offsets((1, 2, 3), (1, 1, 2)) == [(0, 0, -2), (0, 0, 0), (0, 0, 2), (0, 1, -2), (0, 1, 0), (0, 1, 2)]
     assert [o[0] for o in kernel_offsets((4, 1, 1), (3, 1, 1))] == [-3, 0, 3, 6]
 
 
-def test_maps_are_shared_and_transposed_layers_reuse_their_twin():
+def test_maps_are_shared_and_transposed_layers_reuse_their_twin() -> None:
     features, cells, batch_index = cloud()
     x, _ = sparse_tensor(features, cells, batch_index)
     first, second = SparseConv3d(3, 3).double(), SparseConv3d(3, 3).double()
@@ -344,7 +357,7 @@ def test_maps_are_shared_and_transposed_layers_reuse_their_twin():
 
 
 @pytest.mark.parametrize("stride", [(2, 2, 2), (3, 2, 1), (5, 5, 5)])
-def test_coarsening_floors_negative_cells(stride):
+def test_coarsening_floors_negative_cells(stride: Size) -> None:
     cells = torch.tensor(list(itertools.product((-CELL_LIMIT, -5, -3, -1, 0, 1, 4, CELL_LIMIT - 1), repeat=3)))
     keys = torch.unique(pack(cells, torch.full((len(cells),), MAX_BATCH)))
     context = MapContext(keys, MAX_BATCH + 1)
@@ -357,7 +370,7 @@ def test_coarsening_floors_negative_cells(stride):
     assert np.array_equal(twin_parents, parents.numpy())
 
 
-def test_cells_at_the_ends_of_the_range_have_no_false_neighbours():
+def test_cells_at_the_ends_of_the_range_have_no_false_neighbours() -> None:
     # Neighbours in the packed integers, not in space: the end of one column and the start of the next.
     low, high = -CELL_LIMIT, CELL_LIMIT - 1
     cells = torch.tensor(
@@ -371,7 +384,7 @@ def test_cells_at_the_ends_of_the_range_have_no_false_neighbours():
     )
 
 
-def test_key_round_trip():
+def test_key_round_trip() -> None:
     cells = np.array([[-CELL_LIMIT, 0, CELL_LIMIT - 1], [5, -7, 11]])
     batch_index = np.array([MAX_BATCH, 0])
     keys = pack_keys(cells, batch_index)
@@ -382,7 +395,7 @@ def test_key_round_trip():
     assert np.array_equal(unpack_keys(keys)[1], batch_index)
 
 
-def test_numpy_maps_import_without_torch():
+def test_numpy_maps_import_without_torch() -> None:
     code = "import sys, zoo.sparse, zoo.geometry.voxels; zoo.sparse.NumpyMapContext; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
@@ -391,7 +404,7 @@ def test_numpy_maps_import_without_torch():
 # --- tensors, layers --------------------------------------------------------------------------------------------------
 
 
-def test_duplicates_are_reduced():
+def test_duplicates_are_reduced() -> None:
     cells = torch.tensor([[1, 1, 1], [0, 0, -1], [1, 1, 1], [1, 1, 1]])
     features = torch.tensor([[3.0], [10.0], [1.0], [5.0]])
     for reduce, expected in {"first": 3.0, "mean": 3.0, "sum": 9.0, "max": 5.0}.items():
@@ -401,7 +414,7 @@ def test_duplicates_are_reduced():
         assert x.features.tolist() == [[10.0], [expected]], reduce
 
 
-def test_mean_of_many_low_precision_rows_is_summed_in_float32():
+def test_mean_of_many_low_precision_rows_is_summed_in_float32() -> None:
     # 1000 ones summed in bfloat16 would stop at 256: from there on, adding 1 rounds back.
     x, _ = sparse_tensor(
         torch.ones(1000, 1, dtype=torch.bfloat16), torch.zeros(1000, 3, dtype=torch.int64), reduce="sum"
@@ -411,7 +424,7 @@ def test_mean_of_many_low_precision_rows_is_summed_in_float32():
 
 @pytest.mark.parametrize("points", [0, 1])
 @pytest.mark.parametrize("training", [True, False])
-def test_empty_cloud_and_one_point(points, training):
+def test_empty_cloud_and_one_point(points: Any, training: bool) -> None:
     net = nn.Sequential(
         ConvBlock(SparseConv3d(2, 4, bias=False)),
         ConvBlock(SparseConv3d(4, 4, 2, stride=2, bias=False)),
@@ -428,7 +441,7 @@ def test_empty_cloud_and_one_point(points, training):
     assert global_pool(out)[1].tolist() == [0, 0, 0]
 
 
-def test_batch_of_very_different_clouds():
+def test_batch_of_very_different_clouds() -> None:
     sizes = (4000, 1, 0, 30)
     torch.manual_seed(0)
     cells = torch.cat([torch.randint(-20, 20, (n, 3)) for n in sizes])
@@ -444,7 +457,7 @@ def test_batch_of_very_different_clouds():
     assert len(inverse) == sum(sizes)
 
 
-def test_pooling_equals_dense():
+def test_pooling_equals_dense() -> None:
     features, cells, batch_index = cloud(points=300)
     x, _ = sparse_tensor(features, cells, batch_index)
     x = x.with_features(x.features.requires_grad_())
@@ -468,7 +481,7 @@ def test_pooling_equals_dense():
         assert gradient.sum() == largest.features.numel()
 
 
-def test_global_pool():
+def test_global_pool() -> None:
     features = torch.tensor([[1.0, 4.0], [3.0, 0.0], [5.0, -1.0]])
     x, _ = sparse_tensor(features, torch.arange(9).reshape(3, 3), torch.tensor([0, 0, 2]), batch_size=4)
     assert global_pool(x, "mean").tolist() == [[2, 2], [0, 0], [5, -1], [0, 0]]
@@ -478,7 +491,7 @@ def test_global_pool():
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("kernel", [1, 3])
-def test_fused_evaluation_equals_the_separate_layers(kernel, dtype):
+def test_fused_evaluation_equals_the_separate_layers(kernel: Size, dtype: torch.dtype) -> None:
     torch.manual_seed(1)
     features, cells, batch_index = cloud(points=300)
     x, _ = sparse_tensor(features, cells, batch_index)
@@ -499,7 +512,7 @@ def test_fused_evaluation_equals_the_separate_layers(kernel, dtype):
     assert torch.equal(x.features, inputs), "the input must not be changed in place"
 
 
-def test_batch_norm_uses_all_cells_of_the_batch():
+def test_batch_norm_uses_all_cells_of_the_batch() -> None:
     features, cells, batch_index = cloud(points=200)
     x, _ = sparse_tensor(features, cells, batch_index)
     out = SparseBatchNorm(3).double()(x).features
@@ -507,14 +520,14 @@ def test_batch_norm_uses_all_cells_of_the_batch():
     assert (out.var(0, unbiased=False) - 1).abs().max() < 1e-4
 
 
-def test_cat_and_sum():
+def test_cat_and_sum() -> None:
     features, cells, batch_index = cloud()
     x, _ = sparse_tensor(features, cells, batch_index)
     both = cat([x, x + x])
     assert torch.equal(both.features, torch.cat([x.features, 2 * x.features], 1))
 
 
-def test_large_cloud():
+def test_large_cloud() -> None:
     """300,000 voxels: a plane, whose inner cells have 9 neighbours; the result is known without a second method."""
     side = 548
     grid = torch.cartesian_prod(torch.arange(side), torch.arange(side), torch.tensor([-3]))
@@ -656,14 +669,14 @@ def small() -> SparseTensor:
         (lambda: global_pool(small(), "median"), "unknown pooling"),
     ],
 )
-def test_bad_input(call, message):
+def test_bad_input(call: Callable[[], object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         call()
 
 
 @pytest.mark.parametrize("kernel", [1, 3])
 @pytest.mark.parametrize("fused", [True, False])
-def test_block_refuses_a_residual_that_does_not_fit(kernel, fused):
+def test_block_refuses_a_residual_that_does_not_fit(kernel: Size, fused: bool) -> None:
     block = ConvBlock(SparseConv3d(2, 2, kernel, bias=False)).eval()
     x = small()
     longer, _ = sparse_tensor(torch.ones(4, 2), torch.arange(12).reshape(4, 3))
@@ -677,7 +690,7 @@ def test_block_refuses_a_residual_that_does_not_fit(kernel, fused):
             block(x, x.with_features(torch.ones(3, 1)))
 
 
-def test_a_norm_in_training_mode_is_not_fused():
+def test_a_norm_in_training_mode_is_not_fused() -> None:
     """Statistics that are taken anew without gradients: only the norms are in training mode."""
     features, cells, batch_index = cloud()
     x, _ = sparse_tensor(features, cells, batch_index)
@@ -703,7 +716,7 @@ def block_with_statistics(kernel: int = 3) -> ConvBlock:
 
 
 @pytest.mark.parametrize("kernel", [1, 3])
-def test_hooks_fire_in_evaluation(kernel):
+def test_hooks_fire_in_evaluation(kernel: Size) -> None:
     """A fused block calls neither its convolution nor its norm; hooks on them must still see their values."""
     x, _ = sparse_tensor(*cloud())
     block = block_with_statistics(kernel).eval()
@@ -733,7 +746,7 @@ def test_hooks_fire_in_evaluation(kernel):
     assert {SparseConv3d, SparseBatchNorm, nn.BatchNorm1d, ConvBlock} <= set(seen)
 
 
-def test_synchronised_batch_norm():
+def test_synchronised_batch_norm() -> None:
     """torch replaces each norm by one that knows nothing of sparse tensors; in one process nothing may change."""
     x, _ = sparse_tensor(*cloud())
     block = block_with_statistics()
@@ -751,7 +764,7 @@ def test_synchronised_batch_norm():
 
 
 @pytest.mark.parametrize("frozen", ["module", "rows"])
-def test_a_norm_is_frozen_by_its_mode(frozen):
+def test_a_norm_is_frozen_by_its_mode(frozen: bool) -> None:
     """Either through our layer or through the torch norm in it, as code that looks for batch norms does."""
     x, _ = sparse_tensor(*cloud())
     block = block_with_statistics().train()
@@ -762,7 +775,7 @@ def test_a_norm_is_frozen_by_its_mode(frozen):
 
 
 @pytest.mark.parametrize("kernel", [1, 3])
-def test_fused_block_takes_features_of_another_precision(kernel):
+def test_fused_block_takes_features_of_another_precision(kernel: Size) -> None:
     features, cells, batch_index = cloud()
     x, _ = sparse_tensor(features, cells, batch_index)
     block = ConvBlock(SparseConv3d(3, 4, kernel, bias=False)).eval()
@@ -773,7 +786,7 @@ def test_fused_block_takes_features_of_another_precision(kernel):
     assert_near(out, expected, torch.float32)
 
 
-def test_strides_as_large_as_allowed_have_no_false_neighbours():
+def test_strides_as_large_as_allowed_have_no_false_neighbours() -> None:
     """The lowest cell of a coarse one may lie below the key's range: it must not meet a cell of the next column."""
     low, high = -CELL_LIMIT, CELL_LIMIT - 1
     cells = torch.tensor([[0, 0, low], [0, -1, high], [0, -1, high - 1], [0, low, 5], [-1, high, 5], [low, low, low]])
@@ -786,5 +799,5 @@ def test_strides_as_large_as_allowed_have_no_false_neighbours():
         assert pairs == pairs_by_hand(coordinates, samples, triple(kernel), triple(256), triple(dilation))
 
 
-def test_sizes_may_be_numpy_integers():
+def test_sizes_may_be_numpy_integers() -> None:
     assert SparseConv3d(1, 1, np.int64(3), stride=np.int32(2)).kernel_size == (3, 3, 3)

@@ -6,7 +6,9 @@ import importlib.util
 import os
 import sys
 import types
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from zoo.encoders.minkunet import MinkUNet
 from zoo.errors import InputError
 from zoo.sparse import (
     SparseConv3d,
+    SparseTensor,
     available_backends,
     kernel_offsets,
     pick_backend,
@@ -24,13 +27,16 @@ from zoo.sparse import (
     sparse_tensor,
 )
 
+Size = int | tuple[int, int, int]
+"""One number for all axes, or one per axis."""
+
 needs_spconv = pytest.mark.skipif(
     importlib.util.find_spec("spconv") is None, reason="spconv is not installed (pip install spconv==2.3.8)"
 )
 
 
 @pytest.fixture
-def one_thread():
+def one_thread() -> Iterator[None]:
     """spconv's CPU kernels add to the same row from two threads without a lock."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -38,7 +44,7 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def cloud(channels: int, points: int = 400, samples: int = 2):
+def cloud(channels: int, points: int = 400, samples: int = 2) -> SparseTensor:
     generator = torch.Generator().manual_seed(1)
     cells = torch.randint(-8, 8, (points, 3), generator=generator)
     batch_index = torch.randint(0, samples, (points,), generator=generator)
@@ -46,16 +52,18 @@ def cloud(channels: int, points: int = 400, samples: int = 2):
     return sparse_tensor(features, cells, batch_index)[0]
 
 
-def gradients(value, *inputs):
+def gradients(value: torch.Tensor, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
     weights = torch.linspace(-1, 1, value.numel()).reshape(value.shape).cos()
     return torch.autograd.grad((value * weights).sum(), inputs)
 
 
-def assert_close(actual, expected):
+def assert_close(actual: torch.Tensor, expected: torch.Tensor) -> None:
     assert (actual - expected).abs().max() <= 2e-5 * expected.abs().max()
 
 
-def assert_equals_reference(backend, kernel, channels, stride, dilation, transposed):
+def assert_equals_reference(
+    backend: Any, kernel: Size, channels: int, stride: Size, dilation: Size, transposed: bool
+) -> None:
     """The same layer by both backends, forward and backward."""
     x = cloud(channels)
     if transposed:
@@ -86,7 +94,9 @@ LAYERS = [
 
 @needs_spconv
 @pytest.mark.parametrize(("kernel", "channels", "stride", "dilation"), LAYERS)
-def test_reference_equals_spconvs_own_layers(one_thread, kernel, channels, stride, dilation):
+def test_reference_equals_spconvs_own_layers(
+    one_thread: None, kernel: Size, channels: int, stride: Size, dilation: Size
+) -> None:
     """Forward and backward, with the pairs that spconv finds by itself."""
     import spconv.pytorch as library
     from spconv.pytorch import ops
@@ -128,7 +138,7 @@ def test_reference_equals_spconvs_own_layers(one_thread, kernel, channels, strid
 
 
 @needs_spconv
-def test_reference_equals_spconvs_inverse_layer(one_thread):
+def test_reference_equals_spconvs_inverse_layer(one_thread: None) -> None:
     import spconv.pytorch as library
 
     x = cloud(3)
@@ -150,14 +160,16 @@ def test_reference_equals_spconvs_inverse_layer(one_thread):
 @needs_spconv
 @pytest.mark.parametrize(("kernel", "channels", "stride", "dilation"), LAYERS)
 @pytest.mark.parametrize("transposed", [False, True])
-def test_spconv_backend_equals_reference(one_thread, kernel, channels, stride, dilation, transposed):
+def test_spconv_backend_equals_reference(
+    one_thread: None, kernel: Size, channels: int, stride: Size, dilation: Size, transposed: bool
+) -> None:
     if transposed and stride == 1:
         pytest.skip("a transposed layer has a stride")
     assert_equals_reference("spconv", kernel, channels, stride, dilation, transposed)
 
 
 @needs_spconv
-def test_spconv_backend_takes_an_empty_cloud(one_thread):
+def test_spconv_backend_takes_an_empty_cloud(one_thread: None) -> None:
     x, _ = sparse_tensor(torch.zeros(0, 3), torch.zeros(0, 3, dtype=torch.int64))
     layer = SparseConv3d(3, 2, backend="spconv")
     layer(x).features.sum().backward()
@@ -165,7 +177,7 @@ def test_spconv_backend_takes_an_empty_cloud(one_thread):
 
 
 @needs_spconv
-def test_spconv_backend_refuses_two_threads_and_half_precision(one_thread):
+def test_spconv_backend_refuses_two_threads_and_half_precision(one_thread: None) -> None:
     layer = SparseConv3d(3, 2, backend="spconv")
     half = cloud(3)
     half = half.with_features(half.features.bfloat16())
@@ -181,7 +193,7 @@ def formula_weight(cells: int, channels: int, out_channels: int) -> torch.Tensor
     return torch.cos(0.37 * i + 0.01 * i * i / len(i)).float().reshape(cells, channels, out_channels)
 
 
-def test_golden_values_of_spconv():
+def test_golden_values_of_spconv() -> None:
     """Numbers that spconv 2.3.8's own layers gave (CPU, one thread, Native) for the same formulas, so that CI compares
     with an independent implementation where it is not installed: sum, sum weighed by cos(position), largest."""
     n = torch.arange(60, dtype=torch.float64)
@@ -189,7 +201,7 @@ def test_golden_values_of_spconv():
     features = torch.sin(1 + 0.7 * n[:, None] + 1.3 * torch.arange(3)).float()
     x, _ = sparse_tensor(features, cells)
 
-    def layer(channels, out_channels, kernel, **options):
+    def layer(channels: int, out_channels: int, kernel: Size, **options: Any) -> SparseConv3d:
         made = SparseConv3d(channels, out_channels, kernel, bias=False, **options)
         with torch.no_grad():
             made.weight.copy_(formula_weight(kernel**3, channels, out_channels))
@@ -207,14 +219,14 @@ def test_golden_values_of_spconv():
         values = out.features.detach().double()
         weighed = (values.flatten() * torch.arange(values.numel(), dtype=torch.float64).cos()).sum()
         got = [float(values.sum()), float(weighed), float(values.abs().max())]
-        assert got == pytest.approx(expected, abs=2e-4), name
+        assert got == pytest.approx(expected, abs=2e-4), name  # sums of thousands of float32 numbers
 
 
 # --- spconv's implicit GEMM, its kernels emulated ---------------------------------------------------------------------
 
 
 @pytest.fixture
-def implicit_gemm(monkeypatch):
+def implicit_gemm(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The path for CUDA on the CPU, with the kernels of `library_kernels`."""
     library = types.SimpleNamespace(
         implicit_gemm=spconv_implicit_gemm, implicit_gemm_backward=spconv_implicit_gemm_backward
@@ -230,7 +242,9 @@ def implicit_gemm(monkeypatch):
 
 @pytest.mark.parametrize(("kernel", "channels", "stride", "dilation"), [(1, 3, 2, 1), ((4, 2, 4), 3, 2, 1), *LAYERS])
 @pytest.mark.parametrize("transposed", [False, True])
-def test_implicit_gemm_equals_reference(implicit_gemm, kernel, channels, stride, dilation, transposed):
+def test_implicit_gemm_equals_reference(
+    implicit_gemm: None, kernel: Size, channels: int, stride: Size, dilation: Size, transposed: bool
+) -> None:
     """Forward and backward; the kernel of 32 cells uses the sign bit of the mask."""
     if transposed and stride == 1:
         pytest.skip("a transposed layer has a stride")
@@ -239,7 +253,7 @@ def test_implicit_gemm_equals_reference(implicit_gemm, kernel, channels, stride,
     assert_equals_reference("spconv", kernel, channels, stride, dilation, transposed)
 
 
-def test_implicit_gemm_without_gradients(implicit_gemm):
+def test_implicit_gemm_without_gradients(implicit_gemm: None) -> None:
     x, layer = cloud(3), SparseConv3d(3, 6, backend="spconv")
     with torch.no_grad():
         out = layer(x).features
@@ -251,7 +265,7 @@ def test_implicit_gemm_without_gradients(implicit_gemm):
 
 
 @pytest.fixture
-def build(monkeypatch):
+def build(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], str]:
     """Stands for what is installed: name to why it does not run, by kind of device."""
     reasons = {("spconv", "cpu"): "is not installed", ("spconv", "cuda"): "is not installed"}
     reasons |= {("torchsparse", "cpu"): "is not installed", ("torchsparse", "cuda"): "is not installed"}
@@ -259,7 +273,7 @@ def build(monkeypatch):
     return reasons
 
 
-def test_auto_picks_what_is_installed_and_fits(build):
+def test_auto_picks_what_is_installed_and_fits(build: dict[tuple[str, str], str]) -> None:
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     assert pick_backend("auto", cpu) == pick_backend("auto", cuda) == "reference"
     build |= {("spconv", "cpu"): "", ("spconv", "cuda"): "", ("torchsparse", "cuda"): ""}
@@ -280,19 +294,21 @@ def test_auto_picks_what_is_installed_and_fits(build):
         (torch.float64, "reference"),
     ],
 )
-def test_auto_on_cuda_leaves_to_the_reference_what_spconv_has_no_kernels_for(build, dtype, expected):
+def test_auto_on_cuda_leaves_to_the_reference_what_spconv_has_no_kernels_for(
+    build: dict[tuple[str, str], str], dtype: torch.dtype, expected: str
+) -> None:
     build["spconv", "cuda"] = ""
     assert pick_backend("auto", torch.device("cuda"), dtype) == expected
 
 
 @pytest.mark.parametrize("name", ["spconv", "torchsparse"])
-def test_bfloat16_is_refused_where_a_library_is_asked_for(build, name):
+def test_bfloat16_is_refused_where_a_library_is_asked_for(build: dict[tuple[str, str], str], name: str) -> None:
     build[name, "cuda"] = ""
     with pytest.raises(InputError, match=f"{name} on cuda computes in float32 or float16, not bfloat16; use the refer"):
         pick_backend(name, torch.device("cuda"), torch.bfloat16)
 
 
-def fake_spconv(monkeypatch, tmp_path, text: str) -> None:
+def fake_spconv(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str) -> None:
     """A package `spconv` whose file of build constants has the given text."""
     (tmp_path / "spconv").mkdir()
     (tmp_path / "spconv" / "__init__.py").write_text("")
@@ -311,7 +327,9 @@ def fake_spconv(monkeypatch, tmp_path, text: str) -> None:
         ("raise ImportError('libcudart.so.12: no such file')", "cannot be imported .libcudart", "cannot be imported"),
     ],
 )
-def test_what_the_installed_spconv_runs_on(monkeypatch, tmp_path, text, on_cuda, on_cpu):
+def test_what_the_installed_spconv_runs_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, on_cuda: str, on_cpu: str
+) -> None:
     """`spconv.cppconstants.CPU_ONLY_BUILD` as the wheels spconv and spconv-cu126 2.3.8 have it."""
     fake_spconv(monkeypatch, tmp_path, text)
     for device, reason in (("cuda", on_cuda), ("cpu", on_cpu)):
@@ -324,7 +342,7 @@ def test_what_the_installed_spconv_runs_on(monkeypatch, tmp_path, text, on_cuda,
 
 
 @needs_spconv
-def test_the_cpu_wheel_is_told_apart():
+def test_the_cpu_wheel_is_told_apart() -> None:
     """The real constants of the installed build."""
     from spconv.cppconstants import CPU_ONLY_BUILD
 
@@ -341,7 +359,7 @@ def test_the_cpu_wheel_is_told_apart():
         (None, "unknown backend None"),
     ],
 )
-def test_unavailable_backends(build, name, message):
+def test_unavailable_backends(build: dict[tuple[str, str], str], name: str, message: str) -> None:
     build["torchsparse", "cpu"] = "does not run on cpu"
     with pytest.raises(InputError, match=message):
         SparseConv3d(3, 2, backend=name)(cloud(3))
@@ -361,7 +379,7 @@ def torchsparse_folder() -> Path | None:
 
 
 @pytest.fixture
-def torchsparse(monkeypatch):
+def torchsparse(monkeypatch: pytest.MonkeyPatch) -> Iterator[types.SimpleNamespace]:
     """The library's own Python with its CUDA kernels emulated, and our adapter on it, both on the CPU."""
     folder = torchsparse_folder()
     if folder is None:
@@ -379,7 +397,9 @@ def torchsparse(monkeypatch):
     backends._torchsparse_function.cache_clear()
 
 
-def library_layer(torchsparse, layer: SparseConv3d, transposed: bool = False):
+def library_layer(
+    torchsparse: types.SimpleNamespace, layer: SparseConv3d, transposed: bool = False
+) -> tuple[Any, list[int]]:
     """torchsparse's own layer with the weights of ours, in the order of its own table of offsets."""
     made = torchsparse.library.nn.Conv3d(
         layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, transposed=transposed
@@ -391,21 +411,23 @@ def library_layer(torchsparse, layer: SparseConv3d, transposed: bool = False):
     return made, [ours.index(offset) for offset in offsets]
 
 
-def library_tensor(torchsparse, x, features):
+def library_tensor(torchsparse: types.SimpleNamespace, x: SparseTensor, features: torch.Tensor) -> Any:
     """Its cells start at 0. An odd highest cell, since it drops the last coarse cell otherwise."""
     coords = torch.cat([x.batch_index[:, None], x.coordinates + 8], 1).int()
     assert (coords[:, 1:].amax(0) % 2 == 1).all()
     return torchsparse.library.SparseTensor(features, coords, stride=1)
 
 
-def rows_of(theirs, ours) -> list[int]:
+def rows_of(theirs: Any, ours: SparseTensor) -> list[int]:
     row = {tuple(cell): i for i, cell in enumerate(theirs.coords.tolist())}
     cells = torch.cat([ours.batch_index[:, None], ours.coordinates + 8 // ours.stride[0]], 1)
     return [row[tuple(cell)] for cell in cells.tolist()]
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (2, 2)])
-def test_torchsparse_backend_equals_the_librarys_own_layers(torchsparse, kernel, stride):
+def test_torchsparse_backend_equals_the_librarys_own_layers(
+    torchsparse: types.SimpleNamespace, kernel: Size, stride: Size
+) -> None:
     """What MinkUNet uses, forward and backward: the library builds its own maps, we hand ours in."""
     x = cloud(3, points=90)
     features = x.features.requires_grad_()
@@ -423,7 +445,7 @@ def test_torchsparse_backend_equals_the_librarys_own_layers(torchsparse, kernel,
     assert_close(mine[1][order], reference[1])
 
 
-def test_torchsparse_backend_equals_the_librarys_transposed_layer(torchsparse):
+def test_torchsparse_backend_equals_the_librarys_transposed_layer(torchsparse: types.SimpleNamespace) -> None:
     x = cloud(3, points=90)
     down = SparseConv3d(3, 4, 2, stride=2, bias=False, backend="torchsparse")
     up = SparseConv3d(4, 5, 2, stride=2, bias=False, transposed=True, backend="torchsparse")
@@ -443,7 +465,9 @@ def test_torchsparse_backend_equals_the_librarys_transposed_layer(torchsparse):
 
 @pytest.mark.parametrize(("kernel", "channels", "stride", "dilation"), LAYERS)
 @pytest.mark.parametrize("transposed", [False, True])
-def test_torchsparse_backend_equals_reference(torchsparse, kernel, channels, stride, dilation, transposed):
+def test_torchsparse_backend_equals_reference(
+    torchsparse: types.SimpleNamespace, kernel: Size, channels: int, stride: Size, dilation: Size, transposed: bool
+) -> None:
     """Kernels, strides and dilations that the library's own layers lack or read otherwise, since the maps are ours."""
     if transposed and stride == 1:
         pytest.skip("a transposed layer has a stride")
@@ -454,7 +478,7 @@ def test_torchsparse_backend_equals_reference(torchsparse, kernel, channels, str
     assert_equals_reference("torchsparse", kernel, channels, stride, dilation, transposed)
 
 
-def test_torchsparse_backend_runs_minkunet(torchsparse):
+def test_torchsparse_backend_runs_minkunet(torchsparse: types.SimpleNamespace) -> None:
     """Evaluation and a training step; cells on both sides of 0, even highest cells."""
     arguments = {"layers": (1,) * 8, "width": 4, "voxel_size": 0.5}
     torch.manual_seed(0)
@@ -468,23 +492,24 @@ def test_torchsparse_backend_runs_minkunet(torchsparse):
     points = torch.cat([torch.randn(150, 3, generator=generator) * 2, torch.rand(150, 1, generator=generator)], 1)
     batch_index = torch.randint(0, 2, (150,), generator=generator)
     with torch.no_grad():
-        expected = reference.eval()(points, batch_index)
-        assert (other.eval()(points, batch_index) - expected).abs().max() <= 1e-4 * expected.abs().max()
+        (expected,) = reference.eval()(points, batch_index)
+        (found,) = other.eval()(points, batch_index)
+        assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
     results = []
     for model in (reference, other):
-        model.train()(points, batch_index).square().mean().backward()
+        model.train()(points, batch_index)[0].square().mean().backward()
         results.append(model.encoder[1].step.conv.weight.grad)
     assert (results[1] - results[0]).abs().max() <= 1e-3 * results[0].abs().max()
 
 
-def test_torchsparse_backend_takes_an_empty_cloud(torchsparse):
+def test_torchsparse_backend_takes_an_empty_cloud(torchsparse: types.SimpleNamespace) -> None:
     x, _ = sparse_tensor(torch.zeros(0, 3), torch.zeros(0, 3, dtype=torch.int64))
     layer = SparseConv3d(3, 2, backend="torchsparse")
     layer(x).features.sum().backward()
     assert layer.weight.grad.eq(0).all()
 
 
-def test_torchsparse_backend_follows_torchs_setting_for_tf32(torchsparse):
+def test_torchsparse_backend_follows_torchs_setting_for_tf32(torchsparse: types.SimpleNamespace) -> None:
     x, layer = cloud(3, points=60), SparseConv3d(3, 2, backend="torchsparse")
     layer(x).features.sum().backward()
     assert torchsparse.kernels.precisions == [False] * 3  # forward, and both gradients
@@ -500,7 +525,9 @@ def test_torchsparse_backend_follows_torchs_setting_for_tf32(torchsparse):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
-def test_torchsparse_backend_refuses_precisions_that_the_library_lacks(torchsparse, dtype):
+def test_torchsparse_backend_refuses_precisions_that_the_library_lacks(
+    torchsparse: types.SimpleNamespace, dtype: torch.dtype
+) -> None:
     x = cloud(3, points=60)
     with pytest.raises(InputError, match="torchsparse on cpu computes in float32 or float16"):
         SparseConv3d(3, 2, backend="torchsparse").to(dtype)(x.with_features(x.features.to(dtype)))
@@ -510,7 +537,7 @@ def test_torchsparse_backend_refuses_precisions_that_the_library_lacks(torchspar
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("name", ["reference", "spconv", "torchsparse"])
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (2, 2)])
-def test_backends_agree_on_cuda(name, kernel, stride):
+def test_backends_agree_on_cuda(name: str, kernel: Size, stride: Size) -> None:
     if name not in available_backends("cuda"):
         pytest.skip(f"{name} is not installed")
     x = cloud(16)

@@ -252,7 +252,7 @@ def test_resume_refuses_other_settings_and_other_folders(acdc_folder: Path, tmp_
         (["--layout", "cityscape", "--frames", "1"], "unknown layout 'cityscape'; closest: cityscapes"),
         (["--layout", "acdc", "--frames", "0"], "at least one frame"),
         (["--layout", "acdc", "--frames", "2", "--scenes", "3"], "between 1 and the 2 frames"),
-        (["--layout", "acdc", "--frames", "1", "--size", "256"], "'256' is not HxW"),
+        (["--layout", "acdc", "--frames", "1", "--size", "256"], "--size 256: expected HxW in pixels"),
         (["--layout", "acdc", "--frames", "1", "--size", "4x9000"], "size 4x9000 cannot be rendered"),
         (["--layout", "acdc", "--frames", "1", "--severity", "6"], "--severity 6 is outside 1 to 5"),
         (["--layout", "acdc", "--frames", "1", "--conditions", "fog,clear"], "'clear' does not occur in acdc"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,10 @@ CAMVID_MODEL = "supervised-resnet18w48-synthetic.fpn-camvid"
 def test_poly_factor_by_hand() -> None:
     # thesis: base 1e-2, minimum 1e-4, so the factor ends at 0.01; half way (1 - 0.01) * 0.5 ** 0.9 + 0.01
     assert poly_factor(0, 80_000, power=0.9, minimum=0.01) == 1
-    assert poly_factor(40_000, 80_000, power=0.9, minimum=0.01) == pytest.approx(0.99 * 0.535887 + 0.01, abs=1e-5)
+    half = 0.99 * 0.535887 + 0.01  # 0.5 ** 0.9 to six decimals
+    assert poly_factor(40_000, 80_000, power=0.9, minimum=0.01) == pytest.approx(
+        half, abs=1e-6
+    )  # 0.5 ** 0.9 has six decimals here
     assert poly_factor(80_000, 80_000, power=0.9, minimum=0.01) == pytest.approx(0.01)
     # warm-up of 4: 1/4, 2/4, 3/4, 1, then the decay begins
     assert [poly_factor(i, 10, power=1, warmup=4) for i in range(6)] == pytest.approx([0.25, 0.5, 0.75, 1, 1, 5 / 6])
@@ -76,7 +80,7 @@ def test_every_epoch_shows_every_frame_once_in_another_order() -> None:
 
 def test_mixture_follows_the_weights() -> None:
     order = stream_order([10, 1000], [3.0, 1.0], 20_000, seed=0)
-    assert (order[:, 0] == 0).mean() == pytest.approx(0.75, abs=0.02)
+    assert (order[:, 0] == 0).mean() == pytest.approx(0.75, abs=0.02)  # a few thousand draws
     for source, length in enumerate((10, 1000)):
         chosen = order[order[:, 0] == source][:, 2]
         whole_epochs = chosen[: len(chosen) // length * length].reshape(-1, length)
@@ -187,7 +191,7 @@ def test_a_run_is_resumed_exactly_and_makes_a_loadable_folder(camvid: Path, tmp_
     (recorded,) = provenance["trained_on"]
     assert (recorded["name"], recorded["frames"], recorded["held_back"]) == ("CamVid", 10, 2)
     assert recorded["scenes"] == {"0016E5": [[0.0, 0.3]]}  # frames 0 to 9 at 30 per second
-    with pytest.raises(InputError, match="holds a finished run"):
+    with pytest.raises(InputError, match="contains a finished run"):
         train(parse(words(camvid, tmp_path / "whole")[1:])[1])
 
 
@@ -242,7 +246,7 @@ def test_held_back_frames_are_whole_scenes_at_the_end(tmp_path: Path) -> None:
     training, held = split_training(dataset, 0.2)
     assert (len(training), len(held)) == (7, 3)
     assert {frame.scene for frame in held} == {"town_000003"}
-    with pytest.raises(InputError, match="one scene only"):
+    with pytest.raises(InputError, match="has a single scene"):
         split_training(dataclasses.replace(dataset, frames=dataset.frames[:4]), 0.5)
     assert split_training(dataset, 0.0) == (dataset.frames, ())
 
@@ -250,14 +254,17 @@ def test_held_back_frames_are_whole_scenes_at_the_end(tmp_path: Path) -> None:
 SYNTHETIC_MODEL = "supervised-resnet18w48-synthetic.fpn-synthetic"
 
 
-def test_what_a_folder_says_comes_from_the_run(camvid: Path, tmp_path: Path, capsys) -> None:
+def test_what_a_folder_says_comes_from_the_run(
+    camvid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """CamVid data under the synthetic entry: nothing of that entry's licence, data, classes or name is true of it."""
+    monkeypatch.setattr(sys, "argv", ["zoo", "train"])  # the folder records the command
     out = tmp_path / "run"
     out.mkdir()
     (out / "settings.json").write_text("{}")  # left by a run that failed before its first checkpoint
     more = ["--model", SYNTHETIC_MODEL, "--steps", 1, "--warmup", 0, "--resume"]
     assert main(words(camvid, out, *more)) == 0
-    assert f"nothing to resume in {out}" in capsys.readouterr().err
+    assert f"no checkpoint to resume from in {out}" in capsys.readouterr().err
     config = json.loads((out / "model" / "config.json").read_text())
     assert config["name"] == "random-resnet18.fpn-camvid"
     assert config["description"] == (
@@ -281,7 +288,9 @@ def test_what_a_folder_says_comes_from_the_run(camvid: Path, tmp_path: Path, cap
     assert config["parameters"] == sum(parameter.numel() for parameter in module.parameters())
 
 
-def test_a_catalogue_name_is_not_given_to_another_model(camvid: Path, tmp_path: Path, capsys) -> None:
+def test_a_catalogue_name_is_not_given_to_another_model(
+    camvid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def error(*more: object) -> str:
         capsys.readouterr()
         assert main(words(camvid, tmp_path / "out", *more)) == 2
@@ -289,9 +298,9 @@ def test_a_catalogue_name_is_not_given_to_another_model(camvid: Path, tmp_path: 
         return capsys.readouterr().err
 
     # Random weights, where the entry's started on the synthetic world.
-    assert "with another training data (this run's data: CamVid (train))" in error("--name", CAMVID_MODEL)
+    assert "with different training data (this run's data: CamVid (train))" in error("--name", CAMVID_MODEL)
     message = error("--name", SYNTHETIC_MODEL)
-    assert "with another classes and another training data" in message
+    assert "with different classes and training data" in message
     assert "--name ../x: expected up to 100 letters" in error("--name", "../x")
 
 
@@ -356,7 +365,7 @@ def camvid_names(root: Path, folder: str, *names: str) -> None:
         Image.new("L", (8, 8)).save(root / f"{folder}annot" / f"{name}.png")
 
 
-def test_no_run_trains_on_neighbours_of_camvid_val(tmp_path: Path, capsys) -> None:
+def test_no_run_trains_on_neighbours_of_camvid_val(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # val begins at frame 7959 of 0016E5; ten seconds at 30 frames per second before it is frame 7659.
     names = ["0016E5_07500", "0016E5_07658", "0016E5_07659", "0016E5_07930", "0016E5_08190", "0016E5_08640"]
     camvid_names(tmp_path, "train", *names, "0006R0_f00930", "0006R0_f00960", "0006R0_f03930", "0001TP_006690")
@@ -375,7 +384,7 @@ def test_no_run_trains_on_neighbours_of_camvid_val(tmp_path: Path, capsys) -> No
         training_split(dataset, 0.01)
     # Nor can a run ask for it.
     assert main(words(tmp_path, tmp_path / "out", "--holdout", 0)) == 2
-    assert "val lies within CamVid's training sequences" in capsys.readouterr().err
+    assert "CamVid's val is part of the training sequences" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tolerances import assert_close
 from torch import nn
 
 from zoo.cli import main
@@ -135,8 +136,8 @@ def test_the_weights_follow_the_optimiser_by_hand(tmp_path: Path) -> None:
         rate = 0.1 * (1 - step / 3)
         weight, bias = weight - rate * momentum[0], bias - rate * momentum[1]
     found = weights(tmp_path / "run")
-    assert float(found["1.weight"]) == pytest.approx(weight, abs=1e-6)
-    assert float(found["1.bias"]) == pytest.approx(bias, abs=1e-6)
+    assert_close(found["1.weight"], weight)
+    assert_close(found["1.bias"], bias)
 
 
 @pytest.mark.usefixtures("line")
@@ -153,9 +154,9 @@ def test_the_loop_checks_and_refuses_for_every_recipe(tmp_path: Path, capsys: py
     (tmp_path / "file").write_text("")
     assert "is a file" in error("file")
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
-    assert "stopped at step 1 of 12; go on with --resume" in error("run", "--max-minutes", 1e-9)
-    assert "holds a run already" in error("run")
-    assert "holds a run with another seed, slope; give the same" in error("run", "--resume", "--slope", 2, "--seed", 1)
+    assert "stopped at step 1 of 12; continue with --resume" in error("run", "--max-minutes", 1e-9)
+    assert "already contains a run" in error("run")
+    assert "contains a run with different settings (seed, slope)" in error("run", "--resume", "--slope", 2, "--seed", 1)
     former = json.loads((tmp_path / "run" / "settings.json").read_text())
     (tmp_path / "run" / "settings.json").write_text("{")
     assert "settings.json is damaged" in error("run", "--resume")
@@ -164,14 +165,16 @@ def test_the_loop_checks_and_refuses_for_every_recipe(tmp_path: Path, capsys: py
     del former["slope"], former["log_every"]  # a run from before these settings existed
     (tmp_path / "run" / "settings.json").write_text(json.dumps(former))
     assert train(tmp_path / "run", "--resume", "--workers", 7) == 0
-    assert "holds a finished run" in error("run", "--resume")
+    assert "contains a finished run" in error("run", "--resume")
 
 
 @pytest.mark.usefixtures("line")
-def test_a_loss_that_is_not_finite_ends_the_run_and_not_the_folder(tmp_path: Path, capsys) -> None:
+def test_a_loss_that_is_not_finite_ends_the_run_and_not_the_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     wild = ["--slope", 10, "--learning-rate", 10, "--minimum-learning-rate", 10, "--steps", 500]
     assert train(tmp_path / "run", *wild, "--checkpoint-every", 500, "--evaluate-every", 500) == 2
-    assert "lower the learning rate" in capsys.readouterr().err
+    assert "lower --learning-rate" in capsys.readouterr().err
     assert train(tmp_path / "run") == 0  # as the message says, with no other folder and no --resume
     assert rows(tmp_path / "run")[-1]["step"] == "12"
 

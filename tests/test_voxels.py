@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tolerances import assert_close
 
 from zoo.errors import InputError
 from zoo.geometry.voxels import (
@@ -30,7 +33,7 @@ def sweep(points: int = 3000, seed: int = 0) -> np.ndarray:
     return np.concatenate([xyz, generator.random((points, 1))], 1).astype(np.float32)
 
 
-def test_cartesian_cells_by_hand():
+def test_cartesian_cells_by_hand() -> None:
     points = np.array([[0.0, 0.09, 0.1], [-0.01, -0.1, -0.11], [1.25, 99.95, 0.3]])
     # -0.01 is in cell -1; -0.1 is the lower corner of cell -1.
     assert cartesian_cells(points, 0.1).tolist() == [[0, 0, 1], [-1, -1, -2], [12, 999, 2]]
@@ -38,7 +41,7 @@ def test_cartesian_cells_by_hand():
     assert cartesian_cells(points, (0.5, 10.0, 0.25)).tolist() == [[0, 0, 0], [-1, -1, -1], [2, 9, 1]]
 
 
-def test_nearest_cells_by_hand():
+def test_nearest_cells_by_hand() -> None:
     points = np.array([[0.0, 0.14, 0.16], [-0.14, -0.16, 9.96], [0.5, 1.5, -2.5]])
     assert cartesian_cells(points[:2], 0.1, "nearest").tolist() == [[0, 1, 2], [-1, -2, 100]]
     # Halves go to the even cell.
@@ -48,7 +51,7 @@ def test_nearest_cells_by_hand():
     assert cells_of(point, (1.0, 20.0, 1.0), "cylindrical", "nearest").tolist() == [[5, -4, 1]]  # -4.5 to even
 
 
-def test_cells_from_the_lowest_by_hand():
+def test_cells_from_the_lowest_by_hand() -> None:
     cells = np.array([[5, -3, 0], [7, -4, 2], [1, 1, 1], [5, 0, -1]])
     batch_index = np.array([0, 0, 2, 0])
     # Sample 0 has its lowest x in the first row, y in the second, z in the last; sample 1 is empty.
@@ -61,13 +64,13 @@ def test_cells_from_the_lowest_by_hand():
     assert voxels.cells[voxels.point_to_voxel].tolist() == expected
 
 
-def test_sizes_may_be_numpy_numbers():
+def test_sizes_may_be_numpy_numbers() -> None:
     points = np.array([[1.3, -0.2, 0.6]])
     assert cartesian_cells(points, np.float32(0.5)).tolist() == [[2, -1, 1]]
     assert cartesian_cells(points, np.array([0.5, 1.0, 0.25])).tolist() == [[2, -1, 2]]
 
 
-def test_cylindrical_cells_by_hand():
+def test_cylindrical_cells_by_hand() -> None:
     # (3, 4): rho 5, phi 53.13 degrees. (-1, 0): 180 degrees. (0, -2): -90 degrees. The origin: rho 0, phi 0.
     points = np.array([[3.0, 4.0, 1.0], [-1.0, 0.0, -0.3], [0.0, -2.0, 0.0], [0.0, 0.0, 0.0]])
     assert cylindrical_cells(points, (1.0, 10.0, 0.5)).tolist() == [[5, 5, 2], [1, 18, -1], [2, -9, 0], [0, 0, 0]]
@@ -77,14 +80,14 @@ def test_cylindrical_cells_by_hand():
     ("grid", "size"), [("cartesian", 0.1), ("cartesian", (0.2, 0.1, 0.3)), ("cylindrical", (0.1, 1.0, 0.1))]
 )
 @pytest.mark.parametrize("rounding", ["floor", "nearest"])
-def test_torch_and_numpy_cells_are_equal(grid, size, rounding):
+def test_torch_and_numpy_cells_are_equal(grid: Any, size: Any, rounding: Any) -> None:
     points = sweep()
     ours = cells_of(torch.from_numpy(points), size, grid, rounding).numpy()
     assert np.array_equal(ours, cells_of(points, size, grid, rounding))
 
 
 @pytest.mark.parametrize(("grid", "size"), [("cartesian", 0.4), ("cylindrical", (0.4, 3.0, 0.4))])
-def test_lower_corner_lies_in_its_cell_and_below_its_points(grid, size):
+def test_lower_corner_lies_in_its_cell_and_below_its_points(grid: Any, size: Any) -> None:
     points = sweep().astype(np.float64)
     cells = cells_of(points, size, grid)
     corners = lower_corners(cells, size, grid)
@@ -98,10 +101,10 @@ def test_lower_corner_lies_in_its_cell_and_below_its_points(grid, size):
         far = rho > 0.3  # at rho = 0 every phi is the same point
         assert np.allclose(rho, cells[:, 0] * 0.4)
         difference = (phi - cells[:, 1] * 3.0)[far]
-        assert np.allclose(difference - 360 * np.round(difference / 360), 0, atol=1e-9)
+        assert_close(difference - 360 * np.round(difference / 360), 0)
 
 
-def test_voxelise_by_hand():
+def test_voxelise_by_hand() -> None:
     # Two points share cell (0, 0, 0) of sample 0; the same cell of sample 1 is another voxel.
     points = np.array(
         [[0.5, 0.5, 0.5, 8.0], [-0.5, 0.0, 0.0, 1.0], [0.1, 0.9, 0.3, 2.0], [0.2, 0.2, 0.2, 5.0]], np.float32
@@ -121,7 +124,7 @@ def test_voxelise_by_hand():
 
 
 @pytest.mark.parametrize("reduce", ["first", "mean", "max"])
-def test_voxelise_equals_the_sparse_tensor(reduce):
+def test_voxelise_equals_the_sparse_tensor(reduce: Any) -> None:
     points = sweep(2000)
     batch_index = np.arange(2000) % 3
     voxels = voxelise(points, 0.8, batch_index=batch_index, reduce=reduce)
@@ -130,10 +133,10 @@ def test_voxelise_equals_the_sparse_tensor(reduce):
     assert np.array_equal(x.coordinates.numpy(), voxels.cells)
     assert np.array_equal(x.batch_index.numpy(), voxels.batch_index)
     assert np.array_equal(inverse.numpy(), voxels.point_to_voxel)
-    assert np.allclose(x.features.numpy(), voxels.features, atol=1e-5)
+    assert_close(x.features.numpy(), voxels.features)
 
 
-def test_empty_cloud():
+def test_empty_cloud() -> None:
     for reduce in ("first", "mean", "max"):
         voxels = voxelise(np.zeros((0, 4), np.float32), 0.1, reduce=reduce)
         assert voxels.features.shape == (0, 4)
@@ -141,13 +144,15 @@ def test_empty_cloud():
         assert voxels.point_to_voxel.shape == (0,)
 
 
-def test_quantisation_error_of_evenly_spread_points():
+def test_quantisation_error_of_evenly_spread_points() -> None:
     # The mean distance from a corner of the unit cube to a point in it is 0.960592 (Robbins constant's cousin).
     points = np.random.default_rng(0).uniform(-8, 8, (400_000, 3))
-    assert quantisation_error(points, 0.5).mean_m == pytest.approx(0.960592 * 0.5, rel=2e-3)
+    assert quantisation_error(points, 0.5).mean_m == pytest.approx(
+        0.960592 * 0.5, rel=2e-3
+    )  # a mean over random points
 
 
-def test_quantisation_error_by_distance_by_hand():
+def test_quantisation_error_by_distance_by_hand() -> None:
     # Corners of cells of 1 m: the errors are 0.5, 0 and sqrt(0.25 + 0.25).
     points = np.array([[3.5, 0, 0], [0, 12, 0], [14.5, 0.5, 0]])
     result = quantisation_error(points, 1.0, edges_m=(0, 10))
@@ -163,15 +168,19 @@ def test_quantisation_error_by_distance_by_hand():
 
 
 @pytest.mark.real
-def test_quantisation_error_of_real_sweeps():
+def test_quantisation_error_of_real_sweeps() -> None:
     """Jo et al., "Simple Remedies" (2024), measured 96.5 and 48.2 mm over all of nuScenes; two keyframes come near."""
     files = sorted((REAL / "nuscenes" / "samples" / "LIDAR_TOP").glob("*.bin"))
     if not files:
         pytest.skip(f"no nuScenes sweeps in {REAL}")
     points = np.concatenate([np.fromfile(file, np.float32).reshape(-1, 5)[:, :3] for file in files])
     assert len(files) == 2
-    assert quantisation_error(points, 0.1).mean_m == pytest.approx(0.0965, abs=0.0015)
-    assert quantisation_error(points, 0.05).mean_m == pytest.approx(0.0482, abs=0.0008)
+    assert quantisation_error(points, 0.1).mean_m == pytest.approx(
+        0.0965, abs=0.0015
+    )  # metres; two keyframes, not the whole data set
+    assert quantisation_error(points, 0.05).mean_m == pytest.approx(
+        0.0482, abs=0.0008
+    )  # metres; two keyframes, not the whole data set
     cylindrical = quantisation_error(points, (0.1, 1.0, 0.1), grid="cylindrical")
     assert 0.13 < cylindrical.mean_m < 0.15
     # A cell of one degree widens with distance, a Cartesian one does not.
@@ -209,6 +218,6 @@ def test_quantisation_error_of_real_sweeps():
         (lambda: quantisation_error(np.zeros((0, 3)), 0.1), "no points"),
     ],
 )
-def test_bad_input(call, message):
+def test_bad_input(call: Callable[[], object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         call()

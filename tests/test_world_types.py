@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -60,7 +62,7 @@ def test_class_tables() -> None:
         ClassTable("x", ("a",), ((0, 0, 0),), ignore_index=0)
 
 
-def test_files_and_folders_appear_whole_or_not_at_all(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_files_and_folders_appear_whole_or_not_at_all(tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     def fail_in_file() -> None:
         with atomic_file(tmp_path / "a") as handle:
             handle.write(b"half")
@@ -84,7 +86,7 @@ def test_files_and_folders_appear_whole_or_not_at_all(tmp_path) -> None:  # type
         pass
 
 
-def test_label_maps_are_read_as_indices_never_as_colours(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_label_maps_are_read_as_indices_never_as_colours(tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     ids = np.array([[0, 1], [2, 33]], np.uint8)
     image = Image.fromarray(ids)
     image.putpalette([7] * 768)
@@ -99,7 +101,7 @@ def test_label_maps_are_read_as_indices_never_as_colours(tmp_path) -> None:  # t
     assert read_index_png(tmp_path / "wide.png").tolist() == [[1, 26001]]
 
 
-def test_images_of_every_mode_become_rgb(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_images_of_every_mode_become_rgb(tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     grey16 = np.array([[0, 256 * 200]], np.uint16)
     Image.fromarray(grey16).save(tmp_path / "grey16.png")
     assert read_image(tmp_path / "grey16.png").tolist() == [[[0] * 3, [200] * 3]]

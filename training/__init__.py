@@ -1,1 +1,1 @@
-"""Training recipes, one per file; `zoo train RECIPE` runs one."""
+"""Training recipes, one per file; run with `zoo train RECIPE`."""

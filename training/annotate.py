@@ -1,10 +1,10 @@
-"""Adds to a released model's folder what is known about it beyond what its run recorded (`training/released.json`).
+"""Adds facts that a training run did not record to a released model's folder (`training/released.json`).
 
     python -m zoo.training.annotate zoo/models/NAME --data camvid=DIR --data synthetic
 
-Writes `provenance.trained_on` into `config.json`, recomputes the caveats of every measured row whose frames are given
-with `--data` (a row is recognised by its fingerprint), adds the figures of `also` to the rows they belong to, and
-renders the card and the manifest anew. Weights and exported files are not touched. Running it twice changes nothing.
+Writes `provenance.trained_on` into `config.json`, recomputes the caveats of every recorded row whose frames are given
+with `--data` (rows are matched by fingerprint), adds the figures of `also` to their rows, and updates the card and the
+manifest. Weights and exported files are not touched. Running it again changes nothing.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import tyro
 from zoo.data import Dataset, open_dataset, parse_source
 from zoo.errors import InputError
 from zoo.evaluate.summary import groups_of
-from zoo.files import write_bytes, write_json
+from zoo.files import write_bytes
 from zoo.folder.card import render_card
-from zoo.folder.model_folder import CARD, CONFIG, FORMAT, METRICS, ModelFolder
+from zoo.folder.model_folder import CARD, CONFIG, FORMAT, METRICS, ModelFolder, encode_document
 from zoo.folder.provenance import row_caveats
 
 __all__ = ["Arguments", "annotate", "main"]
@@ -32,34 +32,38 @@ RELEASED = Path(__file__).parent / "released.json"
 
 @dataclass(frozen=True)
 class Arguments:
-    """Adds to a released model's folder what is known about it beyond what its run recorded."""
+    """Adds facts that the training run did not record to a released model's folder."""
 
     folder: Annotated[Path, tyro.conf.Positional]
-    """Model folder; it is changed in place."""
+    """Model folder, modified in place."""
     data: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="KIND[=DIR]")] = ()
-    """Data whose rows get their caveats: camvid=DIR, synthetic. May be given several times."""
+    """Data sets whose rows get caveats: camvid=DIR or synthetic. Repeat for several."""
 
 
 def annotate(path: Path, datasets: Sequence[Dataset]) -> ModelFolder:
-    """Writes what is known about the model in `path` into its folder.
+    """Adds the facts in `released.json` to a model folder.
 
     Args:
         path: Model folder.
-        datasets: Data sets whose rows get their caveats.
+        datasets: Data sets whose rows get caveats.
 
     Raises:
-        InputError: If nothing is known about exactly these weights.
+        InputError: If `released.json` has no entry for exactly these weights.
     """
     folder = ModelFolder.open(path)
     known = json.loads(RELEASED.read_text("utf-8")).get(folder.name)
     weights = folder.artefact("torch")["sha256"]
     if known is None or known["weights_sha256"] != weights:
-        raise InputError(f"{path}: {RELEASED.name} says nothing about a {folder.name} with the weights {weights[:12]}…")
+        raise InputError(f"{path}: {RELEASED.name} has no entry for {folder.name} with the weights {weights[:12]}…")
     config = {**folder.config, "provenance": {**folder.config["provenance"], "trained_on": known["trained_on"]}}
     rows = [_with_figures(row, known["also"]) for row in _rows(folder, config, datasets)]
-    write_json(path / CONFIG, config)
-    write_json(path / METRICS, {"format": FORMAT, "rows": rows})
-    write_bytes(path / CARD, render_card(config, rows).encode())
+    contents = {
+        CONFIG: encode_document(config, "config", path / CONFIG),
+        METRICS: encode_document({"format": FORMAT, "rows": rows}, "metrics", path / METRICS),
+        CARD: render_card(config, rows).encode(),
+    }
+    for name, content in contents.items():
+        write_bytes(path / name, content)
     folder.renew_manifest([CONFIG, METRICS, CARD])
     return ModelFolder.open(path)
 
@@ -83,13 +87,13 @@ def _rows(folder: ModelFolder, config: Mapping[str, Any], datasets: Sequence[Dat
 
 
 def _with_figures(row: dict[str, Any], figures: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The row with the figures that belong next to it, those whose `row` agrees with it."""
+    """The row with the related figures from `released.json`, matched by their `row`."""
     also = [each["figure"] for each in figures if each["row"].items() <= row.items()]
     return {**row, "also": also} if also else row
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Annotates one folder."""
+    """Annotates one model folder."""
     arguments = tyro.cli(Arguments, args=words, description=__doc__)
     datasets = [open_dataset(kind, root, "val") for kind, root in map(parse_source, arguments.data)]
     folder = annotate(arguments.folder, datasets)

@@ -1,6 +1,6 @@
-"""Image augmentation for segmentation: geometry, photometric distortion, and a plain model of a camera at night.
+"""Image augmentation for segmentation: geometry, photometric distortion, and a simple model of a camera at night.
 
-Everything draws from the generator it is given, so a sample depends on (seed, epoch, index) alone.
+All functions draw from the generator that they are given, so a sample depends on (seed, epoch, index) alone.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ __all__ = ["Augmentation", "distort", "low_light", "photometric", "resize_crop_f
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How samples are varied.
+    """Augmentation settings.
 
     Attributes:
-        scale: Range of the random resize, relative to the image; drawn log-uniformly.
-        flip: Probability of a left-right flip.
-        photometric: Strength of brightness, contrast, saturation, gamma and colour cast; 0 leaves them alone, 1 is
-            the usual strength.
-        low_light: Probability of the night-camera model, which darkens, tints, adds sensor noise and blur.
-        degrade: Probability each of blur, JPEG artefacts and added haze.
-        distorted: Share of the samples to which the three above apply; the others keep their pixel values.
+        scale: Range of the random resize factor, drawn log-uniformly.
+        flip: Probability of a horizontal flip.
+        photometric: Strength of the changes in brightness, contrast, saturation, gamma and colour cast; 0 disables
+            them, 1 is the usual strength.
+        low_light: Probability of the night-camera model, which darkens and tints the image and adds lamps and noise.
+        degrade: Probability of each of blur, haze and JPEG artefacts.
+        distorted: Share of the samples to which the three settings above apply; the others keep their pixel values.
     """
 
     scale: Annotated[tuple[float, float], Range(at_least=0.05, at_most=20)] = (0.5, 2.0)
@@ -40,13 +40,13 @@ class Augmentation:
     distorted: Fraction = 1.0
 
     def conflicts(self) -> Iterator[str]:
-        """Values that do not go together."""
+        """Incompatible values."""
         if self.scale[0] > self.scale[1]:
             yield f"--scale {self.scale[0]} {self.scale[1]}: expected the smaller value first"
 
 
 def sample_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """The generator of one sample, the same on every machine and for any number of workers."""
+    """Random generator of one sample, independent of the machine and the number of workers."""
     return np.random.default_rng(np.random.SeedSequence([seed, epoch, index]))
 
 
@@ -58,29 +58,29 @@ def resize_crop_flip(
     generator: np.random.Generator,
     ignore_index: int,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """A random part of a randomly resized image with its labels.
+    """Resizes, crops and flips an image and its labels at random.
 
     Args:
         image: `(H, W, C)`, uint8.
-        labels: `(H, W)` uint8, if there are any.
-        crop: (height, width) of what comes out; where the image is smaller it is padded with about its mean colour
-            and `ignore_index`.
+        labels: `(H, W)` uint8, or `None`.
+        crop: (height, width) of the result. An image that is smaller after the resize is padded with roughly its mean
+            colour, its labels with `ignore_index`.
         settings: Scale range and flip probability.
-        generator: Source of randomness.
+        generator: Random generator.
         ignore_index: Label of the padding.
 
     Returns:
-        `(*crop, C)` uint8 and, given labels, `(*crop,)` uint8.
+        `(*crop, C)` uint8 image and `(*crop,)` uint8 labels, or `None` for the labels if none were given.
     """
     height, width = image.shape[:2]
     scale = float(np.exp(generator.uniform(*np.log(settings.scale))))
     stretch = float(np.exp(generator.uniform(-0.08, 0.08)))
-    view = [crop[0] / scale * stretch, crop[1] / scale / stretch]  # part of the image that is shown, in its pixels
+    view = [crop[0] / scale * stretch, crop[1] / scale / stretch]  # (height, width) of the crop in image pixels
     top, left = (
         generator.uniform(min(0.0, side - part), max(0.0, side - part))
         for side, part in zip((height, width), view, strict=True)
     )
-    # Where the view leaves the image it is padded: the visible part lands in a rectangle of the crop.
+    # The view may extend beyond the image: its visible part fills a rectangle of the crop and the rest is padding.
     y0, x0 = max(0.0, top), max(0.0, left)
     y1, x1 = min(height, top + view[0]), min(width, left + view[1])
     rows = round((y0 - top) / view[0] * crop[0]), round((y1 - top) / view[0] * crop[0])
@@ -101,12 +101,12 @@ def resize_crop_flip(
 
 
 def photometric(image: np.ndarray, strength: float, generator: np.random.Generator) -> np.ndarray:
-    """Brightness, contrast, saturation, gamma and colour cast, each drawn at random.
+    """Changes brightness, contrast, saturation, gamma and colour cast at random.
 
     Args:
         image: `(H, W, 3)` float32 RGB in [0, 1].
-        strength: 0 leaves the image alone, 1 is the usual strength.
-        generator: Source of randomness.
+        strength: 0 leaves the image unchanged, 1 is the usual strength.
+        generator: Random generator.
     """
     gamma, gain, contrast, saturation = np.exp(generator.uniform(-1, 1, 4) * strength * np.array([0.45, 0.3, 0.3, 0.5]))
     cast = np.exp(generator.normal(0, 0.08 * strength, 3)).astype(np.float32)
@@ -118,17 +118,17 @@ def photometric(image: np.ndarray, strength: float, generator: np.random.Generat
 
 
 def low_light(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """A plain model of a camera at dusk or night: less light, another illuminant, a few lamps, shot and read noise.
+    """Simulates a camera at dusk or night: less light, a colour cast, a few lamps, shot noise and read noise.
 
     Args:
-        image: `(H, W, 3)` float32 RGB in [0, 1], taken as display-referred with gamma 2.2.
-        generator: Source of randomness.
+        image: `(H, W, 3)` float32 RGB in [0, 1], assumed to be gamma-encoded with gamma 2.2.
+        generator: Random generator.
     """
     height, width = image.shape[:2]
     linear = np.power(np.clip(image, 0, 1), np.float32(2.2))
     exposure = np.exp(generator.uniform(np.log(0.06), np.log(0.7)))
     tint = np.exp(generator.normal(0, 0.15, 3)) * np.array([1.05, 1.0, 0.95])
-    # The sky keeps more of the light than the street: darkness grows towards the bottom by a random amount.
+    # At night the sky stays brighter than the street, so the image darkens towards the bottom by a random amount.
     fall = np.exp(-generator.uniform(0, 2.0) * np.linspace(0, 1, height) ** generator.uniform(0.5, 2))
     linear = linear * (exposure * tint).astype(np.float32) * fall[:, None, None].astype(np.float32)
     if generator.random() < 0.5:
@@ -142,7 +142,7 @@ def low_light(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     full_well = np.exp(generator.uniform(np.log(500), np.log(20000)))  # electrons at white
     noise = np.sqrt(np.maximum(linear, 0) / full_well + np.exp(generator.uniform(np.log(1e-8), np.log(1e-5))))
     linear = linear + noise.astype(np.float32) * generator.standard_normal(image.shape, np.float32)
-    # The camera's own gain brings back part of the brightness, noise included.
+    # The camera's gain restores part of the brightness and amplifies the noise.
     gain = min(1 / max(float(linear.mean()), 1e-3) * generator.uniform(0.02, 0.15), 8.0)
     return np.power(np.clip(linear * np.float32(max(gain, 1.0)), 0, 1), np.float32(1 / 2.2))
 
@@ -166,7 +166,7 @@ def _degrade(image: np.ndarray, probability: float, generator: np.random.Generat
 
 
 def distort(image: np.ndarray, settings: Augmentation, generator: np.random.Generator) -> np.ndarray:
-    """All distortions of the pixel values that `settings` asks for; `(H, W, 3)` uint8 to the same."""
+    """Applies the photometric distortions in `settings` to an `(H, W, 3)` uint8 image."""
     if settings.distorted < 1 and generator.random() >= settings.distorted:
         return image
     values = image.astype(np.float32) / 255

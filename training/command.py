@@ -1,4 +1,4 @@
-"""`zoo train RECIPE`: runs a recipe."""
+"""The command `zoo train RECIPE`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _USAGE = "zoo train RECIPE [--preset NAME] [settings]; recipes: " + ", ".join(RE
 
 
 def parse(words: Sequence[str]) -> tuple[str, Any]:
-    """Recipe name and settings."""
+    """Parses the command line into the recipe's name and its settings."""
     if not words:
-        raise InputError(f"no recipe was given; {_USAGE}")
+        raise InputError(f"no recipe given; {_USAGE}")
     if words[0] in ("-h", "--help"):
         print(_USAGE)
         raise SystemExit(0)
@@ -29,7 +29,7 @@ def parse(words: Sequence[str]) -> tuple[str, Any]:
 
 
 def parse_recipe(name: str, words: Sequence[str]) -> Any:
-    """Settings of a recipe from command-line words; `--preset` gives the defaults that the other words change."""
+    """Parses the settings of a recipe; `--preset` selects the defaults that the other options override."""
     import tyro
 
     from zoo.arguments import parse_arguments
@@ -45,14 +45,14 @@ def parse_recipe(name: str, words: Sequence[str]) -> Any:
         words,
         default=default,
         prog=f"zoo train {name}",
-        description=f"Preset: {preset} (of {', '.join(module.PRESETS)}; choose with --preset NAME).",
+        description=f"Defaults of the preset {preset}; --preset NAME selects one of {', '.join(module.PRESETS)}.",
         config=(tyro.conf.UseAppendAction,),
         others=("--preset",),
     )
 
 
 def _preset(words: Sequence[str], known: Sequence[str], prog: str) -> tuple[str, list[str]]:
-    """The preset that `--preset` names, by default the first, and the words without that option."""
+    """The preset named by `--preset` (the first one by default), and the words without that option."""
     places = [i for i, word in enumerate(words) if word.partition("=")[0] == "--preset"]
     if not places:
         return known[0], list(words)
@@ -68,7 +68,7 @@ def _preset(words: Sequence[str], known: Sequence[str], prog: str) -> tuple[str,
 
 
 def run(arguments: tuple[str, Any]) -> int:
-    """Runs the recipe that `parse` found."""
+    """Runs the recipe with the settings from `parse`."""
     name, settings = arguments
     folder = importlib.import_module(RECIPES[name]).train(settings)
     print(f"model folder: {folder}")

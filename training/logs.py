@@ -1,4 +1,4 @@
-"""What a run logs: `log.csv`, `curves.png`, and TensorBoard events where that package is installed."""
+"""Logs of a training run: `log.csv`, `curves.png`, and TensorBoard events if that package is installed."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class RunLog:
 
     Args:
         folder: Output folder of the run.
-        score: Name of the score on held-back data, the last column.
-        step: Step at which the run goes on. Rows after it were written by a run that was killed after its last
-            checkpoint; they are dropped, since the steps are about to be done again.
+        score: Name of the score on held-back data, which is the last column.
+        step: Step at which the run resumes. Later rows come from steps after the last checkpoint; they are dropped,
+            because these steps are repeated.
     """
 
     def __init__(self, folder: Path, score: str, step: int = 0) -> None:
@@ -32,14 +32,14 @@ class RunLog:
         self._write()
 
     def add(self, *, step: int, seconds: float, loss: float, learning_rate: float, score: float | None = None) -> None:
-        """Adds one row, and its values to the TensorBoard events.
+        """Adds one row to the CSV file and its values to the TensorBoard events.
 
         Args:
-            step: Steps done.
-            seconds: Time spent training, over all starts of the run.
-            loss: Running mean.
-            learning_rate: Of the last step.
-            score: On held-back data, if it was measured at this step.
+            step: Number of completed steps.
+            seconds: Training time, including the time before the run was resumed.
+            loss: Running mean of the loss.
+            learning_rate: Learning rate of the last step.
+            score: Score on held-back data, if it was evaluated at this step.
         """
         values = (step, round(seconds, 1), loss, learning_rate, score)
         row = {name: "" if value is None else repr(value) for name, value in zip(self.columns, values, strict=True)}
@@ -62,7 +62,7 @@ class RunLog:
         if not self.path.exists():
             return []
         with self.path.open(encoding="utf-8", newline="") as handle:
-            # A killed process may leave half a row at the end.
+            # A killed process may leave a partial row at the end.
             return [
                 row for row in csv.DictReader(handle) if row.keys() == set(self.columns) and None not in row.values()
             ]
@@ -97,5 +97,5 @@ def _events(folder: Path, step: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    # Events of steps that are done again are hidden, as rows of log.csv are dropped.
+    # Hides the events of steps that are about to be repeated, just as their rows are dropped from log.csv.
     return SummaryWriter(str(folder), purge_step=step + 1 if step else None)

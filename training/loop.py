@@ -1,13 +1,13 @@
-"""The loop of every recipe: state, optimiser, schedule, checkpoints, exact resume, progress, logs.
+"""The training loop shared by all recipes: optimiser, schedule, checkpoints, exact resume, progress and logs.
 
-A recipe is its settings, its data and its step: a subclass of `Recipe` whose settings extend `RunSettings`. `run` does
-the rest, the same for all of them:
+A recipe defines its settings, data and loss in a subclass of `Recipe` whose settings extend `RunSettings`. `run` does
+the rest:
 
-- The settings are checked, and another run's folder is refused, before anything is written.
-- Everything random is a function of the seed and the step, and the state is saved as a whole, so a run that was stopped
-  and resumed makes the same weights, bit for bit, as one that was not.
-- The weights that are kept are those of the step with the best score on held-back data, or the last ones where the
-  recipe has no score; with `average_decay`, the moving average of the weights takes their place.
+- It checks the settings, and refuses the folder of another run, before anything is written.
+- All randomness is a function of the seed and the step, and the complete state is saved, so a run that was interrupted
+  and resumed produces the same weights, bit for bit, as an uninterrupted one.
+- It keeps the weights of the step with the best score on held-back data, or the last ones if the recipe has no score.
+  With `average_decay`, these are the moving average of the weights.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ __all__ = ["Recipe", "WeightAverage", "keep_freed_memory", "load_checkpoint", "p
 
 
 class Recipe(ABC):
-    """What one kind of training is, apart from the loop.
+    """Base class of recipes.
 
     Attributes:
-        name: As in `zoo train NAME`.
-        score_name: What `score` measures, the name of its column in the log.
-        settings: All settings of the run.
+        name: Name for `zoo train NAME`.
+        score_name: Name of the score, used as its column in the log.
+        settings: Settings of the run.
     """
 
     name: ClassVar[str]
@@ -52,26 +52,27 @@ class Recipe(ABC):
 
     @abstractmethod
     def build(self, device: torch.device) -> nn.Module:
-        """The model with its initial weights, on the CPU; torch's generator is seeded.
+        """Returns the model with its initial weights on the CPU. torch's generator has been seeded.
 
-        Reads all data and checks all that can be checked, because nothing has been written yet.
+        Nothing has been written at this point, so this is the place to read the data and check everything that can be
+        checked.
 
         Args:
-            device: Where the model is going to be trained.
+            device: Device on which the model will be trained.
         """
 
     @abstractmethod
     def batches(self, first_step: int, rank: int, world_size: int) -> Iterable[Any]:
-        """This process's batches from `first_step` to the last step, each a function of the seed and its step."""
+        """Batches of this process from `first_step` to the last step, each a function of the seed and the step."""
 
     @abstractmethod
     def loss(self, model: nn.Module, batch: Any, device: torch.device) -> torch.Tensor:
-        """A scalar to minimise.
+        """Scalar loss of one batch.
 
         Args:
-            model: The model, wrapped for precision and several processes.
+            model: Model, wrapped by Fabric for mixed precision and distributed training.
             batch: One of `batches`.
-            device: Where the model is.
+            device: Device of the model.
         """
 
     def train_mode(self, model: nn.Module) -> None:
@@ -79,35 +80,35 @@ class Recipe(ABC):
         model.train()
 
     def score(self, model: nn.Module, fabric: Any) -> float | None:
-        """A score of the model on held-back data, larger is better; `None` if there is none.
+        """Score on held-back data, higher is better; `None` if the recipe has none.
 
         Args:
-            model: In evaluation mode, with the weights that would be kept.
-            fabric: The process's `lightning_fabric.Fabric`: its device, its rank, `all_reduce`.
+            model: Model in evaluation mode, with the weights that would be kept.
+            fabric: `lightning_fabric.Fabric` of this process, for its device, rank and `all_reduce`.
         """
         return None
 
     @abstractmethod
     def publish(self, folder: Path, model: nn.Module, record: dict[str, Any]) -> None:
-        """Writes what the run made.
+        """Writes the finished model.
 
         Args:
-            folder: To make.
-            model: With its final weights.
-            record: How the run went, for the provenance.
+            folder: New folder.
+            model: Model with its final weights.
+            record: Record of the run, for the provenance.
         """
 
     def record(self) -> dict[str, Any]:
-        """What the recipe adds to the provenance: its data."""
+        """Entries to add to the provenance, such as the data."""
         return {}
 
 
 def run(recipe: Recipe) -> Path:
-    """Trains, and returns the folder of the finished model, `out/model`.
+    """Trains a model and returns its folder, `out/model`.
 
     Raises:
-        InputError: If a setting, the data or the initial weights cannot be used, `out` holds another run, or the run
-            was stopped by `max_minutes` or a loss that is not finite.
+        InputError: If a setting, the data or the initial weights are invalid, `out` contains another run, or the run
+            was stopped by `max_minutes` or a non-finite loss.
     """
     try:
         from lightning_fabric import Fabric
@@ -132,7 +133,7 @@ def run(recipe: Recipe) -> Path:
     state.to(fabric.device)
     _train(recipe, fabric, model, wrapped, optimiser, state)
     if state.step < settings.steps:
-        raise InputError(f"stopped at step {state.step} of {settings.steps}; go on with --resume")
+        raise InputError(f"stopped at step {state.step} of {settings.steps}; continue with --resume")
     folder = settings.out / _MODEL
     if fabric.is_global_zero:
         model.load_state_dict(state.final_weights())
@@ -144,7 +145,7 @@ def run(recipe: Recipe) -> Path:
 def _train(
     recipe: Recipe, fabric: Any, model: nn.Module, wrapped: nn.Module, optimiser: torch.optim.Optimizer, state: _State
 ) -> None:
-    """Does the steps that are left."""
+    """Runs the remaining steps."""
     settings, first = recipe.settings, fabric.is_global_zero
     log = RunLog(settings.out, recipe.score_name, state.step) if first else None
     progress = _Progress(settings, state, recipe.score_name, enabled=first)
@@ -187,16 +188,16 @@ def _step(
     step: int,
     rate: float,
 ) -> float:
-    """One optimiser step; gives the loss."""
+    """Runs one optimiser step and returns the loss."""
     settings = recipe.settings
     for group in optimiser.param_groups:
         group["lr"] = rate
-    # Dropout and the like draw from the step's own seed, so a resumed run draws the same.
+    # A seed per step makes dropout and the like reproducible when a run is resumed.
     torch.manual_seed(hash((settings.seed, step, fabric.global_rank)) % 2**31)
     recipe.train_mode(model)
     loss = recipe.loss(wrapped, batch, fabric.device)
     if not torch.isfinite(loss):
-        raise InputError(f"the loss became {loss.item()} at step {step}; lower the learning rate")
+        raise InputError(f"the loss became {loss.item()} at step {step}; lower --learning-rate")
     fabric.backward(loss)
     if settings.clip_norm:
         fabric.clip_gradients(wrapped, optimiser, max_norm=settings.clip_norm)
@@ -242,8 +243,9 @@ class WeightAverage:
     """Exponential moving average of a model's weights and buffers.
 
     Args:
-        model: Whose weights are averaged.
-        decay: Weight of the old average in each step; early steps use less, so that the start is forgotten.
+        model: Model whose weights are averaged.
+        decay: Weight of the old average in each step. It is lower in early steps, so that the initial weights fade
+            quickly.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -262,7 +264,7 @@ class WeightAverage:
 
 
 class _State:
-    """All that a resumed run needs."""
+    """Everything that is needed to resume a run."""
 
     def __init__(self, settings: RunSettings, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
         self.path = settings.out / _CHECKPOINT
@@ -272,19 +274,19 @@ class _State:
         self.step = 0
         self.seconds = 0.0
         self.mean_loss = float("nan")
-        """Running mean of the loss; part of the state, so that it goes on where it was after a resume."""
+        """Running mean of the loss, which continues seamlessly after a resume."""
         self.best_score = float("-inf")
         self.best_step = 0
         self.best: dict[str, torch.Tensor] | None = None
         self.scores: list[list[float]] = []
 
     def to(self, device: torch.device) -> None:
-        """Moves the average; model and optimiser are moved by Fabric."""
+        """Moves the averaged weights. Fabric moves the model and the optimiser."""
         if self.average:
             self.average.values = {name: value.to(device) for name, value in self.average.values.items()}
 
     def after_step(self, model: nn.Module, loss: float) -> None:
-        """Counts a step that has been done."""
+        """Updates the state after an optimiser step."""
         if self.average:
             self.average.update(model, self.step)
         self.mean_loss = loss if self.mean_loss != self.mean_loss else 0.98 * self.mean_loss + 0.02 * loss
@@ -292,7 +294,7 @@ class _State:
 
     @contextmanager
     def kept_weights(self, model: nn.Module) -> Iterator[None]:
-        """The model in evaluation mode, with the averaged weights if there are any, for as long as the block runs."""
+        """Puts the model into evaluation mode, with the averaged weights if there are any, inside a `with` block."""
         model.eval()
         if self.average is None:
             yield
@@ -305,7 +307,7 @@ class _State:
             model.load_state_dict(own)
 
     def note_score(self, score: float) -> None:
-        """Keeps the weights if they are the best so far."""
+        """Records a score and keeps the weights if they are the best so far."""
         self.scores.append([self.step, score])
         if score > self.best_score:
             self.best_score, self.best_step = score, self.step
@@ -319,7 +321,7 @@ class _State:
         return self.average.values if self.average else self.model.state_dict()
 
     def save(self) -> None:
-        """Writes everything in one step."""
+        """Writes a checkpoint atomically."""
         save_checkpoint(
             self.path,
             {
@@ -337,7 +339,7 @@ class _State:
         )
 
     def restore(self) -> None:
-        """Goes back to the last checkpoint, if there is one."""
+        """Restores the last checkpoint, if there is one."""
         if not self.path.exists():
             return
         stored = load_checkpoint(self.path)
@@ -348,10 +350,10 @@ class _State:
         self.step, self.seconds = stored["step"], stored["seconds"]
         self.best, self.best_score, self.best_step = stored["best"], stored["best_score"], stored["best_step"]
         self.scores = stored["scores"]
-        self.mean_loss = stored.get("mean_loss", float("nan"))  # checkpoints of earlier versions have none
+        self.mean_loss = stored.get("mean_loss", float("nan"))  # missing from checkpoints of earlier versions
 
     def record(self, recipe: Recipe) -> dict[str, Any]:
-        """How the run went, for the provenance."""
+        """Record of the run, for the provenance."""
         return {
             "recipe": f"zoo train {recipe.name}",
             "command": shlex.join(["zoo", *sys.argv[1:]]),
@@ -369,13 +371,13 @@ _MODEL = "model"
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Writes `state` (tensors and plain values) to `path` in one step."""
+    """Writes `state` (tensors and plain values) to `path` atomically."""
     with atomic_file(path) as handle:
         torch.save(state, handle)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """What `save_checkpoint` wrote; nothing but tensors and plain values is accepted.
+    """Loads a file written by `save_checkpoint`; only tensors and plain values are accepted.
 
     Raises:
         InputError: If the file is damaged.
@@ -387,34 +389,33 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _refuse_other_run(settings: RunSettings) -> None:
-    """Raises an `InputError` if the folder holds a run that these settings do not continue.
+    """Raises an `InputError` if the folder contains a run that these settings do not continue.
 
-    Settings without a checkpoint are what is left of a run that failed before it had computed anything worth keeping;
-    they do not stand in the way.
+    A folder with settings but no checkpoint is accepted: that run failed before it had computed anything worth keeping.
     """
     out, path = settings.out, settings.out / "settings.json"
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; expected a folder or a new name")
     if (out / _MODEL).exists():
-        raise InputError(f"{out} holds a finished run, its model in {out / _MODEL}; choose another folder")
+        raise InputError(f"{out} contains a finished run (model in {out / _MODEL}); choose another folder")
     if not (out / _CHECKPOINT).exists():
         if settings.resume:
-            print(f"nothing to resume in {out}: it holds no checkpoint; starting anew", file=sys.stderr)
+            print(f"no checkpoint to resume from in {out}; starting from scratch", file=sys.stderr)
         return
     if not path.exists():
-        raise InputError(f"{out} holds a checkpoint, but no settings.json; choose another folder")
+        raise InputError(f"{out} contains a checkpoint but no settings.json; choose another folder")
     if not settings.resume:
-        raise InputError(f"{out} holds a run already; go on with --resume or choose another folder")
+        raise InputError(f"{out} already contains a run; continue it with --resume or choose another folder")
     try:
         former = dict(json.loads(path.read_text("utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{path} is damaged, so the run cannot be resumed; choose another folder") from error
     if changed := changed_settings(settings, former):
-        raise InputError(f"{out} holds a run with another {', '.join(changed)}; give the same settings")
+        raise InputError(f"{out} contains a run with different settings ({', '.join(changed)}); use the same ones")
 
 
 class _Progress:
-    """A progress bar with the running mean of the loss and the last score; silent on all processes but the first."""
+    """Progress bar with the running mean of the loss and the last score, shown by the first process only."""
 
     def __init__(self, settings: RunSettings, state: _State, score_name: str, *, enabled: bool) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -434,7 +435,7 @@ class _Progress:
 
     @property
     def minutes(self) -> float:
-        """Since this start."""
+        """Minutes since this process started training."""
         return (time.monotonic() - self._started) / 60
 
     def __enter__(self) -> _Progress:
@@ -452,10 +453,10 @@ class _Progress:
 
 
 def keep_freed_memory() -> None:
-    """Tells glibc to keep freed memory instead of returning it to the system after every tensor.
+    """Makes glibc keep freed memory instead of returning it to the system after every tensor.
 
-    On two cores this took a training step of a small convnet from 1.14 to 0.79 s (`benchmarks/training_step.py`): the
-    time went into page faults. Does nothing where the C library has no `mallopt`.
+    On two cores this reduced a training step of a small convnet from 1.14 to 0.79 s (`benchmarks/training_step.py`) by
+    avoiding page faults. Has no effect if the C library has no `mallopt`.
     """
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt

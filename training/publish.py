@@ -1,8 +1,8 @@
-"""The finished model folder of a run. Every fact in it comes from the run, none from the catalogue entry.
+"""Writes the finished model folder of a run.
 
-The catalogue gives the architecture, with the preprocessing and inference that belong to it. Name, description,
-classes, licence and training data follow from the data sets that were read, their terms (`zoo.data.terms`) and the
-initial weights.
+Only the architecture, with its preprocessing and inference mode, comes from the catalogue. Name, description, classes,
+licence and training data follow from the data sets that were used, their terms (`zoo.data.terms`) and the initial
+weights.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from zoo.classes import ClassTable
 from zoo.data.dataset import Dataset
 from zoo.data.terms import IMAGENET, SYNTHETIC, Terms, terms_named, terms_of
 from zoo.errors import InputError
-from zoo.files import atomic_directory, write_json
+from zoo.files import atomic_directory
 from zoo.folder.card import render_card
 from zoo.folder.catalogue import Entry, entries
 from zoo.folder.licences import APACHE, UNKNOWN, licence_text, terms_of_weights, weights_licence
-from zoo.folder.model_folder import CARD, CONFIG, FORMAT, METRICS, ModelFolder, write_manifest
+from zoo.folder.model_folder import CARD, CONFIG, FORMAT, METRICS, ModelFolder, encode_document, write_manifest
 from zoo.folder.provenance import trained_on
 from zoo.folder.weights import serialise
 from zoo.frame import Frame
@@ -35,19 +35,19 @@ from zoo.inputs import input_from_json
 
 __all__ = ["Facts", "Start", "Used", "describe", "publish"]
 
-_OWN_ENTRIES = ("weights", "code", "initial weights")  # of a licence section; all others are data
+_OWN_ENTRIES = ("weights", "code", "initial weights")  # all other entries of a licence section are data sets
 
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """The initial weights of a run, and the chain of what went into them.
+    """The initial weights of a run and their provenance.
 
     Attributes:
-        kind: `random`, `imagenet` or `finetuned`, the first part of a default name.
-        summary: Entry `initial weights` of the licence chain.
-        terms: Of the weights themselves and of all data behind them.
-        licences: Entries of the licence chain for that data.
-        training_data: Names of that data, in the order of use.
+        kind: `random`, `imagenet` or `finetuned`; the first part of a default name.
+        summary: Entry `initial weights` of the licence section.
+        terms: Terms of the weights themselves and of all data that they were trained on.
+        licences: Entries of the licence section for that data.
+        training_data: Names of that data, in order of use.
         trained_on: Records of that data (`zoo.folder.provenance`).
     """
 
@@ -60,12 +60,12 @@ class Start:
 
     @classmethod
     def random(cls) -> Start:
-        """Nothing went into them."""
+        """Random initial weights."""
         return cls(kind="random", summary="random")
 
     @classmethod
     def imagenet(cls, architecture: Mapping[str, Any]) -> Start:
-        """timm's own weights of the encoder. Their tag names the data: `a1_in1k`, `augreg_in21k_ft_in1k`."""
+        """timm's pretrained weights of the encoder. Their tag names the data, as in `augreg_in21k_ft_in1k`."""
         from zoo._torchvision import import_timm
 
         name = architecture["encoder"].get("arguments", {}).get("model", "")
@@ -86,10 +86,10 @@ class Start:
 
     @classmethod
     def folder(cls, folder: ModelFolder) -> Start:
-        """The weights of a model folder, whose own chain is taken over.
+        """The weights of a model folder, whose provenance is inherited.
 
-        Its stated licence counts, and the terms of each of its data sets that `zoo.data.terms` knows: a folder that
-        says more than its data allows passes nothing on.
+        The folder's stated licence applies, but so do the terms of each of its data sets that `zoo.data.terms` lists:
+        a folder that claims more than its data allows does not pass the claim on.
         """
         licences = folder.config.get("licence") or {}
         weights = licences.get("weights", UNKNOWN)
@@ -109,12 +109,12 @@ class Start:
 
 @dataclass(frozen=True)
 class Used:
-    """What a run used of one data set.
+    """The part of a data set that a run uses.
 
     Attributes:
-        dataset: The data set.
-        frames: Those of its frames that are trained on.
-        held_back: Number of frames kept away from training.
+        dataset: Data set.
+        frames: Frames used for training.
+        held_back: Number of frames excluded from training.
     """
 
     dataset: Dataset
@@ -123,17 +123,17 @@ class Used:
 
     @property
     def terms(self) -> Terms:
-        """The terms of the data."""
+        """Terms of the data."""
         return terms_of(self.dataset)
 
     @property
     def label(self) -> str:
-        """Entry of a list of training data."""
+        """Entry in the list of training data."""
         return self.terms.name if self.terms is SYNTHETIC else f"{self.terms.name} ({self.dataset.split})"
 
     @functools.cached_property
     def record(self) -> dict[str, Any]:
-        """Entry of `provenance.trained_on`; reads every file once for the fingerprint."""
+        """Entry of `provenance.trained_on`. Computing the fingerprint reads every file once."""
         return trained_on(self.dataset, self.frames, self.held_back)
 
     @property
@@ -144,15 +144,15 @@ class Used:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What the finished folder says about its model, less the weights and how the run went.
+    """The facts in a finished model folder, except the weights and the record of the run.
 
     Attributes:
-        name: Of the model.
-        description: One line.
-        entry: Catalogue entry that gave the architecture.
-        classes: Of its labels; `None` without any.
-        licence: Section of the configuration: `weights` and the chain.
-        training_data: Names of the data sets, in the order of use.
+        name: Name of the model.
+        description: One-line description.
+        entry: Catalogue entry of the architecture.
+        classes: Class table of the model's labels; `None` if it has none.
+        licence: Licence section of the configuration.
+        training_data: Names of the data sets, in order of use.
         trained_on: Records of the data (`zoo.folder.provenance`).
     """
 
@@ -168,17 +168,17 @@ class Facts:
 def describe(
     settings: Any, entry: Entry, start: Start, used: Sequence[Used], classes: ClassTable | None = None
 ) -> Facts:
-    """The facts about the model that a run will make.
+    """Derives the facts about the model that a run will produce.
 
     Args:
-        settings: Of the recipe; has `name`.
-        entry: Catalogue entry that gives the architecture.
-        start: The initial weights.
-        used: The data sets.
-        classes: Of the model's labels.
+        settings: Settings of the recipe, including `name`.
+        entry: Catalogue entry of the architecture.
+        start: Initial weights.
+        used: Data sets.
+        classes: Class table of the model's labels.
 
     Raises:
-        InputError: If the name belongs to a model of the catalogue that is another one.
+        InputError: If the name belongs to a different model of the catalogue.
     """
     data = tuple(dict.fromkeys((*start.training_data, *(each.label for each in used))))
     own = [each.terms for each in used]
@@ -213,7 +213,7 @@ def _title(taxonomy: str) -> str:
 
 
 def _default_name(entry: Entry, start: Start, data: Sequence[Terms]) -> str:
-    """`random-resnet18.fpn-camvid`: start, encoder, head and data."""
+    """Name composed of initial weights, encoder, head and data, such as `random-resnet18.fpn-camvid`."""
     encoder, head = entry.architecture["encoder"], entry.architecture.get("head")
     model = encoder.get("arguments", {}).get("model") or encoder["class"].rpartition(":")[2]
     middle = model if head is None else f"{model}.{head['class'].partition(':')[0].rpartition('.')[2]}"
@@ -235,30 +235,31 @@ def _refuse_false_name(name: str, entry: Entry, data: Sequence[str], classes: Cl
     wrong = [what for what, other in differs.items() if other]
     if wrong:
         raise InputError(
-            f"--name {name} belongs to a model of the catalogue with another {' and another '.join(wrong)} "
+            f"--name {name} belongs to a catalogue model with different {' and '.join(wrong)} "
             f"(this run's data: {', '.join(data)}); choose another name"
         )
 
 
 def publish(folder: Path, model: nn.Module, facts: Facts, record: Mapping[str, Any]) -> None:
-    """Writes the finished model folder in one step.
+    """Writes the finished model folder atomically.
 
     Args:
-        folder: To make; an existing one is refused.
-        model: With its final weights.
-        facts: About the model.
-        record: How the run went, for `provenance`.
+        folder: New folder; an existing one is refused.
+        model: Model with its final weights.
+        facts: Facts about the model.
+        record: Record of the run, for `provenance`.
 
     Raises:
-        InputError: If `folder` exists or cannot be written.
+        InputError: If `folder` exists or cannot be written, or the configuration does not match its schema.
     """
     weights = serialise(model.state_dict(), torch.float16)
     with atomic_directory(folder) as temporary:
         (temporary / "model.safetensors").write_bytes(weights)
         (temporary / "LICENSE").write_text(licence_text(facts.name, facts.licence), encoding="utf-8")
-        write_json(temporary / METRICS, {"format": FORMAT, "rows": []})
+        metrics = {"format": FORMAT, "rows": []}
+        (temporary / METRICS).write_bytes(encode_document(metrics, "metrics", folder / METRICS))
         config = _config(facts, model, record, weights)
-        write_json(temporary / CONFIG, config)
+        (temporary / CONFIG).write_bytes(encode_document(config, "config", folder / CONFIG))
         (temporary / CARD).write_text(render_card(config, []), encoding="utf-8")
         write_manifest(temporary)
 

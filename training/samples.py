@@ -1,7 +1,7 @@
-"""The stream of training samples: which frame comes at which position, decided by the seed alone.
+"""The stream of training samples, whose order is a function of the seed alone.
 
-Position `p` of the stream gets the same frame and the same augmentation whatever the number of workers, the number of
-processes or the step at which a run was resumed.
+Position `p` of the stream always has the same frame and the same augmentation, regardless of the number of workers and
+processes and of the step at which a run was resumed.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ __all__ = ["SampleStream", "Source", "loader", "stream_order"]
 
 @dataclass(frozen=True)
 class Source:
-    """Frames of one data set with its share of the samples.
+    """Frames of one data set and their share of the samples.
 
     Attributes:
-        frames: To train on.
-        label_map: `(256,)` uint8: the data set's labels to the model's, the rest to the model's ignore index; `None`
-            for a recipe that needs no labels.
+        frames: Training frames.
+        label_map: `(256,)` uint8 map from the data set's labels to the model's; labels without a counterpart map to the
+            model's ignore index. `None` for a recipe that needs no labels.
         weight: Share of the samples, relative to the other sources.
     """
 
@@ -39,9 +39,9 @@ class Source:
 
 
 def stream_order(lengths: Sequence[int], weights: Sequence[float], total: int, seed: int) -> np.ndarray:
-    """`(total, 3)` int64: source, epoch within the source, and frame of every position.
+    """`(total, 3)` int64: source, epoch of the source, and frame index at every position.
 
-    Each source runs through its frames in a new random order every epoch.
+    Each source goes through its frames in a new random order every epoch.
     """
     share = np.array(weights, np.float64) / sum(weights)
     chosen = np.random.default_rng([seed, 1]).choice(len(lengths), size=total, p=share)
@@ -61,13 +61,13 @@ class SampleStream(Dataset):
     """Augmented, normalised samples by position.
 
     Args:
-        sources: What to draw from.
+        sources: Data sets to draw from.
         total: Number of positions.
         crop: (height, width) of a sample.
-        augmentation: How samples vary.
-        preprocessing: Its normalisation is applied to each sample.
-        ignore_index: The model's label for pixels that do not count.
-        seed: Decides everything random.
+        augmentation: Augmentation settings.
+        preprocessing: Preprocessing of the model, whose normalisation is applied to each sample.
+        ignore_index: The model's label for ignored pixels.
+        seed: Seed of all random choices.
         cache: Keep decoded frames in memory.
     """
 
@@ -84,7 +84,7 @@ class SampleStream(Dataset):
         cache: bool = True,
     ) -> None:
         if not sources or any(not source.frames for source in sources):
-            raise InputError("no frames to train on")
+            raise InputError("a training data set has no frames; check the split in its folder")
         self.sources = sources
         self.order = stream_order([len(s.frames) for s in sources], [s.weight for s in sources], total, seed)
         self.crop = crop
@@ -98,10 +98,10 @@ class SampleStream(Dataset):
         return len(self.order)
 
     def decoded(self, source: int, index: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """The image, and its labels in the model's classes; `None` if the source has no label map.
+        """The image and its labels in the model's classes; `None` for the labels if the source has no label map.
 
         Raises:
-            InputError: If labels are needed and the frame has none, or they differ from the image in size.
+            InputError: If labels are needed but the frame has none, or image and labels differ in size.
         """
         key = (source, index)
         if self._cache is not None and key in self._cache:
@@ -121,7 +121,7 @@ class SampleStream(Dataset):
         return image, labels
 
     def fill_cache(self) -> None:
-        """Decodes every frame once, so that worker processes share the pixels."""
+        """Decodes every frame up front, so that forked worker processes share the memory."""
         for source, entry in enumerate(self.sources):
             for index in range(len(entry.frames)):
                 self.decoded(source, index)
@@ -131,7 +131,7 @@ class SampleStream(Dataset):
         source, _, index = (int(value) for value in self.order[position])
         image, labels = self.decoded(source, index)
         height, _ = self.preprocessing.resized_size(*image.shape[:2])
-        # Scales are relative to the size at which the model will see such an image.
+        # Scales are relative to the size at which the model sees the image during inference.
         factor = height / image.shape[0]
         low, high = self.augmentation.scale
         augmentation = dataclasses.replace(self.augmentation, scale=(factor * low, factor * high))
@@ -144,7 +144,7 @@ class SampleStream(Dataset):
 
 
 class _Positions(Sampler[int]):
-    """Positions of one process, from `first` on."""
+    """Positions of one process, starting at `first`."""
 
     def __init__(self, first: int, total: int, rank: int, world_size: int) -> None:
         self._range = range(first + rank, total, world_size)
@@ -159,9 +159,9 @@ class _Positions(Sampler[int]):
 def loader(
     stream: SampleStream, *, batch: int, first_step: int, workers: int, rank: int = 0, world_size: int = 1
 ) -> DataLoader:
-    """Batches of this process from `first_step` on; `batch` is the size over all processes."""
+    """Batches of this process, starting at `first_step`; `batch` is the total size over all processes."""
     if batch % world_size:
-        raise InputError(f"batch {batch} cannot be split evenly over {world_size} processes")
+        raise InputError(f"batch {batch} is not a multiple of {world_size}, the number of processes")
     return DataLoader(
         stream,
         batch_size=batch // world_size,

@@ -1,13 +1,13 @@
-"""Recipe: a segmenter, trained by pixel cross entropy.
+"""Recipe: a semantic segmentation model, trained with pixelwise cross entropy.
 
 Presets:
     `thesis`: as in Golombiewski, "Domain Generalization for Vision Perception Models by Camera-Lidar Contrastive
         Pretraining" (master's thesis, TU Berlin, 2024), section 4.2.2: SGD with momentum 0.9, no weight decay, learning
         rate 1e-2 with polynomial decay to 1e-4, batch 8, 80,000 iterations, crops of 224 x 224, random resize, crop,
-        flip and photometric distortion. It needs a GPU for about a day and has not been run for this repository.
-    `cpu`: what 2 cores do in at most an hour: AdamW, crops of 240 x 320, averaged weights, night-camera augmentation.
+        flip and photometric distortion. It takes about a day on a GPU and has not been run for this repository.
+    `cpu`: runs on 2 cores in at most an hour: AdamW, crops of 240 x 320, averaged weights, night-camera augmentation.
 
-Commands, hardware, hours and scores of the bundled models stand in `training/README.md`.
+`training/README.md` has the commands, hardware, hours and scores of the bundled models.
 """
 
 from __future__ import annotations
@@ -35,45 +35,45 @@ __all__ = ["PRESETS", "Segmenter", "Settings", "dice_loss", "train"]
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(RunSettings):
-    """Every setting of the recipe; the values land as `settings.json` in the output folder."""
+    """All settings of the recipe, saved as `settings.json` in the output folder."""
 
     model: str
-    """The architecture, as the name of a catalogue entry; gives preprocessing and inference too. Classes, licence and
-    training data follow from this run."""
+    """Catalogue entry whose architecture, preprocessing and inference mode are used. Classes, licence and training
+    data follow from this run."""
     name: Annotated[str, Name(), MayChange()] = ""
-    """Name of the finished model; by default made up of start, architecture and data. A name of the catalogue is
-    refused unless architecture, classes and training data are that entry's."""
+    """Name of the finished model. Default: composed of initial weights, architecture and data. A catalogue name is
+    refused unless architecture, classes and training data match that entry."""
     data: Annotated[tuple[str, ...], AtLeastOne()]
-    """Training data as KIND=DIR, several times for a mixture; the first one's classes are the model's."""
+    """Training data as KIND=DIR. Repeat to train on a mixture; the first data set determines the model's classes."""
     mixture: Annotated[tuple[float, ...], Range(above=0, at_most=1e6)] = ()
-    """Share of the samples of each data set; equal by default."""
+    """Relative share of the samples of each data set. Default: equal shares."""
     init: str = "imagenet"
-    """Start of the encoder: imagenet, random, or a model folder or name (head included where its shapes fit)."""
+    """Initial weights: imagenet, random, or a model folder or name (including the head, where the shapes match)."""
     frozen_encoder: bool = False
-    """Train the head alone; the encoder stays in evaluation mode."""
+    """Train only the head; the encoder stays in evaluation mode."""
     crop: Annotated[tuple[int, int], Range(at_least=32, at_most=8192)] = (224, 224)
     """Height and width of a training sample in pixels."""
     class_weights: Literal["none", "sqrt-median"] = "none"
-    """Weights of the cross entropy: none, or the square root of median frequency over frequency."""
+    """Class weights of the cross entropy: none, or the square root of median frequency over frequency."""
     dice: Annotated[float, Range(at_least=0, at_most=100)] = 0.0
-    """Weight of the soft Dice loss that is added to the cross entropy; 0 for none."""
+    """Weight of the soft Dice loss added to the cross entropy; 0 disables it."""
     augmentation: Augmentation = field(default_factory=Augmentation)
-    """How samples are varied."""
+    """Augmentation of the samples."""
     holdout: Annotated[float, Range(at_least=0, below=1)] = 0.0
-    """Share of the first data set held back to decide which step is kept (the last scenes; of CamVid the end of each
-    sequence, `val` and its neighbours included, and never nothing); 0: none."""
+    """Share of the first data set held back to select the best step; 0 for none. Holds back the last scenes. For
+    CamVid, holds back the end of each sequence, at least `val` and its neighbours; 0 is not allowed."""
     cache: Annotated[bool, MayChange()] = False
     """Keep decoded training frames in memory."""
 
     def conflicts(self) -> Iterator[str]:
-        """Values that do not go together."""
+        """Incompatible values."""
         yield from super().conflicts()
         if self.mixture and len(self.mixture) != len(self.data):
-            yield f"--mixture has {len(self.mixture)} shares, but there are {len(self.data)} data sets"
+            yield f"--mixture has {len(self.mixture)} values for {len(self.data)} data sets; give one per --data"
         if not self.holdout and self.data[0].startswith("camvid="):
             yield (
-                "--holdout 0: val lies within CamVid's training sequences, so their ends are always held back; "
-                "give a share above 0"
+                "--holdout 0: CamVid's val is part of the training sequences, so their ends are always held back; "
+                "give a value above 0"
             )
 
 
@@ -105,20 +105,20 @@ def train(settings: Settings) -> Path:
     """Runs the recipe and returns the finished model folder, `out/model`.
 
     Raises:
-        InputError: If a setting, the data or the initial weights cannot be used, or `out` holds another run.
+        InputError: If a setting, the data or the initial weights are invalid, or `out` contains another run.
     """
     return run(Segmenter(settings))
 
 
 class Segmenter(Recipe):
-    """Labelled images in, a segmentation model out."""
+    """Trains a segmentation model on labelled images."""
 
     name = "segmenter"
     score_name = "miou"
     settings: Settings
 
     def build(self, device: torch.device) -> nn.Module:
-        """The model; reads data, class weights and initial weights."""
+        """Builds the model and reads the data, class weights and initial weights."""
         settings = self.settings
         self.classes, self.sources, self.holdout, self.used = read_training_data(settings)
         model, entry, start = initial_model(settings, self.classes)
@@ -142,7 +142,7 @@ class Segmenter(Recipe):
             self.stream.fill_cache()
         if settings.frozen_encoder:
             model.encoder.requires_grad_(False)
-        # Convolutions on a CPU are faster with the channels last.
+        # Convolutions on CPUs are faster in channels-last layout.
         return model.to(memory_format=torch.channels_last) if device.type == "cpu" else model  # type: ignore[call-overload]
 
     def batches(self, first_step: int, rank: int, world_size: int) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
@@ -164,7 +164,7 @@ class Segmenter(Recipe):
             model.get_submodule("encoder").eval()
 
     def loss(self, model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor], device: torch.device) -> torch.Tensor:
-        """Pixel cross entropy at the labels' size, mean over the pixels that count, plus the Dice loss."""
+        """Pixelwise cross entropy at label resolution, averaged over the labelled pixels, plus the Dice loss."""
         image, labels = batch[0].to(device, memory_format=torch.channels_last), batch[1].to(device)
         logits = model(image).float()
         logits = F.interpolate(logits, size=labels.shape[-2:], mode="bilinear", align_corners=False)
@@ -175,7 +175,7 @@ class Segmenter(Recipe):
         return loss + dice * dice_loss(logits, labels, ignore_index) if dice else loss
 
     def score(self, model: nn.Module, fabric: Any) -> float | None:
-        """mIoU on the held-back frames, as whole images."""
+        """mIoU on the held-back frames, run as whole images."""
         if not self.holdout:
             return None
         own = self.holdout[fabric.global_rank :: fabric.world_size]
@@ -188,7 +188,7 @@ class Segmenter(Recipe):
         publish(folder, model, self.facts, record)
 
     def record(self) -> dict[str, Any]:
-        """The data sets and the number of frames."""
+        """Data sets and frame counts."""
         return {
             "data": [used.summary for used in self.used],
             "training_frames": [len(source.frames) for source in self.sources],
@@ -197,14 +197,14 @@ class Segmenter(Recipe):
 
 
 def dice_loss(logits: torch.Tensor, labels: torch.Tensor, ignore_index: int) -> torch.Tensor:
-    """One minus the soft Dice coefficient, mean over the classes that occur in the batch.
+    """One minus the soft Dice coefficient, averaged over the classes that occur in the batch.
 
     Source: Milletari et al., "V-Net" (2016), section 3, with one term per class and sums over the whole batch.
 
     Args:
         logits: `(B, C, H, W)` float.
-        labels: `(B, H, W)` int64; pixels of `ignore_index` do not count.
-        ignore_index: Label that is left out.
+        labels: `(B, H, W)` int64.
+        ignore_index: Label of the pixels to ignore.
 
     Returns:
         A scalar in [0, 1].

@@ -1,4 +1,4 @@
-"""Parts of the segmenter recipe: training data, initial weights, class weights, counts on held-back frames."""
+"""Parts of the segmenter recipe: training data, initial weights, class weights, evaluation on held-back frames."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ __all__ = ["class_weights", "count_frames", "initial_model", "read_training_data
 
 
 def read_training_data(settings: Any) -> tuple[ClassTable, list[Source], list[tuple[Frame, np.ndarray]], list[Used]]:
-    """The model's classes, training sources, held-back frames with their label maps, and what was used of the data."""
+    """The model's classes, the training sources, the held-back frames with their label maps, and the data's records."""
     datasets = [_open(value) for value in settings.data]
     if not entry(settings.model).architecture.get("head"):
-        raise InputError(f"{settings.model} has no head; the segmenter recipe needs a model with one")
+        raise InputError(f"--model {settings.model} has no head; choose a model with a segmentation head")
     classes = datasets[0].classes
     shares = settings.mixture or (1.0,) * len(datasets)
     sources: list[Source] = []
@@ -58,7 +58,7 @@ def _open(value: str) -> Dataset:
 
 
 def _label_map(source: ClassTable, target: ClassTable) -> np.ndarray:
-    """`(256,)` uint8: labels of a data set to labels of the model; what has no counterpart is ignored."""
+    """`(256,)` uint8 map from a data set's labels to the model's; labels without a counterpart are ignored."""
     table = class_map(source, target).copy()
     table[len(source) :] = target.ignore_index
     table[table >= len(target)] = target.ignore_index
@@ -66,7 +66,7 @@ def _label_map(source: ClassTable, target: ClassTable) -> np.ndarray:
 
 
 def split_training(dataset: Dataset, holdout: float) -> tuple[tuple[Frame, ...], tuple[Frame, ...]]:
-    """Frames to train on and frames to decide with: the last scenes; for CamVid the end of each day sequence."""
+    """Frames to train on, and frames held back: the last scenes or, for CamVid, the end of each day sequence."""
     if dataset.kind == "camvid":
         from zoo.data.camvid import training_split
 
@@ -74,17 +74,17 @@ def split_training(dataset: Dataset, holdout: float) -> tuple[tuple[Frame, ...],
     frames = dataset.frames
     cut = len(frames) - round(len(frames) * holdout)
     while 0 < cut < len(frames) and frames[cut].scene == frames[cut - 1].scene:
-        cut -= 1  # a place is either trained on or decided with
+        cut -= 1  # never split a scene between training and held-back frames
     if cut == 0:
-        raise InputError(f"{dataset.kind} train has one scene only; its end cannot be held back: --holdout 0")
+        raise InputError(f"{dataset.kind} train has a single scene, which cannot be split; use --holdout 0")
     return frames[:cut], frames[cut:]
 
 
 def initial_model(settings: Any, classes: ClassTable) -> tuple[EncoderHead, Entry, Start]:
-    """The model with its initial weights, the catalogue entry of its architecture, and what the weights are.
+    """The model with its initial weights, the catalogue entry of its architecture, and the origin of the weights.
 
     Raises:
-        InputError: If the weights cannot be read or downloaded; random ones are never taken instead.
+        InputError: If the weights cannot be read or downloaded. There is no fallback to random weights.
     """
     chosen = entry(settings.model)
     model = build(chosen.architecture, len(classes), pretrained=settings.init == "imagenet")
@@ -101,7 +101,7 @@ def initial_model(settings: Any, classes: ClassTable) -> tuple[EncoderHead, Entr
 
 
 def _start_from(model: nn.Module, weights: dict[str, torch.Tensor], folder: ModelFolder, classes: ClassTable) -> None:
-    """Loads encoder and, where it has one, head; the classifier's rows follow the table from class to class."""
+    """Loads the weights of the encoder and, if present, the head; classifier rows are converted with the class map."""
     own = model.state_dict()
     if not any(name.startswith("encoder.") for name in weights):
         weights = {f"encoder.{name}": value for name, value in weights.items()}
@@ -116,12 +116,14 @@ def _start_from(model: nn.Module, weights: dict[str, torch.Tensor], folder: Mode
     taken = {name: value for name, value in weights.items() if name in own}
     lacking = [name for name in own if name.startswith("encoder.") and name not in taken]
     if lacking:
-        raise InputError(f"{folder.path} does not fit the encoder: it lacks {lacking[0]} and {len(lacking) - 1} more")
+        raise InputError(
+            f"the weights in {folder.path} do not fit the encoder: missing {lacking[0]} and {len(lacking) - 1} more"
+        )
     assign(model, {**own, **taken}, str(folder.path))
 
 
 def _map_rows(value: torch.Tensor, own: torch.Tensor, source: ClassTable, target: ClassTable) -> torch.Tensor:
-    """Rows of a classifier for other classes: the mean over the source classes that stand for each."""
+    """Classifier rows for other classes: for each target class, the mean over the source classes mapped to it."""
     if value.shape[0] != len(source) or own.shape[0] != len(target) or value.shape[1:] != own.shape[1:]:
         return own
     table = class_map(source, target)[: len(source)]
@@ -130,9 +132,9 @@ def _map_rows(value: torch.Tensor, own: torch.Tensor, source: ClassTable, target
 
 
 def class_weights(sources: Sequence[Source], num_classes: int) -> torch.Tensor:
-    """`(num_classes,)` weights of the cross entropy: the square root of median frequency over frequency, at most 4.
+    """`(num_classes,)` class weights: the square root of median frequency over frequency, at most 4.
 
-    Frequencies are counted in at most 200 frames of each source; the mean weight over the pixels is 1.
+    Frequencies are estimated from a few hundred frames per source. The mean weight over the pixels is 1.
     """
     counts = np.zeros(256)
     for source in sources:
@@ -159,16 +161,15 @@ def count_frames(
     preprocessing: Preprocessing,
     device: torch.device,
 ) -> np.ndarray:
-    """`(K, K + 1)` float64: pixels by true and by predicted class, summed over the frames as whole images.
+    """`(K, K + 1)` float64 confusion matrix (truth by prediction), summed over the frames as whole images.
 
     Args:
-        model: In evaluation mode.
-        frames: Each with its `(256,)` map from the data set's labels to the model's.
+        model: Model in evaluation mode.
+        frames: Frames, each with the `(256,)` map from its data set's labels to the model's.
         classes: The model's K classes.
-        preprocessing: Of the model.
-        device: Where the model is.
+        preprocessing: Preprocessing of the model.
+        device: Device of the model.
     """
-
     total = np.zeros((len(classes), len(classes) + 1), np.float64)
     task, whole = Segmentation2DTask(classes), ImageInput(preprocessing=preprocessing)
     for frame, label_map in frames:

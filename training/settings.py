@@ -1,11 +1,11 @@
-"""Settings of recipes: which values are allowed, said where a field is declared and checked in one place.
+"""Validation of recipe settings.
 
-A field declares its range in its annotation:
+A field declares its allowed values in its annotation:
 
     learning_rate: Annotated[float, Range(above=0, at_most=10)] = 1e-2
 
-`check` reads the annotations of a recipe's settings, nested dataclasses included, then asks each dataclass that has a
-method `conflicts` which values do not go together. Nothing may be written before it has passed.
+`check` validates a recipe's settings against these annotations, including nested dataclasses, and then calls the method
+`conflicts` of each dataclass that has one to find incompatible values. A recipe writes nothing before `check` passes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
-    """Allowed values of a number, or of every number of a tuple. NaN and infinity never are."""
+    """Allowed values of a number, or of every number in a tuple. NaN and infinity are never allowed."""
 
     at_least: float | None = None
     above: float | None = None
@@ -48,7 +48,7 @@ class Range:
     below: float | None = None
 
     def problem(self, value: Any) -> str | None:
-        """What is wrong with `value`, a number."""
+        """Error text if `value` is out of range, else `None`."""
         inside = (
             (self.at_least is None or value >= self.at_least)
             and (self.above is None or value > self.above)
@@ -64,12 +64,12 @@ class Range:
 
 @dataclass(frozen=True)
 class OneOf:
-    """Allowed words."""
+    """Allowed choices of a string."""
 
     choices: tuple[str, ...]
 
     def problem(self, value: str) -> str | None:
-        """What is wrong with `value`."""
+        """Error text if `value` is not one of the choices, else `None`."""
         if value in self.choices:
             return None
         return f"expected one of {', '.join(self.choices)}{closest(value, self.choices)}"
@@ -77,26 +77,26 @@ class OneOf:
 
 @dataclass(frozen=True)
 class AtLeastOne:
-    """A tuple that is not empty, of words that are not."""
+    """Requires a non-empty tuple of non-empty strings."""
 
     def problem(self, value: str) -> str | None:
-        """What is wrong with `value`, one of the words; the tuple itself is checked by `check`."""
+        """Error text if `value`, one of the strings, is empty; `check` handles an empty tuple."""
         return None if value else "expected a value"
 
 
 @dataclass(frozen=True)
 class Name:
-    """A word that may become a file name, or nothing."""
+    """A string that is safe as a file name, or empty."""
 
     def problem(self, value: str) -> str | None:
-        """What is wrong with `value`."""
+        """Error text if `value` is not a valid name, else `None`."""
         good = not value or (re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", value) and ".." not in value)
         return None if good else "expected up to 100 letters, digits, dots, dashes and underscores"
 
 
 @dataclass(frozen=True)
 class MayChange:
-    """Marks a setting that a resumed run may give another value: it does not influence the weights."""
+    """Marks a setting that may change when a run is resumed, because it does not influence the weights."""
 
 
 Fraction = Annotated[float, Range(at_least=0, at_most=1)]
@@ -107,53 +107,53 @@ Count = Annotated[int, Range(at_least=1, at_most=10_000_000)]
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """The settings that every recipe has; the loop in `zoo.training.loop` reads nothing else."""
+    """Settings shared by all recipes; the loop in `zoo.training.loop` reads no others."""
 
     out: Annotated[Path, MayChange()]
-    """Folder for checkpoints, log and the finished model folder."""
+    """Folder for checkpoints, logs and the finished model folder."""
     steps: Count = 80_000
     """Optimiser steps."""
     batch: Annotated[int, Range(at_least=1, at_most=65_536)] = 8
-    """Samples per step, over all processes."""
+    """Samples per step, in total over all processes."""
     optimiser: Literal["sgd", "adamw"] = "sgd"
     """SGD with momentum 0.9, or AdamW with betas 0.9 and 0.999."""
     learning_rate: Annotated[float, Range(above=0, at_most=10)] = 1e-2
     """Base learning rate."""
     minimum_learning_rate: Annotated[float, Range(at_least=0, at_most=10)] = 1e-4
-    """Where the polynomial decay ends."""
+    """Final learning rate of the polynomial decay."""
     power: Annotated[float, Range(at_least=0, at_most=10)] = 0.9
     """Exponent of the polynomial decay."""
     warmup: Annotated[int, Range(at_least=0, at_most=10_000_000)] = 0
     """Steps of linear warm-up."""
     weight_decay: Annotated[float, Range(at_least=0, at_most=1)] = 0.0
-    """Weight decay, on weight matrices and kernels only."""
+    """Weight decay. Applies to weight matrices and kernels only."""
     clip_norm: Annotated[float, Range(at_least=0, at_most=1e6)] = 0.0
-    """Largest norm of the gradient; 0 for none."""
+    """Maximum gradient norm; 0 disables clipping."""
     average_decay: Annotated[float, Range(at_least=0, below=1)] = 0.0
-    """Decay of the moving average of the weights that is evaluated and saved; 0 for none."""
+    """Decay of the moving average of the weights, which is evaluated and saved; 0 disables averaging."""
     evaluate_every: Count = 2000
     """Steps between evaluations on the held-back frames."""
     checkpoint_every: Annotated[int, Range(at_least=1, at_most=10_000_000), MayChange()] = 1000
     """Steps between checkpoints."""
     log_every: Annotated[int, Range(at_least=1, at_most=10_000_000), MayChange()] = 50
-    """Steps between rows of log.csv; evaluations and the last step have a row besides."""
+    """Steps between rows of log.csv. Evaluations and the last step are always logged."""
     seed: Annotated[int, Range(at_least=0, below=2**32)] = 0
-    """Decides order, augmentation, initial weights and dropout."""
+    """Seed of sample order, augmentation, initial weights and dropout."""
     workers: Annotated[int, Range(at_least=0, at_most=1024), MayChange()] = 2
-    """Processes that prepare samples; 0: the training process itself."""
+    """Data loading processes; 0 prepares samples in the training process."""
     device: Annotated[str, OneOf(("auto", "cpu", "cuda"))] = "auto"
-    """auto, cpu or cuda."""
+    """Device: auto, cpu or cuda."""
     devices: Annotated[int, Range(at_least=1, at_most=1024)] = 1
     """Number of processes or GPUs."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    """Arithmetic of forward and backward."""
+    """Arithmetic precision of the forward and backward passes."""
     resume: Annotated[bool, MayChange()] = False
-    """Go on from the last checkpoint in the output folder."""
+    """Resume from the last checkpoint in the output folder."""
     max_minutes: Annotated[float, Range(at_least=0, at_most=1e6), MayChange()] = 0.0
-    """Stop after so many minutes with a checkpoint (go on with --resume); 0 for no limit."""
+    """Save a checkpoint and stop after this many minutes (continue with --resume); 0 for no limit."""
 
     def conflicts(self) -> Iterator[str]:
-        """Values that do not go together, as `--name value: why and what to do`."""
+        """Incompatible values, as `--name value: reason and remedy`."""
         if self.minimum_learning_rate > self.learning_rate:
             yield (
                 f"--minimum-learning-rate {self.minimum_learning_rate}: expected at most --learning-rate "
@@ -164,11 +164,11 @@ class RunSettings:
         if self.steps * self.batch > _MOST_SAMPLES:
             yield f"--steps {self.steps} times --batch {self.batch}: expected at most {_MOST_SAMPLES:,} samples"
         if self.batch % self.devices:
-            yield f"--batch {self.batch} cannot be split evenly over --devices {self.devices}"
+            yield f"--batch {self.batch}: expected a multiple of --devices {self.devices}"
         yield from _device_conflicts(self.device, self.devices, self.precision)
 
 
-_MOST_SAMPLES = 100_000_000  # their order is drawn at the start, at 24 bytes each
+_MOST_SAMPLES = 100_000_000  # the sample order is drawn up front and takes 24 bytes per sample
 
 
 def _device_conflicts(device: str, devices: int, precision: str) -> Iterator[str]:
@@ -184,29 +184,29 @@ def _device_conflicts(device: str, devices: int, precision: str) -> Iterator[str
 
 
 def check(settings: Any) -> None:
-    """Checks type and range of every field of a recipe's settings, and that they go together.
+    """Checks the type and range of every field of a recipe's settings, and that the values are compatible.
 
     Args:
-        settings: An instance of a dataclass; nested dataclasses are checked too.
+        settings: Dataclass instance; nested dataclasses are checked too.
 
     Raises:
-        InputError: For the first value that cannot be used; names the option as the command line spells it.
+        InputError: For the first invalid value; names the option as spelt on the command line.
     """
     for problem in _problems(settings, "--"):
         raise InputError(problem)
 
 
 def plain(settings: Any) -> dict[str, Any]:
-    """The settings as JSON values."""
+    """Converts the settings to JSON values."""
     return json.loads(json.dumps(settings, default=_as_json))
 
 
 def changed_settings(settings: Any, former: dict[str, Any]) -> list[str]:
-    """Names of the settings that differ from those that a run began with, less those that may (`MayChange`).
+    """Names of the settings that differ from those that a run was started with, except those marked `MayChange`.
 
     Args:
-        settings: Of this run.
-        former: `plain` settings of the former one; fields that are newer than it count as their defaults.
+        settings: Settings of this run.
+        former: `plain` settings of the earlier run; fields added since then are assumed to have their defaults.
     """
     hints = typing.get_type_hints(type(settings), include_extras=True)
     rules = {name: getattr(hint, "__metadata__", ()) for name, hint in hints.items()}
@@ -219,7 +219,7 @@ def changed_settings(settings: Any, former: dict[str, Any]) -> list[str]:
 
 
 def _defaults(kind: type) -> dict[str, Any]:
-    """The fields that have defaults, as JSON values."""
+    """Defaults of all fields that have one, as JSON values."""
     found = {}
     for field in dataclasses.fields(kind):
         if field.default is not dataclasses.MISSING:
@@ -230,7 +230,7 @@ def _defaults(kind: type) -> dict[str, Any]:
 
 
 def _as_json(value: Any) -> Any:
-    """What JSON does not know: nested settings and paths."""
+    """Converts the types that JSON does not support: paths and nested settings."""
     return str(value) if isinstance(value, Path) else dataclasses.asdict(value)
 
 

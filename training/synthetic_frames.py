@@ -1,11 +1,11 @@
-"""Renders the frames that the bundled synthetic segmenter is trained on, in Cityscapes' layout.
+"""Renders the training frames of the bundled synthetic segmenter in the Cityscapes layout.
 
-Five frames of every place, each under a condition and a severity drawn at random:
+Each place is rendered in five frames, each with a random condition and severity:
 
     python -m zoo.training.synthetic_frames --first-place 1000 --places 163 --out DIR
 
-`zoo synthetic` takes its conditions in turn at one severity, which is what an evaluation wants; training wants all
-severities. Goes on where it stopped when it is started again.
+`zoo synthetic`, in contrast, cycles through the conditions at a single severity, which suits evaluation; training needs
+all severities. Run the same command again to resume an interrupted run.
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ from zoo.synthetic.scene.describe import describe
 __all__ = ["Arguments", "conditions_of", "main"]
 
 FRAMES_PER_PLACE = 5
-# Clear days and dusk are what the cameras of the real data sets see most.
+# Most frames of the real data sets were recorded on clear days and at dusk.
 _SHARES = {"clear": 0.45, "dusk": 0.2, "night": 0.1, "fog": 0.1, "rain": 0.1, "snow": 0.05}
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Renders training frames of the synthetic street world in Cityscapes' layout."""
+    """Renders training frames of the synthetic street world in the Cityscapes layout."""
 
     out: Path
     """Folder for the frames."""
     places: int = 163
     """Number of places, five frames each."""
     first_place: int = 1000
-    """Seed of the first place; below 1,000,000 for training, so that embedded frames show other places."""
+    """Seed of the first place. Stay below 1,000,000 for training, so that the embedded frames show other places."""
     size: tuple[int, int] = (360, 480)
-    """Height and width in pixels."""
+    """Image height and width in pixels."""
     workers: int = os.cpu_count() or 1
-    """Processes."""
+    """Number of processes."""
 
 
 def conditions_of(place: int) -> tuple[Condition, ...]:
-    """The conditions of a place's frames, a function of its seed alone."""
+    """Conditions of a place's frames, which depend on its seed alone."""
     generator = np.random.default_rng([place, 77])
     names = generator.choice(list(_SHARES), FRAMES_PER_PLACE, p=list(_SHARES.values()))
     return tuple(Condition.parse(str(name), int(generator.integers(1, 6))) for name in names)
@@ -85,8 +85,8 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def _mark(arguments: Arguments) -> None:
-    """Says in the folder that its frames are synthetic, so that nobody takes them for Cityscapes."""
-    # Every place is written once, under its seed, so the folder may be filled by several runs.
+    """Marks the folder's frames as synthetic, so that they are not mistaken for Cityscapes."""
+    # Several runs with different seeds may write to the same folder, so all places in it are counted.
     names = {path.name.split("_")[1] for path in arguments.out.glob("leftImg8bit/train/synthetic/*.png")}
     mark_synthetic(arguments.out, "cityscapes", frames=len(names) * FRAMES_PER_PLACE, seed=0, places=len(names))
 

@@ -1,11 +1,11 @@
-"""Renders small training sets of the street world with one of its properties taken away, to see what each is worth.
+"""Renders small training sets of the street world for an ablation study, each with one property of the world removed.
 
     python -m zoo.training.world_ablation --without optics --out DIR
 
-writes the frames of `zoo.training.synthetic_frames` (300 by default) in Cityscapes' layout. `--without nothing` is the
-world as it is. The same script runs on an older world: check that commit out and put it first on PYTHONPATH; it needs
-only `render_scene`, and so draws the conditions itself, as `synthetic_frames` does. `docs/synthetic.md` has the table,
-with the commands that train and test on each set.
+renders the frames of `zoo.training.synthetic_frames` (300 by default) in the Cityscapes layout. `--without nothing`
+renders the unchanged world. The script also runs with older versions of the world: check out the commit and put it
+first on PYTHONPATH. It therefore depends on `render_scene` only and has its own copy of the drawing of conditions in
+`synthetic_frames`. `docs/synthetic.md` has the results and the commands that train and evaluate on each set.
 """
 
 from __future__ import annotations
@@ -49,21 +49,22 @@ _NEUTRAL: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Arguments:
-    """Renders training frames of the street world without one of its properties."""
+    """Renders training frames of the street world with one of its properties removed."""
 
     out: Path
     """Folder for the frames."""
     without: Literal["nothing", "adverse", "annotation", "edge-rays", "optics"] = "nothing"
-    """adverse: clear days only; annotation: labels of the pixels' middles, gaps in fences and crowns open; edge-rays:
-    one ray per pixel; optics: one camera without noise, blur, glare, cast and compression for all places."""
+    """Property to remove. adverse: clear days only. annotation: labels by the ray through the pixel centre, with gaps
+    in fences and tree crowns left open. edge-rays: one ray per pixel. optics: the same ideal camera for all places,
+    without noise, blur, flare, colour cast or compression."""
     places: int = 60
     """Number of places, five frames each."""
     first_place: int = 1000
     """Seed of the first place."""
     size: tuple[int, int] = (360, 480)
-    """Height and width in pixels."""
+    """Image height and width in pixels."""
     workers: int = os.cpu_count() or 1
-    """Processes."""
+    """Number of processes."""
 
 
 def _conditions(place: int, without: str) -> tuple[Condition, ...]:
@@ -74,7 +75,7 @@ def _conditions(place: int, without: str) -> tuple[Condition, ...]:
 
 
 def _options(without: str) -> dict[str, Any]:
-    """What `render_scene` is told; nothing where it is not needed, so that older worlds can be rendered too."""
+    """Options of `render_scene`. Only those in use are passed, because older versions of the world lack some."""
     if without == "annotation":
         return {"exact": True}
     if without == "edge-rays":
@@ -113,7 +114,7 @@ def main(words: Sequence[str] | None = None) -> None:
     with ProcessPoolExecutor(arguments.workers, mp_context=spawn) as pool:
         for _ in track(pool.map(_render, jobs), total=len(jobs), description="places"):
             pass
-    # The marker of zoo.data.terms, written out here because this script also runs on worlds older than it.
+    # Same as zoo.data.terms.mark_synthetic, which older versions do not have.
     marker = {"layout": "cityscapes", "frames": arguments.places * _FRAMES, "seed": 0, "without": arguments.without}
     (arguments.out / "synthetic.json").write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8")
 

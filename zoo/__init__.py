@@ -1,4 +1,4 @@
-"""perception-zoo: perception models that carry measured numbers per weather and light condition.
+"""perception-zoo: perception models with measured accuracy per weather and light condition.
 
 >>> import zoo
 >>> predictor = zoo.load("supervised-resnet18w48-synthetic.fpn-synthetic")
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from zoo.prediction import Segmentation2D
     from zoo.predictor import Predictor
 
-# Everything is imported when it is first asked for, so that `import zoo` costs next to nothing.
+# Names are imported on first access, so that `import zoo` costs next to nothing.
 _HOMES = {
     "CameraFrame": "zoo.frame",
     "Condition": "zoo.condition",
@@ -73,7 +73,7 @@ def list_models(pattern: str | None = None, *, released: bool | None = None) -> 
 
     Args:
         pattern: Part of a name, or a shell pattern (`*camvid`).
-        released: Only models whose weights can (or cannot) be loaded.
+        released: `True` for models with released weights only, `False` for the others only.
     """
     from zoo.folder.catalogue import matching
 
@@ -84,7 +84,7 @@ def info(name: str) -> Entry:
     """The catalogue entry called `name`.
 
     Raises:
-        InputError: If there is none; names the closest ones.
+        InputError: If there is no such entry; the message lists the closest names.
     """
     from zoo.folder.catalogue import entry
 

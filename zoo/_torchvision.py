@@ -1,9 +1,9 @@
 """Makes `import torchvision`, and with it `import timm`, work on a CPU build of torch.
 
-The registry's torchvision wheel is built against CUDA torch: its compiled library does not load beside a CPU build, and
-importing it then fails with `operator torchvision::nms does not exist`, because it registers shape functions for two
-operators that nobody defined. Nothing here calls either of them, so declaring them is enough. Get timm through
-`import_timm` only; it declares nothing where the native import works.
+The torchvision wheel on PyPI is built against CUDA torch. With a CPU build of torch its compiled library does not load,
+and the import fails with `operator torchvision::nms does not exist`, because it registers shape functions for two
+operators that were never defined. Nothing here calls either of them, so declaring them is enough. Always import timm
+through `import_timm`, which declares nothing if the native import works.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _OPERATORS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
-_library: Any = None  # keeps the declarations alive
+_library: Any = None  # the declarations disappear with this object
 
 
 def _declare_missing_operators() -> None:
@@ -49,7 +49,7 @@ def import_timm() -> Any:
         if "torchvision::" not in str(error):
             raise
         for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-            del sys.modules[name]  # the failed import leaves half of itself behind
+            del sys.modules[name]  # the failed import leaves half-initialised modules behind
         _declare_missing_operators()
     try:
         import timm

@@ -1,7 +1,7 @@
-"""From the words of a command line to a command's dataclass; every mistake becomes an `InputError` of one line.
+"""Parses a command line into a command's dataclass; every mistake becomes a one-line `InputError`.
 
-tyro converts the words and prints the help. Its error messages are boxes of up to 16 lines whose wording changes from
-version to version, so mistakes are found here, before tyro sees the words.
+tyro converts the values and prints the help. Its error messages are boxes of up to 16 lines whose wording changes
+between versions, so mistakes are caught here before tyro sees the arguments.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import re
 import sys
 import types
 import typing
@@ -20,7 +21,7 @@ import tyro
 
 from zoo.errors import InputError, closest
 
-__all__ = ["parse_arguments"]
+__all__ = ["parse_arguments", "parse_size"]
 
 T = TypeVar("T")
 
@@ -35,20 +36,20 @@ def parse_arguments(
     config: Sequence[Any] = (),
     others: Sequence[str] = (),
 ) -> T:
-    """An instance of the dataclass `kind`, read from the words of a command line.
+    """An instance of the dataclass `kind`, parsed from command-line arguments.
 
     Args:
         kind: Dataclass whose fields are the arguments, nested dataclasses included.
-        words: What follows the command's name.
+        words: The arguments after the command's name.
         prog: The command as the user types it, for messages and help.
         description: First paragraph of the help.
         default: Values of the arguments that are not given.
         config: tyro markers that apply to every field.
-        others: Options that the caller reads itself; suggested for a misspelt one.
+        others: Options that the caller parses itself; only used to suggest corrections of misspelt options.
 
     Raises:
-        InputError: If an argument is unknown, missing, repeated or has a value that cannot be used.
-        SystemExit: With code 0, once the help has been printed.
+        InputError: If an argument is unknown, missing, repeated or has an invalid value.
+        SystemExit: With code 0, after printing the help.
     """
     words = list(words)
     if not any(word in ("-h", "--help") or word.startswith("--tyro-") for word in words):
@@ -61,30 +62,47 @@ def parse_arguments(
     except SystemExit as exit_:
         if exit_.code in (0, None):
             raise
-        # tyro reports a ValueError of the dataclass's own checks as a mistake of the command line.
+        # tyro reports a ValueError raised by the dataclass's own checks as a command-line error.
         own = next((error for error in _causes(exit_) if isinstance(error, InputError)), None)
         raise own or InputError(f"{_in_one_line(captured.getvalue())}; see {prog} --help") from exit_
     sys.stderr.write(captured.getvalue())
     return arguments
 
 
+def parse_size(option: str, text: str) -> tuple[int, int]:
+    """(height, width) in pixels from the value of an option, such as `512x1024`.
+
+    Args:
+        option: Name of the option, for the message.
+        text: Its value.
+
+    Raises:
+        InputError: If the value is not of the form HxW, with both at least 1.
+    """
+    match = re.fullmatch(r"([0-9]{1,9})[xX]([0-9]{1,9})", text)
+    size = (int(match[1]), int(match[2])) if match else (0, 0)
+    if min(size) < 1:
+        raise InputError(f"{option} {text}: expected HxW in pixels, for example 512x1024")
+    return size
+
+
 @dataclasses.dataclass(frozen=True)
 class _Argument:
     name: str
-    """As in messages: `--learning-rate`, or `MODEL` for a positional argument."""
+    """As shown in messages: `--learning-rate`, or `MODEL` for a positional argument."""
     kinds: tuple[Any, ...]
-    """The types that its value may have, without `None`."""
+    """Types that its value may have, except `None`."""
     optional: bool
-    """Whether the word `None` is a value."""
+    """Whether `None` is a valid value."""
     positional: bool
     required: bool
     repeats: bool
-    """Whether the option may be given several times, each time with one word."""
+    """Whether the option may be given several times, with one value each time."""
     metavar: str | None
 
     @property
     def count(self) -> int | None:
-        """How many words make one value; `None` for any number."""
+        """Number of words in one value; `None` for any number."""
         if self.repeats:
             return 1
         counts = {_word_count(kind) for kind in self.kinds}
@@ -97,7 +115,7 @@ class _Argument:
         return self.metavar if self.metavar and described in ("a value", "a path") else described
 
     def accepts(self, values: Sequence[str]) -> bool:
-        """Whether the words make a value."""
+        """Whether the words form a valid value."""
         if self.optional and list(values) == ["None"]:
             return True
         return any(_accepts(kind, values) for kind in self.kinds)
@@ -151,7 +169,7 @@ def _accepts(kind: Any, values: Sequence[str]) -> bool:
             kind(*values)
         except (TypeError, ValueError):
             return False
-    return True  # tyro decides about every other type
+    return True  # tyro checks all other types
 
 
 def _describe(kind: Any) -> str:
@@ -178,7 +196,7 @@ def _is_option(word: str) -> bool:
 
 
 def _checked(arguments: Sequence[_Argument], words: Sequence[str], prog: str, others: Sequence[str]) -> list[str]:
-    """The words with the positional arguments first, because tyro takes those in one run only.
+    """The words with the positional arguments moved to the front, because tyro accepts them only side by side.
 
     Raises:
         InputError: For the first mistake.
@@ -213,7 +231,7 @@ def _checked(arguments: Sequence[_Argument], words: Sequence[str], prog: str, ot
 def _option(
     options: Mapping[str, _Argument], words: Sequence[str], prog: str, others: Sequence[str]
 ) -> tuple[str, list[str], int]:
-    """Name and values of the option that `words` begin with, and how many words it takes with its values."""
+    """Name and values of the option at the start of `words`, and the number of words that they occupy."""
     flag, equals, value = words[0].partition("=")
     flag = flag.replace("_", "-")
     switches = {f"--no-{name[2:]}": name for name, option in options.items() if option.count == 0}
@@ -229,7 +247,7 @@ def _option(
 
 
 def _take(option: _Argument, words: Sequence[str]) -> list[str]:
-    """The words at the front that belong to the option."""
+    """The leading words that are values of the option."""
     if option.optional and list(words[:1]) == ["None"]:
         return ["None"]
     values: list[str] = []
@@ -256,7 +274,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _in_one_line(box: str) -> str:
-    """A message of tyro's for a mistake that was not found here: the text inside its frame, without the help."""
+    """One line from tyro's error box, for a mistake not caught above: the text inside the frame, without the help."""
     lines: list[str] = []
     for line in box.splitlines():
         text = line.strip("│╭╮╰╯─━ |+\t")
@@ -264,4 +282,4 @@ def _in_one_line(box: str) -> str:
             break
         if text and not line.startswith("╭"):
             lines.append(text)
-    return " ".join(lines) or "the command line cannot be read"
+    return " ".join(lines) or "the command line cannot be parsed"

@@ -19,7 +19,7 @@ __all__ = ["CAMVID", "CITYSCAPES", "TAXONOMIES", "ClassTable", "taxonomy"]
 
 @dataclass(frozen=True)
 class ClassTable:
-    """An ordered set of classes; label `i` stands for `names[i]`.
+    """An ordered set of classes; label `i` means `names[i]`.
 
     Attributes:
         taxonomy: Name of the set of classes (`cityscapes`, `camvid`); the tables that map classes are keyed by it.
@@ -48,10 +48,10 @@ class ClassTable:
 
     @classmethod
     def from_json(cls, section: Mapping[str, Any]) -> ClassTable:
-        """The table that the `classes` of a configuration describe.
+        """The table described by the `classes` section of a configuration.
 
         Raises:
-            InputError: If names and colours do not fit together.
+            InputError: If names and colours do not match.
         """
         return cls(
             section["taxonomy"],
@@ -61,7 +61,7 @@ class ClassTable:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The `classes` of a configuration."""
+        """The `classes` section of a configuration."""
         return {
             "taxonomy": self.taxonomy,
             "names": list(self.names),

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from zoo.errors import InputError, closest
 
-__all__ = ["CONDITIONS", "SEVERITY_UNITS", "TIMES_OF_DAY", "WEATHERS", "Condition"]
+__all__ = ["CONDITIONS", "DEFAULT_SEVERITY", "SEVERITY_UNITS", "TIMES_OF_DAY", "WEATHERS", "Condition"]
 
 TIMES_OF_DAY = ("day", "dusk", "night")
 WEATHERS = ("clear", "fog", "rain", "snow")
@@ -28,7 +28,8 @@ SEVERITY_UNITS: dict[str, tuple[str, tuple[float, float, float, float, float]]] 
     "dusk": ("lux", (800.0, 400.0, 200.0, 100.0, 40.0)),
     "night": ("lux", (20.0, 10.0, 5.0, 2.0, 0.5)),
 }
-_DEFAULT_SEVERITY = 3
+DEFAULT_SEVERITY = 3
+"""Severity of an adverse condition for which none is given."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Condition:
         return steps[self.severity - 1], unit
 
     @classmethod
-    def parse(cls, name: str, severity: int = _DEFAULT_SEVERITY) -> Condition:
+    def parse(cls, name: str, severity: int = DEFAULT_SEVERITY) -> Condition:
         """The condition with this name: `clear`, `dusk`, `night`, `fog`, `rain` or `snow`."""
         if name == "clear":
             return cls()

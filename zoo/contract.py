@@ -1,11 +1,11 @@
-"""What someone without this package needs to run an exported file: every step from picture to labels, as data and text.
+"""How to run an exported file without this package: every step from image to labels, as data and as text.
 
-The contract has three parts, each a table of steps in the order in which they are done: `before` (the caller's steps
-up to the file's input), `inside` (the file itself), `after` (the caller's steps from the file's output to labels at the
-picture's own size). Every step has a `text` that says all of it, and its parameters as data. Only what is in use is
-listed: a model that normalises each image by its own statistics has no constants in its contract.
+The contract has three parts, each a table of steps in execution order: `before` (the caller's steps up to the file's
+input), `inside` (the file itself), `after` (the caller's steps from the file's output to labels at the image's original
+size). Every step has a `text` that describes it completely, and its parameters as data. Only steps in use are listed: a
+model that normalises each image by its own statistics has no constants in its contract.
 
-It is written into the file's metadata (`contract`), into the file's entry in `config.json`, and into the model card.
+It is stored in the file's metadata (`contract`) and its entry in `config.json`, and printed in the model card.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TRIANGLE = "bilinear with half-pixel centres"
 
 
 def joined(*contracts: Contract) -> dict[str, dict[str, Any]]:
-    """One contract of several parts, such as an input's and a task's; the steps keep their order."""
+    """Several contracts, such as an input's and a task's, merged into one; the steps keep their order."""
     return {
         part: {name: step for contract in contracts for name, step in contract[part].items()}
         for part in ("before", "inside", "after")

@@ -1,4 +1,4 @@
-"""The errors that a caller can cause. The command line turns them into one line and exit code 2."""
+"""Errors that a caller can cause. The command line reports them in one line with exit code 2."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ __all__ = ["InputError", "IntegrityError", "MissingExtraError", "NotReleasedErro
 
 
 class InputError(ValueError):
-    """Wrong input or wrong use: the message names what came, what was expected and the way out."""
+    """Invalid input or usage: the message says what was given, what was expected and what to do about it."""
 
 
 class IntegrityError(InputError):
-    """A file differs from what its manifest says, or cannot be read as what it claims to be."""
+    """A file differs from its manifest, or is not a valid file of its type."""
 
 
 class NotReleasedError(InputError):
-    """The catalogue knows the name, but its weights are not released."""
+    """The name is in the catalogue, but its weights are not released."""
 
 
 class MissingExtraError(InputError, ImportError):
@@ -24,19 +24,19 @@ class MissingExtraError(InputError, ImportError):
 
 
 class ParityError(Exception):
-    """An exported file does not compute what its source computes; it is not kept. Exit code 3."""
+    """An exported file does not compute what its source model computes, and is discarded. Exit code 3."""
 
 
 def closest(name: str, known: Iterable[str], count: int = 3) -> str:
     """`; closest: a, b` for the names in `known` that resemble `name`, or an empty string."""
-    import difflib  # only for a mistake: a cold start is short
+    import difflib  # imported only on errors, to keep the cold start short
 
     close = difflib.get_close_matches(name, list(known), n=count, cutoff=0.4)
     return f"; closest: {', '.join(close)}" if close else ""
 
 
 def require(package: str, extra: str, purpose: str) -> MissingExtraError:
-    """The error to raise when `package` (of `extra`) is not installed and `purpose` needs it."""
+    """The error to raise when `purpose` needs `package` (installed by `extra`) and it is missing."""
     return MissingExtraError(
         f"{purpose} needs the package {package}, which is not installed; pip install 'perception-zoo[{extra}]'"
     )

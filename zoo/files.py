@@ -1,4 +1,4 @@
-"""Writing without leaving anything half-written, hashing, and reading files and images with checks."""
+"""Atomic writes, hashing, and checked reading of files and images."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ __all__ = [
 ]
 
 MAX_PIXELS = 128 * 1024 * 1024
-"""Largest image that is decoded (134 million pixels); a header that claims more is refused unread."""
+"""Largest image that is decoded (134 million pixels); a file whose header claims more is refused before decoding."""
 
-# Pillow's own warning from 89 million pixels on would be a second line beside the error below.
+# Pillow warns from 89 million pixels on, which would print a second line in addition to the error below.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", message="Corrupt EXIF data|Truncated File Read", module="PIL")
 
@@ -50,12 +50,12 @@ _DISK = (*_FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 
 @contextlib.contextmanager
 def _disk_errors(path: Path, every: bool = False) -> Iterator[None]:
-    """Turns the errors of a disk into an `InputError`; with `every`, whatever the system says about a path."""
+    """Turns disk errors into an `InputError`; with `every`, all errors that the operating system reports for a path."""
     try:
         yield
     except OSError as error:
         if every or error.errno in _DISK:
-            hint = "free some space or choose another folder" if error.errno in _FULL else "choose another place"
+            hint = "free some space or choose another folder" if error.errno in _FULL else "choose another location"
             raise InputError(f"cannot write {path}: {error.strerror}; {hint}") from error
         raise
 
@@ -88,13 +88,13 @@ def atomic_file(path: Path | str, mode: str = "wb") -> Iterator[IO[Any]]:
 
 
 def write_bytes(path: Path | str, content: bytes) -> None:
-    """Writes `content` to `path` in one step."""
+    """Writes `content` to `path` atomically."""
     with atomic_file(path) as handle:
         handle.write(content)
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Writes `value` as indented JSON to `path` in one step."""
+    """Writes `value` as indented JSON to `path` atomically."""
     write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
@@ -102,8 +102,8 @@ def write_json(path: Path | str, value: Any) -> None:
 def atomic_directory(path: Path | str) -> Iterator[Path]:
     """An empty temporary folder that becomes `path` when the block ends without an error.
 
-    The temporary folder stands next to `path` as `.NAME.XXXXXXXX.part`. A process that is killed cannot remove its own,
-    so the next one that writes the same `path` does: the owner holds a lock on the folder, which the system releases
+    The temporary folder is created next to `path` as `.NAME.XXXXXXXX.part`. A killed process cannot remove its own, so
+    the next process that writes the same `path` does. The owner holds a lock on the folder, which the system releases
     when the owner dies, so a folder that is still being written is never touched.
 
     Raises:
@@ -133,18 +133,18 @@ def _locked_directory(path: Path) -> tuple[Path, int]:
     while True:
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
         lock = os.open(temporary, os.O_RDONLY)
-        with contextlib.suppress(OSError):  # no locks on this file system: then nobody clears the folder either
+        with contextlib.suppress(OSError):  # without locks on this file system, nobody removes the folder either
             fcntl.flock(lock, fcntl.LOCK_EX)
         if temporary.exists():
             return temporary, lock
-        os.close(lock)  # another process took it for abandoned in the moment before it was locked
+        os.close(lock)  # another process removed it as abandoned before it was locked
 
 
 def _remove_abandoned(path: Path) -> None:
     """Removes temporary folders of `path` whose owner is dead."""
     pattern = re.compile(re.escape(f".{path.name}.") + r"[a-z0-9_]{8}\.part")
     for found in [entry.path for entry in os.scandir(path.parent) if pattern.fullmatch(entry.name)]:
-        with contextlib.suppress(OSError):  # locked by its owner, already gone, or somebody else's
+        with contextlib.suppress(OSError):  # locked by its owner, already gone, or owned by another user
             lock = os.open(found, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -156,28 +156,28 @@ def _remove_abandoned(path: Path) -> None:
 def read_regular(path: Path | str, limit: int) -> bytes:
     """Content of a regular file.
 
-    A FIFO or a device, which could block or never end, is refused before it is opened, and a file that is too large
-    before it is read.
+    A FIFO or a device, which could block or never end, is refused before it is opened. A file that is too large is
+    refused before it is read.
 
     Args:
         path: The file; links are followed.
         limit: Largest size in bytes.
 
     Raises:
-        FileNotFoundError: If there is nothing at `path`.
+        FileNotFoundError: If `path` does not exist.
         IntegrityError: If it is not a regular file, too large, or cannot be read.
     """
     try:
         require_regular(os.stat(path), path)
-        # It may have been replaced in between, so it is opened without blocking and looked at again.
+        # It may have been replaced in between, so it is opened without blocking and checked again.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as handle:
             status = os.fstat(handle.fileno())
             require_regular(status, path)
             if status.st_size > limit:
                 raise IntegrityError(f"{path} has {status.st_size:,} bytes; at most {limit:,} are read")
             content = handle.read(status.st_size + 1)
-            if content is None:  # some files of /proc call themselves regular and have nothing to read yet
-                raise IntegrityError(f"{path} cannot be read: it gives no data")
+            if content is None:  # some files in /proc claim to be regular but have no data yet
+                raise IntegrityError(f"{path} cannot be read: it returns no data")
             return content
     except (FileNotFoundError, IntegrityError):
         raise
@@ -229,13 +229,13 @@ def _open(path: Path | str, read: Callable[[Image.Image], np.ndarray]) -> np.nda
 
 
 _STILLS_OF_SEVERAL_FRAMES = ("MPO", "PSD")
-"""Formats whose first frame is the whole picture: the others are a camera's previews and depth maps, or layers."""
+"""Formats whose first frame is the complete image; the other frames are previews, depth maps or layers."""
 
 
 def _refuse_several_frames(image: Image.Image) -> None:
     try:
         frames = getattr(image, "n_frames", 1)
-    except Exception as error:  # Pillow counts by walking through the file, and raises any of a dozen kinds on the way
+    except Exception as error:  # Pillow parses the whole file to count, which can raise a dozen kinds of errors
         raise InputError(f"the {image.format} image is damaged: {error}") from error
     if frames > 1 and image.format not in _STILLS_OF_SEVERAL_FRAMES:
         raise InputError(f"the {image.format} image holds {frames} frames, expected one; save the one you want as PNG")
@@ -256,18 +256,18 @@ _TURNS = {
 def _exif_turn(image: Image.Image) -> Image.Transpose | None:
     try:
         return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # Pillow raises a dozen kinds for damaged EXIF data, beside which the pixels are whole
+    except Exception:  # Pillow raises a dozen kinds of errors for damaged EXIF data; the pixels can still be intact
         return None
 
 
 def as_rgb(image: Image.Image) -> np.ndarray:
     """`(H, W, 3)` uint8 RGB of a Pillow image, upright.
 
-    A turn that the EXIF data asks for is made, as viewers do: a camera held on its side writes its rows that way.
-    16-bit greyscale keeps its upper 8 bits, transparency is dropped.
+    The EXIF orientation is applied, as image viewers do: a camera held sideways stores its pixels unrotated. 16-bit
+    greyscale keeps its upper 8 bits, transparency is dropped.
 
     Raises:
-        InputError: If the pixels are floating point numbers, whose range no file states, or if it is an animation or
+        InputError: If the pixels are floating point numbers, whose range is unknown, or if the image is an animation or
             has several pages.
     """
     _refuse_several_frames(image)
@@ -282,10 +282,10 @@ def as_rgb(image: Image.Image) -> np.ndarray:
 
 
 def read_image(path: Path | str) -> np.ndarray:
-    """`(H, W, 3)` uint8 RGB of an image file, as `as_rgb` makes it.
+    """`(H, W, 3)` uint8 RGB of an image file, converted by `as_rgb`.
 
     Raises:
-        InputError: If the file is missing, no image, damaged, in floating point, larger than `MAX_PIXELS`, or holds
+        InputError: If the file is missing, not an image, damaged, in floating point, larger than `MAX_PIXELS`, or holds
             more than one frame.
     """
     return _open(path, as_rgb)
@@ -295,7 +295,7 @@ def read_index_png(path: Path | str) -> np.ndarray:
     """`(H, W)` integer ids of a label image: the raw indices of a palette, never its colours.
 
     Raises:
-        InputError: If the file is missing, no image, damaged, or has more than one channel or frame.
+        InputError: If the file is missing, not an image, damaged, or has more than one channel or frame.
     """
 
     def to_ids(image: Image.Image) -> np.ndarray:

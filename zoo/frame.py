@@ -30,13 +30,13 @@ class CameraFrame:
     """One camera image with its calibration and ground truth.
 
     Attributes:
-        image_source: Gives `(H, W, 3)` uint8 RGB.
-        labels_source: Gives `(H, W)` uint8 class labels of the data set's class table.
-        instances_source: Gives `(H, W)` int32: class id * 1000 + instance number in the coding of Cityscapes (regular
-            label ids, not training ids); plain class ids where there is no instance. In the synthetic world the
+        image_source: Returns `(H, W, 3)` uint8 RGB.
+        labels_source: Returns `(H, W)` uint8 class labels of the data set's class table.
+        instances_source: Returns `(H, W)` int32: class id * 1000 + instance number, as Cityscapes encodes it (regular
+            label ids, not training ids); plain class ids for pixels without an instance. In the synthetic world the
             number is the `track` of the object's box.
-        depth_source: Gives `(H, W)` float32 metres along the optical axis, infinity for the sky.
-        invalid_source: Gives `(H, W)` bool, true where the class cannot be recognised from the image alone (ACDC).
+        depth_source: Returns `(H, W)` float32 metres along the optical axis, infinity for the sky.
+        invalid_source: Returns `(H, W)` bool, true where the class cannot be recognised from the image alone (ACDC).
         timestamp_us: Middle of the exposure, in microseconds.
         intrinsics: `(3, 3)` in pixels; (0, 0) is the centre of the first pixel.
         ego_from_camera: `(4, 4)`; camera axes: x right, y down, z forward.
@@ -88,13 +88,13 @@ class Sweep:
     """One lidar sweep.
 
     Attributes:
-        points_source: Gives `(N, 3 + C)` float32 with the columns `channels`: xyz in metres in the lidar frame at
-            `timestamp_us` (motion of the vehicle during the sweep is compensated), then intensity and so on.
+        points_source: Returns `(N, 3 + C)` float32 with the columns `channels`: xyz in metres in the lidar frame at
+            `timestamp_us` (compensated for the motion of the vehicle during the sweep), then intensity and so on.
         channels: Names of the columns: `x y z intensity`, and if the sensor reports them `ring` (0 is the lowest beam)
             and `time_s` (seconds relative to `timestamp_us`, negative is earlier). Intensity is 0 to 1.
-        labels_source: Gives `(N,)` uint8 class labels.
-        instances_source: Gives `(N,)` int32, the `track` of the object's box or 0.
-        materials_source: Gives `(N,)` uint8 surface materials (`zoo.synthetic.shapes.surfaces.Material`); only
+        labels_source: Returns `(N,)` uint8 class labels.
+        instances_source: Returns `(N,)` int32, the `track` of the object's box or 0.
+        materials_source: Returns `(N,)` uint8 surface materials (`zoo.synthetic.shapes.surfaces.Material`); only
             in synthetic sweeps.
         timestamp_us: End of the sweep, in microseconds.
         ego_from_lidar: `(4, 4)`.
@@ -146,7 +146,7 @@ class Box3D:
         velocity: `(3,)` metres per second along the world axes; `None` if unknown.
         moving: Whether the object moves during the scene.
         visibility: Fraction of the object that the cameras see, 0 to 1; `None` if unknown.
-        num_points: Points of the newest sweeps of all lidars inside the box; `None` if unknown.
+        num_points: Number of points inside the box, from the newest sweep of each lidar; `None` if unknown.
         kind: A finer description than the class, if known (`van`, `cyclist`).
     """
 
@@ -176,7 +176,7 @@ class Frame:
         boxes: Objects around the vehicle; `None` if they are not annotated.
         timestamp_us: Microseconds.
         world_from_ego: `(4, 4)`.
-        meta: Anything else that writers need, such as file names or the city.
+        meta: Anything else that layout writers need, such as file names or the city.
     """
 
     id: str

@@ -11,6 +11,7 @@ from zoo.engines import ENGINES, Engine, EngineRow, engine_row
 from zoo.errors import InputError, MissingExtraError, NotReleasedError, closest, require
 from zoo.folder.catalogue import BUNDLED, Entry, entries, entry
 from zoo.folder.model_folder import ModelFolder
+from zoo.hub import HUB_PREFIX, download
 from zoo.inputs import Input
 from zoo.inputs.windows import InferenceMode
 from zoo.predictor import Predictor, Stage
@@ -20,33 +21,35 @@ if TYPE_CHECKING:
 
 __all__ = ["create", "engines_for", "find_folder", "load"]
 
-_HUB_PREFIX = "hf-hub:"
 
-
-def find_folder(reference: str | Path, revision: str | None = None) -> Path:
-    """The model folder that `reference` means.
+def find_folder(reference: str | Path, revision: str | None = None, *, local_files_only: bool = False) -> Path:
+    """The model folder that `reference` refers to. A model on the Hub is downloaded to the Hub's cache first.
 
     Args:
-        reference: A catalogue name, a folder, or `hf-hub:org/name`.
-        revision: Commit, tag or branch of a Hub repository; the catalogue's pinned one by default.
+        reference: A catalogue name, a folder, or `hf-hub:org/name`, optionally followed by `@` and a revision.
+        revision: Commit, tag or branch of a Hub repository; the catalogue's pinned commit or `main` by default.
+        local_files_only: Use the Hub's cache without connecting to the Hub.
 
     Raises:
         NotReleasedError: If the catalogue knows the name, but its weights are not released.
-        InputError: If there is no such name or folder.
+        IntegrityError: If a file of the Hub differs from its manifest.
+        MissingExtraError: If the model is on the Hub and the extra `hub` is not installed.
+        InputError: If there is no such name, folder, repository or revision, or the download fails.
     """
     text = str(reference)
-    if text.startswith(_HUB_PREFIX):
-        return _download(text.removeprefix(_HUB_PREFIX), revision)
+    if text.startswith(HUB_PREFIX):
+        return download(text, revision, local_files_only=local_files_only)
     known = entries()
     if isinstance(reference, str) and text in known:
-        return _of_entry(known[text], revision)
+        return _of_entry(known[text], revision, local_files_only)
     path = Path(reference)
     try:
         if path.is_dir():
+            _refuse_revision(revision, text)
             return path
         if path.exists():
             raise InputError(f"{path} is a file; a model folder, a name or hf-hub:org/name was expected")
-    except OSError as error:  # longer than a path may be, no permission
+    except OSError as error:  # path too long, no permission
         raise InputError(f"{text[:100]!r} cannot be a model folder: {error.strerror}") from error
     raise InputError(
         f"unknown model {text!r}: neither a name in the catalogue nor a folder{closest(text, known)}; "
@@ -54,30 +57,20 @@ def find_folder(reference: str | Path, revision: str | None = None) -> Path:
     )
 
 
-def _of_entry(found: Entry, revision: str | None) -> Path:
+def _of_entry(found: Entry, revision: str | None, local_files_only: bool) -> Path:
     if not found.released:
         raise NotReleasedError(f"the weights of {found.name} are not released; recipe: {found.recipe}")
     if found.bundled:
+        _refuse_revision(revision, found.name)
         return BUNDLED / found.name
     if found.hub:
-        return _download(found.hub, revision or found.revision)
-    raise InputError(f"{found.name} is neither part of this package nor on the Hub; reinstall perception-zoo")
+        return download(f"{HUB_PREFIX}{found.hub}", revision or found.revision, local_files_only=local_files_only)
+    raise InputError(f"{found.name} is neither bundled with this package nor on the Hub; reinstall perception-zoo")
 
 
-def _download(repository: str, revision: str | None) -> Path:
-    if repository.count("/") != 1 or not all(repository.split("/")):
-        raise InputError(f"Hub reference {_HUB_PREFIX}{repository}: expected {_HUB_PREFIX}org/name")
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError as error:
-        raise require("huggingface_hub", "hub", f"loading {_HUB_PREFIX}{repository}") from error
-    try:
-        return Path(snapshot_download(repository, revision=revision))
-    except Exception as error:  # the client raises many kinds, from connection errors to missing repositories
-        raise InputError(
-            f"{_HUB_PREFIX}{repository} could not be had ({type(error).__name__}: {str(error).splitlines()[0]}); "
-            "check the name and the network, or give a folder"
-        ) from error
+def _refuse_revision(revision: str | None, what: str) -> None:
+    if revision is not None:
+        raise InputError(f"revision {revision!r}: {what} is not loaded from the Hub and has only one; omit revision")
 
 
 def load(
@@ -90,32 +83,35 @@ def load(
     file: str | None = None,
     inference: InferenceMode | None = None,
     revision: str | None = None,
+    local_files_only: bool = False,
 ) -> Predictor:
     """A predictor with released weights; every file is checked against the manifest before it is used.
 
     `auto` takes the first engine of `onnx`, `torch`, `openvino` whose package is installed and for which the folder has
-    a file of this precision; on another device than the CPU, `torch` comes first. ONNX Runtime leads because it is the
-    published file that runs then, it starts ten times as fast as torch, and it computes in float32 on every CPU.
+    a file at this precision; on any device other than the CPU, `torch` comes first. ONNX Runtime leads because it runs
+    the published file, starts ten times as fast as torch, and computes in float32 on every CPU.
 
     Args:
-        reference: A catalogue name, a model folder, or `hf-hub:org/name`.
+        reference: A catalogue name, a model folder, or `hf-hub:org/name`, optionally followed by `@` and a revision.
         engine: `torch`, `onnx`, `openvino` (runs the ONNX file), or `auto`.
         device: Where the engine runs: `cpu`; for torch `cuda:0`; for onnx `cuda`, `cuda:1`, `tensorrt`, `openvino`; for
-            openvino what it finds here, for example `gpu`. Another device is never taken instead.
+            openvino what it finds here, for example `gpu`. There is no fallback to another device.
         precision: Arithmetic. torch: `fp32`, or `bf16` or `fp16` by autocast. onnx: that of the file, `fp32` or `fp16`.
-            openvino: `fp32`, or `bf16` where the device has it, or an `fp16` file.
+            openvino: `fp32`, `bf16` if the device supports it, or an `fp16` file.
         threads: CPU threads; by default those that the process may use. For torch this sets the whole process.
         file: One of the folder's files, for example `onnx/NAME.fp16.onnx`; chosen by engine and precision by default.
-        inference: Overrides whole-image or sliding-window inference, where the model's input has it.
-        revision: Commit, tag or branch, for the Hub.
+        inference: Whole-image or sliding-window inference, overriding the model's own; for image models only.
+        revision: Commit, tag or branch of a model on the Hub; the catalogue's pinned commit or `main` by default.
+        local_files_only: Use the Hub's cache without connecting to the Hub.
 
     Raises:
         NotReleasedError: If the catalogue knows the name, but its weights are not released.
         IntegrityError: If a file differs from the manifest or is damaged.
-        MissingExtraError: If the engine's package is not installed.
-        InputError: If the name, engine, device, file or configuration is unknown or cannot be had.
+        MissingExtraError: If the package of the engine or of the Hub is not installed.
+        InputError: If the name, engine, device or file is unknown or unusable, the configuration is invalid, or the
+            download fails.
     """
-    folder = ModelFolder.open(find_folder(reference, revision))
+    folder = ModelFolder.open(find_folder(reference, revision, local_files_only=local_files_only))
     if engine == "auto":
         engine = _automatic(folder, device, precision, file)
     row = engine_row(engine)
@@ -148,9 +144,10 @@ def _open(row: EngineRow, folder: ModelFolder, artefact: Mapping[str, Any], **op
 def _fitting(
     folder: ModelFolder, engine: str, precision: str, file: str | None, stage: int = 0
 ) -> list[Mapping[str, Any]]:
-    """Artefacts of a stage that `engine` can run at `precision`: those with free sizes and no steps inside first.
+    """Artefacts of a stage that `engine` can run at `precision`: those with free sizes and
+    without steps inside the graph first.
 
-    A `file` that belongs to another stage does not decide this one.
+    A `file` that belongs to another stage is ignored.
     """
     row = ENGINES[engine]
     if precision not in row.precisions:
@@ -164,7 +161,7 @@ def _fitting(
         if entry["engine"] == row.reads
         and entry.get("stage", 0) == stage
         and (entry["file"] == file if file else wanted in (None, entry.get("precision")))
-        # A file that was named decides itself, unless another arithmetic than the default was asked for.
+        # A file chosen by name is run at its own precision, unless a precision other than the default is given.
         and (wanted in (None, entry.get("precision")) or precision == "fp32")
     ]
     return sorted(found, key=lambda entry: _fixes_size(entry) or bool(entry.get("in_graph")))
@@ -176,7 +173,7 @@ def _able(folder: ModelFolder, engine: str, precision: str, file: str | None) ->
 
 
 def _fixes_size(entry: Mapping[str, Any]) -> bool:
-    """Whether a file takes samples of one size only; a fixed batch does not count."""
+    """Whether a file takes samples of one size only; a fixed batch size does not count."""
     sizes = [
         side
         for tensor in entry.get("inputs", ())
@@ -201,7 +198,7 @@ def _nothing_fits(folder: ModelFolder, engine: str, precision: str, file: str | 
 
 
 def _automatic(folder: ModelFolder, device: str, precision: str, file: str | None) -> str:
-    """The engine that `auto` means here."""
+    """The engine that `auto` selects."""
     order = sorted(ENGINES, key=lambda name: ENGINES[name].rank[device != "cpu"])
     able = [engine for engine in order if _able(folder, engine, precision, file)]
     for engine in able:
@@ -216,7 +213,7 @@ def _automatic(folder: ModelFolder, device: str, precision: str, file: str | Non
 
 
 def engines_for(folder: ModelFolder, precision: str = "fp32", file: str | None = None) -> list[str]:
-    """Engines that are installed here and that can run a file of the folder at this precision, or this `file`."""
+    """Installed engines that can run one of the folder's files at this precision, or this `file`."""
     return [engine for engine, row in ENGINES.items() if row.installed and _able(folder, engine, precision, file)]
 
 
@@ -226,21 +223,28 @@ def create(name: str, *, num_classes: int | None = None, pretrained: bool = Fals
     Args:
         name: Catalogue name, released or not.
         num_classes: Number of classes of the head; the entry's own by default.
-        pretrained: Start the encoder from timm's own weights (ImageNet, for most).
+        pretrained: Start the encoder from timm's own weights (ImageNet, for most). Lidar encoders have none.
 
     Returns:
         An `nn.Module` with `forward_features` and `forward_intermediates`.
 
     Raises:
-        InputError: If the name is unknown or the pretrained weights cannot be had.
+        InputError: If the name is unknown, `num_classes` is below 1 or given for a bare encoder, or the pretrained
+            weights do not exist or cannot be downloaded.
         MissingExtraError: If torch or timm is not installed.
     """
     chosen = entry(name)
+    if num_classes is not None:
+        if "head" not in chosen.architecture:
+            raise InputError(f"{name} is a bare encoder without classes; omit num_classes")
+        if not isinstance(num_classes, int) or num_classes < 1:
+            raise InputError(f"num_classes {num_classes!r}: expected a whole number of at least 1")
     try:
         from zoo.folder.architecture import build
     except MissingExtraError:
         raise
     except ImportError as error:
         raise require("torch", "torch", f"creating {name}") from error
-    classes = chosen.classes
-    return build(chosen.architecture, num_classes or (len(classes) if classes else None), pretrained=pretrained)
+    if num_classes is None and chosen.classes:
+        num_classes = len(chosen.classes)
+    return build(chosen.architecture, num_classes, pretrained=pretrained)

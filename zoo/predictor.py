@@ -1,4 +1,4 @@
-"""From a source to a prediction, whichever input, engine and task lie in between."""
+"""The predictor: from a source to a prediction, with any input, engine and task."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ class Stage:
 
     @property
     def in_graph(self) -> tuple[str, ...]:
-        """Steps that the file does inside its graph."""
+        """Steps that the file performs inside its graph."""
         return tuple(self.artefact.get("in_graph", ()))
 
 
 class Predictor:
-    """A loaded model: `predictor(source)` gives its task's prediction.
+    """A loaded model: `predictor(source)` returns its task's prediction.
 
     Attributes:
         folder: The model folder that it was loaded from.
-        stages: In the order in which they run. The first one's input reads the source; every later one's reads the pair
-            of `Prepared` and outputs that the stage before it gives.
+        stages: In execution order. The input of the first stage reads the source; the input of each later stage reads
+            the pair of `Prepared` and outputs from the stage before it.
         task: Decodes the last stage's outputs.
     """
 
@@ -72,7 +72,7 @@ class Predictor:
 
     @property
     def input(self) -> Input:
-        """Input of the first stage: what reads a source."""
+        """Input of the first stage, which reads the source."""
         return self.stages[0].input
 
     @property
@@ -82,7 +82,7 @@ class Predictor:
 
     @property
     def module(self) -> Any:
-        """The `nn.Module`, for the torch engine.
+        """The `nn.Module` that the torch engine runs.
 
         Raises:
             InputError: If another engine runs the model.
@@ -94,7 +94,7 @@ class Predictor:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides the result besides the last stage's file: engine, device, arithmetic, inputs, files."""
+        """Everything that affects the result except the last stage's file: engine, device, precision, inputs."""
         spec = self.engine.spec
         # `artefact` is the last stage's file only; results depend on all of them.
         files = [stage.artefact["sha256"] for stage in self.stages]
@@ -124,12 +124,12 @@ class Predictor:
         return self.finish(outputs, prepared)
 
     def prepare(self, source: Any) -> Prepared:
-        """What the first stage's engine takes."""
+        """The arrays for the first stage's engine."""
         stage = self.stages[0]
         return stage.input.prepare(stage.input.read(source), stage.in_graph)
 
     def infer(self, prepared: Prepared) -> tuple[Prepared, dict[str, np.ndarray]]:
-        """Runs all stages; what the last one was given, and its outputs."""
+        """Runs all stages; returns what the last one was given, and its outputs."""
         outputs = self.stages[0].input.run(self.stages[0].engine, prepared)
         for stage in self.stages[1:]:
             prepared = stage.input.prepare(stage.input.read((prepared, outputs)), stage.in_graph)
@@ -138,7 +138,7 @@ class Predictor:
         return prepared, outputs
 
     def finish(self, outputs: Mapping[str, np.ndarray], prepared: Prepared) -> Any:
-        """The prediction that the outputs mean."""
+        """The prediction decoded from the outputs."""
         return self.task.decode(outputs, prepared)
 
     def record(self, rows: Sequence[Mapping[str, Any]], key: Sequence[str]) -> None:

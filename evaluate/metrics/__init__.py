@@ -1,8 +1,9 @@
-"""Metrics: small records per frame, and figures from records under bootstrap weights.
+"""Metrics: a small tally per frame, and figures computed from tallies under resampling weights.
 
-A metric tallies one frame at a time, writes tallies down so that a run can be resumed, and computes its figures from
-any number of tallies, once as they are and once per bootstrap replicate. It names its headline figure and the columns
-that tables show, so nothing else spells a metric's name. A new metric is one file here and one row in `METRICS`.
+A metric tallies one frame at a time, encodes tallies so that a run can be resumed, and computes its figures from any
+number of tallies, once unweighted and once per replicate. It also names its headline figure and the columns of tables,
+so the rest of the code does not depend on any particular metric. A new metric is one file here and one row in
+`METRICS`.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ class Figure:
     """One number.
 
     Attributes:
-        value: NaN where it is undefined.
-        replicates: `(R,)` values under bootstrap weights, `None` without any.
+        value: NaN if undefined.
+        replicates: `(R,)` values under each row of resampling weights; `None` if no weights were given.
     """
 
     value: float
@@ -47,13 +48,13 @@ class Column:
     """One column of a table.
 
     Attributes:
-        key: Of the figure.
+        key: Key of the figure.
         title: Heading, without the unit.
-        unit: Of the value once it is multiplied by `scale`.
-        scale: What the value is multiplied by: 100 for percent.
-        digits: After the decimal point.
+        unit: Unit of the value after multiplication by `scale`.
+        scale: Factor for display: 100 for per cent.
+        digits: Decimal places.
         interval: Show the interval in the terminal too; the report shows every interval.
-        optional: Omitted where no row has the figure.
+        optional: Omit the column if no row has the figure.
     """
 
     key: str
@@ -71,65 +72,75 @@ class Metric(Protocol):
     name: ClassVar[str]
     """Name in `METRICS`."""
     headline: ClassVar[str]
-    """Key of the figure that models are compared by, and that rPD is the ratio of."""
+    """Key of the figure by which models are compared and from which rPD is computed."""
     columns: ClassVar[tuple[Column, ...]]
-    """What tables show and model folders record; one of them is the headline."""
+    """Figures that tables show and model folders record, including the headline."""
     groups: ClassVar[tuple[str, ...]]
-    """Groups of figures that model folders record as well, such as IoU by class."""
+    """Groups of figures that model folders also record, such as IoU by class."""
     scope: ClassVar[Literal["frame", "set"]]
-    """`frame`: tallies of frames are independent. `set`: figures need all tallies at once (retrieval)."""
+    """`frame`: a figure over fewer frames follows from fewer tallies. `set`: a figure compares frames with each other
+    (retrieval recall), so leaving out a frame changes the result of the others: it has no interval, and frames have no
+    score of their own."""
+    protocol: ClassVar[Mapping[str, Any]]
+    """Fixed settings that `metrics.json` records, such as the number of calibration bins."""
+    rules: ClassVar[tuple[str, ...]]
+    """Rules of a data set that the constructor takes as keyword arguments, named as in `Dataset`."""
+
+    def has_truth(self, frame: Frame) -> bool:
+        """Whether the frame has the ground truth that `tally` needs. Must not decode any array."""
 
     def tally(self, frame: Frame, prediction: Any) -> Any:
-        """The record of one frame.
+        """Reduces one frame to a small record.
 
         Raises:
-            InputError: If the frame has no ground truth, or prediction and truth do not fit together.
+            InputError: If the frame has no ground truth, or prediction and ground truth do not match.
         """
 
     def encode(self, tally: Any) -> dict[str, Any]:
         """A tally as JSON values."""
 
     def decode(self, values: Mapping[str, Any]) -> Any:
-        """What `encode` wrote.
+        """Inverse of `encode`.
 
         Raises:
-            KeyError, TypeError, ValueError: If it was not written by `encode`.
+            KeyError, TypeError, ValueError: If `values` do not come from `encode`.
         """
 
     def check(self, tallies: Sequence[Any]) -> None:
-        """Checks that the tallies count something.
+        """Checks that the tallies are not empty.
 
         Raises:
-            InputError: If they do not, so that no figure would mean anything.
+            InputError: If they are, so that no figure would be meaningful.
         """
 
     def figures(self, tallies: Sequence[Any], weights: np.ndarray | None = None) -> dict[str, Figure]:
         """All figures by key; `iou/road` is the figure `road` in the group `iou`.
 
-        A figure that summarises a group (`iiou` of `iiou/car`) comes before the group.
+        A figure that summarises a group (`iiou` for `iiou/car`) comes before the group.
 
         Args:
             tallies: One per frame.
-            weights: `(R, N)`: how often each frame counts in each replicate.
+            weights: `(R, N)` weight of each frame in each replicate; always `None` for a metric of scope `set`. A row
+                may be all zeros, for example if there is only one independent unit; its replicates are NaN.
         """
 
     def details(self, tallies: Sequence[Any]) -> dict[str, Any]:
-        """What else `metrics.json` keeps: counts, confusion matrices."""
+        """Further content for `metrics.json`, such as counts and confusion matrices."""
 
     def score(self, tally: Any) -> float:
-        """What frames are ranked by for the report's best and worst examples; NaN if undefined."""
+        """Score by which frames are ranked for the report's best and worst examples; NaN if undefined."""
 
     def draw(self, frame: Frame, prediction: Any) -> dict[str, str]:
-        """Small pictures of one frame for the report's examples: data URIs by caption, or none.
+        """Thumbnails of one frame for the report's examples, as data URIs by caption; may be empty.
 
         Args:
-            frame: With its arrays decoded.
-            prediction: Of the frame.
+            frame: Frame with its arrays decoded.
+            prediction: Prediction for the frame.
         """
 
 
 def metric_class(name: str) -> type[Metric]:
-    """The class of a metric, which names its headline and its columns.
+    """The class of a metric.
 
     Raises:
         InputError: If there is no such metric.
@@ -141,22 +152,22 @@ def metric_class(name: str) -> type[Metric]:
 
 
 def headline_column(metric: Metric | type[Metric]) -> Column:
-    """The column of the figure that models are compared by."""
+    """The column of the headline figure."""
     (column,) = [column for column in metric.columns if column.key == metric.headline]
     return column
 
 
 def metric_for(name: str, task: Task, classes: ClassTable, **options: Any) -> Metric:
-    """The metric `name` for predictions of `task` and ground truth in `classes`.
+    """Creates the metric `name` for predictions of `task` and ground truth in `classes`.
 
     Args:
-        name: In `METRICS`.
-        task: Of the model.
-        classes: Of the ground truth.
-        options: What the data set's own rules decide.
+        name: Name in `METRICS`.
+        task: Task of the model.
+        classes: Class table of the ground truth.
+        options: Keyword arguments of the metric, for example the data set's rules in `Metric.rules`.
 
     Raises:
-        InputError: If there is no such metric, or nothing maps the task's classes onto `classes`.
+        InputError: If there is no such metric, or no class map from the task's classes to `classes`.
     """
     kind: Any = metric_class(name)  # the protocol says nothing about constructors
     return kind(task, classes, **options)

@@ -1,11 +1,11 @@
-"""Segmentation metrics: one small record per image, and every figure computed from sums of records.
+"""Segmentation metrics: counts per image, and figures computed from sums of counts.
 
-`tally` counts one image. Everything else works on arrays whose leading axes are whatever the caller likes (frames,
-the replicates of a jackknife), so a figure and its interval come from the same formula.
+`tally` counts one image. All other functions accept arrays with arbitrary leading axes (frames, jackknife replicates),
+so a figure and its interval are computed with the same formula.
 
-Sources: intersection over union and the instance-weighted iIoU as in the Cityscapes evaluation script; CamVid's mean
-as in SegNet's test script; expected calibration error with 15 equal bins as in Guo et al., "On Calibration of Modern
-Neural Networks" (2017), equation 3.
+Sources: intersection over union and the instance-weighted iIoU follow the Cityscapes evaluation script; CamVid's mean
+follows SegNet's test script; expected calibration error with 15 equal bins follows Guo et al., "On Calibration of
+Modern Neural Networks" (2017), equation 3.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 ECE_BINS = 15
-# Mean size in pixels of the instances of each class in the Cityscapes training set, as its script states them.
+# Mean instance size in pixels of each class in the Cityscapes training set, from its evaluation script.
 _MEAN_INSTANCE_PIXELS = {
     11: 3462.4756337644,  # person
     12: 3930.4788056518,  # rider
@@ -50,20 +50,20 @@ _MEAN_INSTANCE_PIXELS = {
     18: 4672.3249222261,  # bicycle
 }
 INSTANCE_CLASSES = tuple(_MEAN_INSTANCE_PIXELS)
-"""Labels of the Cityscapes classes that have instances."""
+"""Labels of the Cityscapes classes with instances."""
 Absent = Literal["skip", "zero"]
 
 
 @dataclass(frozen=True)
 class Tally:
-    """All that is kept of one image.
+    """Counts of one image.
 
     Attributes:
-        matrix: `(C, C + 1)` int64 pixel counts: truth by prediction; the last column counts predictions that have no
-            counterpart in the truth's classes. Pixels whose truth is ignored are not counted.
-        calibration: `(15, 3)` float64 per bin of confidence: pixels, sum of confidence, number of right pixels.
-        instances: `(8, 2)` float64 for `INSTANCE_CLASSES`: instance-weighted hits and misses, or `None`.
-        valid_matrix: As `matrix`, without the pixels marked invalid; `None` where there is no mask.
+        matrix: `(C, C + 1)` int64 confusion matrix in pixels, truth by prediction. The last column counts predictions
+            without a counterpart among the C classes. Ignored pixels are not counted.
+        calibration: `(15, 3)` float64 per confidence bin: pixels, sum of confidences, number of correct pixels.
+        instances: `(8, 2)` float64 instance-weighted hits and misses of `INSTANCE_CLASSES`; `None` without instances.
+        valid_matrix: As `matrix`, without the pixels marked invalid; `None` without a mask.
     """
 
     matrix: Int[np.ndarray, "C C1"]
@@ -86,24 +86,24 @@ def tally(
     Args:
         truth: `(H, W)` uint8 labels.
         prediction: `(H, W)` uint8 labels in the same classes; 255 for no counterpart.
-        scores: `(H, W)` float32 confidence of the prediction, 0 to 1; without it there is no calibration to count.
-        num_classes: C.
-        ignore_index: Label of the truth that is not counted.
-        instances: `(H, W)` instance ids in the coding of Cityscapes (below 65,536), to weight instances.
-        invalid: `(H, W)` bool, pixels to leave out of a second count.
+        scores: `(H, W)` float32 confidence of the prediction, 0 to 1; `None` skips the calibration.
+        num_classes: Number of classes, C.
+        ignore_index: Ground truth label to ignore.
+        instances: `(H, W)` instance ids in the Cityscapes encoding (below 65,536), for instance weighting.
+        invalid: `(H, W)` bool mask of pixels to exclude from a second count.
 
     Raises:
-        InputError: If shapes differ, or truth or prediction hold a label outside the classes.
+        InputError: If shapes differ, or truth or prediction contain a label outside the classes.
     """
     for name, array in (("prediction", prediction), ("scores", scores), ("instances", instances), ("invalid", invalid)):
         if array is not None and array.shape != truth.shape:
-            raise InputError(f"{name} has shape {array.shape}, but the labels have {truth.shape}")
+            raise InputError(f"{name} has shape {array.shape}, expected {truth.shape} as the labels")
     pairs = truth.astype(np.uint16) << 8 | prediction
     if instances is None:
         keys, lengths = _runs(pairs)
         weighted = None
     else:
-        # One pass into a new array, then in place: copies of arrays this large cost more than the arithmetic.
+        # In place after the first operation: copying arrays of this size costs more than the arithmetic.
         combined = np.left_shift(instances, 16, dtype=np.uint32, casting="unsafe")
         combined |= pairs
         keys, lengths = _runs(combined)
@@ -124,17 +124,18 @@ def tally(
 def count_pairs(
     truth: UInt8[np.ndarray, "H W"], prediction: UInt8[np.ndarray, "H W"], num_classes: int, ignore_index: int
 ) -> Int[np.ndarray, "C C1"]:
-    """`(C, C + 1)` int64: pixels of every pair of truth and prediction; the last column is for prediction 255.
+    """`(C, C + 1)` int64 confusion matrix, truth by prediction; the last column counts prediction 255.
 
     Raises:
-        InputError: If a label is neither a class nor, in the truth, the ignore index or, in the prediction, 255.
+        InputError: If a label is outside the classes, other than the ignore index in the truth and 255 in the
+            prediction.
     """
     keys, lengths = _runs(truth.astype(np.uint16) << 8 | prediction)
     return _pair_matrix(keys, lengths, num_classes, ignore_index)
 
 
 def _runs(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Values and lengths of the runs of equal neighbours: label maps are flat, so this leaves a fiftieth to count."""
+    """Run-length encoding: label maps have large flat regions, so only about a fiftieth remains to be counted."""
     values = image.ravel()
     ends = np.append(np.flatnonzero(values[1:] != values[:-1]), values.size - 1)
     return values[ends], np.diff(ends, prepend=-1)
@@ -144,11 +145,11 @@ def _pair_matrix(keys: np.ndarray, lengths: np.ndarray, num_classes: int, ignore
     table = np.bincount(keys, weights=lengths, minlength=256 * 256).astype(np.int64).reshape(256, 256)
     present = np.flatnonzero(table.any(1))
     if outside := [int(i) for i in present if i >= num_classes and i != ignore_index]:
-        raise InputError(f"the labels hold {outside[:8]}, outside the classes 0 to {num_classes - 1}")
+        raise InputError(f"the ground truth contains labels {outside[:8]}; expected 0 to {num_classes - 1}")
     counted = table[:num_classes]
     if counted[:, num_classes:255].any():
         outside = [num_classes + int(i) for i in np.flatnonzero(counted[:, num_classes:255].any(0))]
-        raise InputError(f"the prediction holds labels {outside[:8]}, outside the classes 0 to {num_classes - 1}")
+        raise InputError(f"the prediction contains labels {outside[:8]}; expected 0 to {num_classes - 1}")
     return np.concatenate([counted[:, :num_classes], counted[:, 255:]], axis=1)
 
 
@@ -156,7 +157,7 @@ def _calibration_bins(
     truth: np.ndarray, prediction: np.ndarray, scores: np.ndarray, ignore_index: int
 ) -> Float[np.ndarray, "15 3"]:
     confidence = scores.astype(np.float32, copy=False).ravel()
-    # Counted from above, so that every bin includes its upper edge; the last bin takes confidence 0 too.
+    # Counted from the top, so that every bin includes its upper edge; the lowest bin also includes 0.
     bins = ((np.float32(1) - confidence) * np.float32(ECE_BINS)).astype(np.uint8)
     np.minimum(bins, np.uint8(ECE_BINS - 1), out=bins)
     keys = bins * np.uint8(2) + (truth == prediction).ravel()
@@ -167,7 +168,7 @@ def _calibration_bins(
 
 
 def _weighted_instances(ids: np.ndarray, predicted: np.ndarray, lengths: np.ndarray) -> Float[np.ndarray, "8 2"]:
-    labels = LABEL_FROM_ID[np.minimum(ids // 1000, 255)]  # plain class ids, and groups, give 255 here
+    labels = LABEL_FROM_ID[np.minimum(ids // 1000, 255)]  # 255 for plain class ids and group regions
     ids, lengths, right = ids[labels != 255], lengths[labels != 255], (predicted == labels)[labels != 255]
     sizes = np.bincount(ids, weights=lengths)
     hits = np.bincount(ids, weights=lengths * right)
@@ -186,8 +187,8 @@ def class_iou(matrix: Float[np.ndarray, "... C C1"], absent: Absent) -> Float[np
 
     Args:
         matrix: `(..., C, C + 1)` counts.
-        absent: `skip`: NaN for a class that neither truth nor prediction holds. `zero`: 0 for a class that the truth
-            does not hold.
+        absent: `skip`: NaN for a class that occurs in neither truth nor prediction. `zero`: 0 for a class that does not
+            occur in the truth.
     """
     hits, truth, predicted = _hits_and_sums(matrix)
     union = truth + predicted - hits
@@ -196,18 +197,18 @@ def class_iou(matrix: Float[np.ndarray, "... C C1"], absent: Absent) -> Float[np
 
 
 def mean_iou(matrix: Float[np.ndarray, "... C C1"], absent: Absent) -> Float[np.ndarray, "..."]:
-    """Mean of `class_iou` over the classes that have one (`skip`), or over all classes (`zero`)."""
+    """Mean of `class_iou` over the classes where it is defined (`skip`), or over all classes (`zero`)."""
     return mean_of_known(class_iou(matrix, absent))
 
 
 def pixel_accuracy(matrix: Float[np.ndarray, "... C C1"]) -> Float[np.ndarray, "..."]:
-    """Share of the counted pixels that are right; NaN where none are counted."""
+    """Share of correct pixels; NaN if no pixels are counted."""
     hits, truth, _ = _hits_and_sums(matrix)
     return _ratio(hits.sum(-1), truth.sum(-1))
 
 
 def accuracy_of(matrix: Float[np.ndarray, "... C C1"], absent: Absent) -> Float[np.ndarray, "... C"]:
-    """`(..., C)` share of every class's pixels that are right; a class that the truth does not hold has NaN or 0."""
+    """`(..., C)` share of correct pixels of every class; NaN or 0 for a class that does not occur in the truth."""
     hits, truth, _ = _hits_and_sums(matrix)
     accuracy = _ratio(hits, truth)
     return np.where(truth > 0, accuracy, 0.0) if absent == "zero" else accuracy
@@ -228,7 +229,7 @@ def instance_iou(
 
 
 def calibration_error(calibration: Float[np.ndarray, "... 15 3"]) -> Float[np.ndarray, "..."]:
-    """Expected calibration error: |accuracy - confidence| of the bins, weighted by their pixels."""
+    """Expected calibration error: mean of |accuracy - confidence| over the bins, weighted by their pixels."""
     count, confidence, right = np.moveaxis(calibration, -1, 0)
     return _ratio(np.abs(right - confidence).sum(-1), count.sum(-1))
 
@@ -246,6 +247,6 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
 
 
 def mean_of_known(values: Float[np.ndarray, "... C"]) -> Float[np.ndarray, "..."]:
-    """Mean over the last axis of what is a number; NaN where nothing is."""
+    """Mean over the last axis, ignoring NaN; NaN if there are no other values."""
     known = ~np.isnan(values)
     return _ratio(np.where(known, values, 0.0).sum(-1), known.sum(-1))

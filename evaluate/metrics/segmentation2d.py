@@ -1,4 +1,4 @@
-"""mIoU, IoU per class, accuracies, calibration error and iIoU of image segmentation."""
+"""Image segmentation: mIoU, IoU per class, accuracies, calibration error and iIoU."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ from zoo.tasks import Task
 
 __all__ = ["Segmentation2DMetric"]
 
-_CHUNK_BYTES = 256 * 1024 * 1024  # of weighted sums at once
+_CHUNK_BYTES = 256 * 1024 * 1024  # memory for weighted sums
 
 
 class Segmentation2DMetric:
-    """Counts of pixels, in the ground truth's classes.
+    """Segmentation metrics in the classes of the ground truth.
 
     Args:
-        task: Gives the predictions' classes.
-        classes: Of the ground truth; predictions in other classes are mapped onto them by a written table.
-        absent: What the data set's official script does with absent classes, see `counts.class_iou`.
-        instances: Count instance-weighted hits for iIoU where a frame has instance ids.
+        task: Task of the model, for the classes of the predictions.
+        classes: Class table of the ground truth. Predictions in other classes are mapped with `zoo.class_maps`.
+        absent_classes: Treatment of absent classes in the data set's official script, see `counts.class_iou`.
+        instances: Compute iIoU for frames with instance ids.
 
     Raises:
-        InputError: If no table maps the classes.
+        InputError: If there is no class map from the model's classes to the ground truth's.
     """
 
     name: ClassVar[str] = "segmentation2d"
@@ -59,12 +59,20 @@ class Segmentation2DMetric:
         Column("miou_valid_pixels", "mIoU, valid pixels", interval=True, optional=True),
     )
     groups: ClassVar[tuple[str, ...]] = ("iou",)
+    protocol: ClassVar[Mapping[str, Any]] = {"ece_bins": ECE_BINS}
+    rules: ClassVar[tuple[str, ...]] = ("absent_classes", "instances")
 
-    def __init__(self, task: Task, classes: ClassTable, *, absent: Absent = "skip", instances: bool = False) -> None:
+    def __init__(
+        self, task: Task, classes: ClassTable, *, absent_classes: Absent = "skip", instances: bool = False
+    ) -> None:
         if task.classes is None:
-            raise InputError(f"a model for {task.name} predicts no classes")
-        self._classes, self._absent, self._instances = classes, absent, instances
+            raise InputError(f"models of the task {task.name} predict no classes, so mIoU is undefined")
+        self._task, self._classes, self._absent, self._instances = task, classes, absent_classes, instances
         self._lookup = None if task.classes.names == classes.names else class_map(task.classes, classes)
+
+    def has_truth(self, frame: Frame) -> bool:
+        """Whether the frame's camera has labels."""
+        return frame.camera.labels_source is not None
 
     def tally(self, frame: Frame, prediction: Segmentation2D) -> Tally:
         """Counts one frame.
@@ -72,7 +80,7 @@ class Segmentation2DMetric:
         Raises:
             InputError: If the frame has no labels, sizes differ, or labels lie outside the classes.
         """
-        labels = frame.camera.labels
+        labels = self._task.truth(frame)
         if labels is None:
             raise InputError(f"frame {frame.id} has no labels to compare with")
         try:
@@ -103,7 +111,7 @@ class Segmentation2DMetric:
         }
 
     def decode(self, values: Mapping[str, Any]) -> Tally:
-        """What `encode` wrote."""
+        """Inverse of `encode`."""
         shape = (values["classes"], values["classes"] + 1)
         instances, valid = values["instances"], values["valid_matrix"]
         return Tally(
@@ -114,19 +122,19 @@ class Segmentation2DMetric:
         )
 
     def check(self, tallies: Sequence[Tally]) -> None:
-        """Checks that at least one pixel counts.
+        """Checks that at least one pixel is counted.
 
         Raises:
-            InputError: If every label is the one to ignore.
+            InputError: If all pixels are ignored.
         """
         if not any(each.matrix.any() for each in tallies):
             raise InputError(
-                f"not one pixel of {len(tallies)} frames counts, since every label is the one to ignore "
-                f"({self._classes.ignore_index}); are these the label maps of this split?"
+                f"all pixels of {len(tallies)} frames have the ignored label {self._classes.ignore_index}; check that "
+                "these are the label maps of this split"
             )
 
     def figures(self, tallies: Sequence[Tally], weights: np.ndarray | None = None) -> dict[str, Figure]:
-        """mIoU, accuracies, calibration error, IoU per class; iIoU and mIoU of valid pixels where they are counted."""
+        """mIoU, accuracies, calibration error, IoU per class and, if counted, iIoU and the mIoU of valid pixels."""
         absent = self._absent
         matrices = np.stack([each.matrix for each in tallies])
         found = {
@@ -157,7 +165,7 @@ class Segmentation2DMetric:
         return found
 
     def details(self, tallies: Sequence[Tally]) -> dict[str, Any]:
-        """Pixels counted, in all and by class of the truth, the confusion matrix and the bins of confidence."""
+        """Number of counted pixels, in total and per true class, the confusion matrix and the confidence bins."""
         matrix = sum(each.matrix for each in tallies)
         assert isinstance(matrix, np.ndarray)
         calibration = np.stack([each.calibration for each in tallies]).sum(0)
@@ -169,12 +177,12 @@ class Segmentation2DMetric:
         }
 
     def score(self, tally: Tally) -> float:
-        """mIoU over the classes that the frame itself or its prediction holds."""
+        """mIoU over the classes that occur in the frame or its prediction."""
         return float(mean_iou(tally.matrix, "skip"))
 
     def draw(self, frame: Frame, prediction: Segmentation2D) -> dict[str, str]:
-        """Image, truth, prediction and errors."""
-        from zoo.evaluate.pictures import frame_pictures  # counting does not need Pillow
+        """Image, ground truth, prediction and errors."""
+        from zoo.evaluate.pictures import frame_pictures  # Pillow is not needed for counting
 
         return frame_pictures(frame, self._mapped(prediction), self._classes)
 
@@ -182,7 +190,7 @@ class Segmentation2DMetric:
 def _over(
     figure: Callable[..., np.ndarray], weights: np.ndarray | None, *records: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """A figure of the summed records, and of their sums under each row of weights, computed in chunks."""
+    """A figure of the summed records and, computed in chunks, of their sum under each row of weights."""
     value = figure(*(record.sum(0) for record in records))
     if weights is None:
         return value, None

@@ -1,4 +1,4 @@
-"""Shows one model: what it is, its licences, its measured numbers."""
+"""Shows one model: its description, licences and measured results."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ __all__ = ["Arguments", "run"]
 
 @dataclass(frozen=True)
 class Arguments:
-    """Shows one model: what it is, its licences, its measured numbers."""
+    """Shows one model: its description, licences and measured results."""
 
     model: Annotated[str, tyro.conf.Positional]
     """Catalogue name, model folder, or hf-hub:org/name."""
     json: bool = False
-    """Print everything as one object."""
+    """Print everything as one JSON object."""
 
 
 def run(arguments: Arguments) -> int:
-    """Prints what the catalogue and, for released models, the verified folder say."""
+    """Prints the catalogue entry and, for released models, the contents of the verified folder."""
     known = entries().get(arguments.model)
     values: dict[str, Any] = {}
     if known:

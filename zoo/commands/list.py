@@ -34,7 +34,7 @@ def run(arguments: Arguments) -> int:
     """Prints the table or JSON.
 
     Raises:
-        InputError: If no model matches and a table was asked for.
+        InputError: If no model matches, unless JSON is requested.
     """
     found = [
         entry

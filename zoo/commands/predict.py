@@ -38,7 +38,7 @@ class Arguments:
     engine: str = "auto"
     """torch, onnx, openvino, or auto: the first of onnx, torch and openvino that is installed."""
     device: str = "cpu"
-    """Device of the engine, for example cpu or cuda:0; there is no fallback to another one."""
+    """Device of the engine, for example cpu or cuda:0; never falls back to another one."""
     precision: str = "fp32"
     """Arithmetic: fp32, fp16 or bf16, if the engine and the file support it."""
     threads: int | None = None
@@ -76,7 +76,7 @@ def parse(words: Sequence[str]) -> Arguments:
     plain = _plain(words)
     if plain is not None:
         return plain
-    global tyro  # the annotations of `Arguments` are looked up here
+    global tyro  # the annotations of `Arguments` are resolved here
     import tyro
 
     from zoo.arguments import parse_arguments
@@ -116,7 +116,7 @@ def _plain(words: Sequence[str]) -> Arguments | None:
 
 
 def run(arguments: Arguments) -> int:
-    """Segments each image. An unreadable one ends the run before any of its files is written."""
+    """Segments each image. An unreadable image stops the run before any file is written for it."""
     if not arguments.images:
         raise InputError("no image given")
     stems: dict[str, Path] = {}
@@ -146,7 +146,7 @@ def run(arguments: Arguments) -> int:
 
 
 def chosen_inference(arguments: Arguments) -> InferenceMode | None:
-    """The inference mode given on the command line, or `None` for that of the model."""
+    """The inference mode given on the command line, or `None` to keep that of the model."""
     if arguments.whole and arguments.window:
         raise InputError("--whole and --window exclude each other; give one of them")
     if arguments.window_stride and not arguments.window:
@@ -175,10 +175,10 @@ def _write(out: Path, path: Path, prediction: Segmentation2D, predictor: Predict
             for i, (name, color) in enumerate(zip(prediction.class_names, prediction.colors, strict=True))
         ],
     }
-    # Encoded in memory: given a file, Pillow's JPEG encoder takes a short write on a full disk for success.
+    # Encoded in memory: when Pillow writes a JPEG to a file, it does not notice a short write on a full disk.
     encoded = io.BytesIO()
     prediction.overlay(alpha, legend=True).save(encoded, "JPEG", quality=92)
-    # All three are written in full before the first is renamed, so a full disk leaves none of them behind.
+    # All three are written completely before the first is renamed, so a full disk leaves none of them behind.
     with (
         atomic_file(out / f"{path.stem}.png") as ids,
         atomic_file(out / f"{path.stem}_overlay.jpg") as overlay,

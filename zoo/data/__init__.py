@@ -1,4 +1,4 @@
-"""Readers of the official data set layouts: every one gives a `Dataset` of lazily decoded `Frame`s.
+"""Readers for the official data set layouts; each returns a `Dataset` of lazily decoded `Frame`s.
 
 A new data set is one file with a `read` function and one line in `READERS`.
 """

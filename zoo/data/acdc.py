@@ -1,10 +1,10 @@
 """ACDC: `rgb_anon/{condition}/{split}/{SEQ}/*_rgb_anon.png` with `gt/{condition}/{split}/{SEQ}/*_gt_*.png`.
 
-Every adverse frame has a partner of the same place in clear weather in `{split}_ref`, whose names carry another infix
-(`_rgb_ref_anon`). Partners form the group `reference`, whatever adverse condition they belong to.
+Every adverse frame has a counterpart in `{split}_ref` that shows the same place in clear weather; its file name ends in
+`_rgb_ref_anon`. The counterparts form the group `reference`, whatever adverse condition they belong to.
 
 Training code often moves everything into flat folders, `rgb_anon/{split}/*_rgb_anon.png` with `gt/{split}/*_gt_*.png`.
-Nothing there says which condition a frame was taken under: such frames form the group `unknown`, without rPD.
+The condition of a frame is lost there, so these frames form the group `unknown`, without rPD.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ CONDITION_OF = {
 }
 UNKNOWN = "unknown"
 """Group of frames in flat folders."""
-_IMAGE_FOLDERS = ("rgb_anon", "rgb_anon_trainvaltest/rgb_anon")  # as published, or unpacked side by side
+_IMAGE_FOLDERS = ("rgb_anon", "rgb_anon_trainvaltest/rgb_anon")  # second: archives unpacked separately
 _LABEL_FOLDERS = ("gt", "gt_trainval/gt")
-# The training ids first: they are what ACDC's own metric reads.
+# Training ids first: ACDC's own metric reads them.
 _LABEL_FILES = ("gt_labelTrainIds.png", "gt_labelIds.png")
 _REFERENCE_LABEL_FILES = ("gt_ref_labelTrainIds.png", "gt_ref_labelIds.png", *_LABEL_FILES)
 _FLAT = (
-    "This copy of ACDC lies in flat folders that do not say which frames show fog, night, rain or snow, so there are "
-    "no figures per condition and no rPD."
+    "This copy of ACDC is in flat folders, which do not record whether a frame shows fog, night, rain or snow, so "
+    "there are no figures per condition and no rPD."
 )
 
 
@@ -48,10 +48,10 @@ def read(root: Path, split: str, reference: bool = True) -> Dataset:
     Args:
         root: Folder with `rgb_anon/` and `gt/`, sorted by condition or flat.
         split: `train`, `val` or `test`.
-        reference: Include the clear-weather partners as group `reference` (with labels where there are any).
+        reference: Include the clear-weather counterparts as group `reference`, with labels where available.
 
     Raises:
-        InputError: If the layout is another one, the split is empty or an adverse image has no label file.
+        InputError: If the layout is unknown, the split is empty or an adverse image has no label file.
     """
     images = first_folder(root, _IMAGE_FOLDERS, "ACDC")
     labels = None if split == "test" else first_folder(root, _LABEL_FOLDERS, "ACDC with its labels")

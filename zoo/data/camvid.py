@@ -1,9 +1,9 @@
 """CamVid in SegNet's 11 classes, read from any of the forms of `zoo/data/camvid_layouts.py`.
 
-The first part of a name is the sequence. `0001TP` was filmed at dusk, the others by day. The published split puts
-dusk frames into `train` and `test` only, so nothing would tell how a model does at dusk before the test. Here the
-split `val` is therefore the folder `val/` (group `day`) and the dusk frames of `train/` (group `dusk`).
-`training_split` trains neither on these nor on their neighbours. The dusk frames of `test/` stay in `test`.
+The first part of a file name is the sequence. `0001TP` was filmed at dusk, the others by day. The published split has
+dusk frames in `train` and `test` only, so performance at dusk could not be measured before the final test. Here the
+split `val` therefore consists of the folder `val/` (group `day`) and the dusk frames of `train/` (group `dusk`).
+`training_split` excludes these frames and their neighbours. The dusk frames of `test/` stay in `test`.
 """
 
 from __future__ import annotations
@@ -21,36 +21,35 @@ from zoo.errors import InputError
 from zoo.files import read_image
 from zoo.frame import CameraFrame, Frame
 
-__all__ = ["DUSK_SEQUENCES", "FRAMES_PER_SECOND", "GUARD_S", "PUBLISHED_VAL", "read", "training_split"]
+__all__ = ["CAVEATS", "DUSK_SEQUENCES", "FRAMES_PER_SECOND", "GUARD_S", "PUBLISHED_VAL", "read", "training_split"]
 
 DUSK_SEQUENCES = ("0001TP",)
 FRAMES_PER_SECOND = 30
-"""Of the videos whose frames are numbered in the files' names."""
+"""Frame rate of the videos; file names contain the frame number."""
 PUBLISHED_VAL = {"0016E5": (7959, 8159)}
 """First and last frame of the published `val`, which lies within a day sequence of `train`."""
 GUARD_S = 10
-"""Seconds between the last training frame and the first frame reported on."""
+"""Seconds between the last training frame and the first evaluated frame."""
 _FOLDERS = ("train", "val", "test")
-_SAME_DRIVE = (
-    "CamVid val frames by day are of the same drive as most day training frames (0016E5), so figures of models trained "
-    "on CamVid are same-drive figures."
+CAVEATS = (
+    "The day frames of CamVid val are from the same drive as most day training frames (0016E5), so figures of models "
+    "trained on CamVid are same-drive figures.",
+    "The dusk frames of CamVid are from another drive than the day frames: day to dusk mixes a change of place with a "
+    "change of light.",
 )
-_PLACE_AND_LIGHT = (
-    "CamVid dusk frames are of another drive than the day frames: day to dusk mixes a change of place with a change "
-    "of light."
-)
+"""What to keep in mind with figures of `val` by day, and with figures of day and dusk together."""
 
 
 def read(root: Path, split: str) -> Dataset:
     """The frames of one split, with groups `day` and `dusk`.
 
     Args:
-        root: The folder of CamVid, or its parent.
+        root: The CamVid folder or its parent.
         split: `train` or `test`: all frames of that split. `val`: the published `val` and the dusk frames of `train`.
             `all`: everything.
 
     Raises:
-        InputError: If the layout is another one, the split is empty or an image has no label map.
+        InputError: If the layout is unknown, the split is empty or an image has no label map.
     """
     found = find_layout(root)
     folders = {"val": ("val", "train"), "all": _FOLDERS}.get(split, (split,))
@@ -73,8 +72,7 @@ def read(root: Path, split: str) -> Dataset:
         video=True,
         source_group="day" if "day" in groups else None,
         absent_classes="zero",
-        caveats=((_SAME_DRIVE,) if split in ("val", "all") else ())
-        + ((_PLACE_AND_LIGHT,) if {"day", "dusk"} <= groups else ()),
+        caveats=(CAVEATS[:1] if split in ("val", "all") else ()) + (CAVEATS[1:] if {"day", "dusk"} <= groups else ()),
     )
 
 
@@ -107,16 +105,16 @@ def _frames_of(found: CamVidFolder, folder: str) -> list[Frame]:
 
 
 def training_split(dataset: Dataset, holdout: float = 0.15) -> tuple[tuple[Frame, ...], tuple[Frame, ...]]:
-    """Frames to train on, and frames held back to decide with, from the day sequences of `train`.
+    """Frames to train on and frames held back for model selection, from the day sequences of `train`.
 
-    The end of each sequence is held back: neighbouring frames are nearly the same, so a random choice would leave the
-    answers in the training set. For the same reason the held-back end reaches from `GUARD_S` before the first frame
-    that is reported on (the published `val`, and what the folders `val` and `test` hold here) to the end of its
-    sequence, however small the share is. No dusk frame is in either part: `val` reports on all of them.
+    The end of each sequence is held back: neighbouring frames are nearly identical, so a random choice would leak the
+    answers into the training set. For the same reason, the part held back starts at least `GUARD_S` before the first
+    evaluated frame of the sequence (in the published `val`, or in the folders `val` and `test` here), however small
+    `holdout` is. Neither part has dusk frames: `val` evaluates all of them.
 
     Args:
         dataset: `open_dataset("camvid", root, "train")`.
-        holdout: Share of each sequence to hold back at least, 0 to below 1; at least one frame if above 0.
+        holdout: Minimum share of each sequence to hold back, from 0 to below 1; at least one frame if above 0.
 
     Raises:
         InputError: If the split is not `train`, the share is out of range, or no frame is left to train on.
@@ -146,7 +144,7 @@ def training_split(dataset: Dataset, holdout: float = 0.15) -> tuple[tuple[Frame
 
 
 def _first_reported(root: Path | None) -> dict[str, int]:
-    """The number of the first frame of each sequence that is reported on."""
+    """Number of the first evaluated frame of each sequence."""
     numbers: dict[str, list[int]] = {sequence: [first] for sequence, (first, _) in PUBLISHED_VAL.items()}
     found = None if root is None else find_layout(root)
     for folder in ("val", "test"):
@@ -156,6 +154,6 @@ def _first_reported(root: Path | None) -> dict[str, int]:
 
 
 def _number(stem: str) -> int:
-    """The frame's number in its video, `8159` of `0016E5_08159` and `930` of `0006R0_f00930`."""
+    """Number of the frame in its video: `8159` for `0016E5_08159` and `930` for `0006R0_f00930`."""
     digits = re.search(r"(\d+)(?:_L)?$", stem)
     return int(digits[1]) if digits else 0

@@ -1,4 +1,4 @@
-"""The forms in which CamVid is passed on: where images and label maps lie, and what a label map's pixels mean.
+"""The forms in which CamVid is distributed: where images and label maps are, and what the pixels of a label map mean.
 
 | form | images | label maps | pixels |
 | --- | --- | --- | --- |
@@ -7,12 +7,12 @@
 | the original | `701_StillsRaw_full/NAME.png` | `LabeledApproved_full/NAME_L.png` | colours of the 32 classes |
 | fastai's | `images/NAME.png` | `labels/NAME_P.png` | line numbers of `codes.txt`, which names the 32 classes |
 
-The last two have no split folders; there a frame's name decides, so that `val` holds the same frames in every form.
+The last two have no split folders. There the frame's name decides, so that `val` holds the same frames in every form.
 fastai's `valid.txt` is not used.
 
 Sources: colours: `label_colors.txt` of the CamVid download page, equal to the `class_dict.csv` of the Kaggle copies.
 Grouping of the 32 classes into SegNet's 11: MathWorks' CamVid example (`camvidPixelLabelIDs`). Split by name: the file
-lists of SegNet's CamVid folder, which take the frames of a sequence in one piece.
+lists of SegNet's CamVid folder, in which each split takes consecutive frames of a sequence.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ORIGINAL_CLASSES", "CamVidFolder", "LabelledImage", "find_layout"]
 
-# The 32 classes: name, colour, and which of the 11 classes it belongs to.
+# The 32 classes: name, colour, and the one of the 11 classes that it belongs to.
 ORIGINAL_CLASSES = (
     ("Animal", (64, 128, 64), "pedestrian"),
     ("Archway", (192, 0, 128), "building"),
@@ -72,7 +72,7 @@ ORIGINAL_CLASSES = (
     ("Void", (0, 0, 0), None),
     ("Wall", (64, 192, 0), "building"),
 )
-_SUFFIXES = (".png", ".jpg")  # of two files with the same stem the lossless one counts
+_SUFFIXES = (".png", ".jpg")  # of two files with the same stem, the lossless one is used
 
 
 def _label(group: str | None) -> int:
@@ -109,13 +109,13 @@ _LAYOUTS = (
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """One frame's files.
+    """The files of one frame.
 
     Attributes:
-        name: Stem of the image's file.
-        image: Its file.
-        labels: The label map's file.
-        read_labels: Gives `(H, W)` uint8 labels of the 11 classes; 11: ignored.
+        name: Stem of the image file.
+        image: The image file.
+        labels: The label map file.
+        read_labels: Returns `(H, W)` uint8 labels of the 11 classes; 11: ignored.
         coding: What the label map's pixels mean, `colours` or `codes`; empty for ids of the 11 classes.
     """
 
@@ -128,10 +128,10 @@ class LabelledImage:
 
 @dataclass(frozen=True)
 class CamVidFolder:
-    """A folder of CamVid whose form is known.
+    """A CamVid folder in a known form.
 
     Attributes:
-        base: Folder that holds the folders of images.
+        base: Folder that contains the image folders.
         layout: Its form.
     """
 
@@ -139,18 +139,18 @@ class CamVidFolder:
     layout: _Layout
 
     def has(self, folder: str) -> bool:
-        """Whether the form knows a split, or its folder is there."""
+        """Whether the folder has this split; forms without split folders have all of them."""
         return not self.layout.is_split or self.images(folder).is_dir()
 
     def images(self, folder: str) -> Path:
-        """Where the images of `train`, `val` or `test` lie."""
+        """Folder with the images of `train`, `val` or `test`."""
         return self.base / self.layout.images.format(folder=folder)
 
     def entries(self, folder: str) -> list[LabelledImage]:
-        """The frames of `train`, `val` or `test`, by name.
+        """The frames of `train`, `val` or `test`, sorted by name.
 
         Raises:
-            InputError: If an image has no label map, or nothing says to which split it belongs.
+            InputError: If an image has no label map, or its split is unknown.
         """
         place = self.images(folder)
         paths = {path.stem: path for suffix in reversed(_SUFFIXES) for path in visible_files(place, f"*{suffix}")}
@@ -175,21 +175,21 @@ def find_layout(root: Path) -> CamVidFolder:
     """The form of the CamVid folder `root`, or of the folder `CamVid` or `camvid` in it.
 
     Raises:
-        InputError: If it is none of the known ones.
+        InputError: If it is in none of the known forms.
     """
     for base in (root, root / "CamVid", root / "camvid"):
         for layout in _LAYOUTS:
             if any((base / layout.labels.format(folder=folder)).is_dir() for folder in ("train", "val", "test")):
                 return CamVidFolder(base, layout)
         if (base / "val").is_dir():
-            return CamVidFolder(base, _SEGNET)  # whose error then names the label map that is missing
+            return CamVidFolder(base, _SEGNET)  # its error then names the missing label map
     looked = ", ".join(f"{layout.labels.format(folder='val')}/ ({layout.form})" for layout in _LAYOUTS)
     found = ", ".join([path.name for path in visible_files(root, "*")][:6]) or "nothing"
     raise InputError(f"{root} is not CamVid in a known form: looked for label maps in {looked}; found {found}")
 
 
 def _published_split(image: Path) -> str:
-    """To which split SegNet's lists assign a frame of one of the four sequences."""
+    """The split to which SegNet's lists assign a frame of one of the four sequences."""
     found = re.fullmatch(r"(0001TP|0006R0|0016E5|Seq05VD)_f?(\d+)", image.stem)
     if found is None:
         raise InputError(
@@ -226,7 +226,7 @@ def _read_colours(path: Path) -> UInt8[np.ndarray, "H W"]:
     """`(H, W)` uint8 labels of a colour label map.
 
     Raises:
-        InputError: If a colour is not one of the 32; the message names the first place.
+        InputError: If a colour is not one of the 32; the message names the first such pixel.
     """
     red, green, blue = np.moveaxis(read_image(path).astype(np.int32), 2, 0)
     keys = red << 16 | green << 8 | blue

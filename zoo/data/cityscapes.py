@@ -15,16 +15,16 @@ from zoo.frame import CameraFrame, Frame
 
 __all__ = ["read"]
 
-_IMAGE_FOLDERS = ("leftImg8bit", "leftImg8bit_trainvaltest/leftImg8bit")  # as published, or unpacked side by side
+_IMAGE_FOLDERS = ("leftImg8bit", "leftImg8bit_trainvaltest/leftImg8bit")  # second: archives unpacked separately
 _LABEL_FOLDERS = ("gtFine", "gtFine_trainvaltest/gtFine")
 _LABEL_FILES = ("labelIds", "labelTrainIds")
 
 
 def read(root: Path, split: str) -> Dataset:
-    """The frames of one split in the order of their names; the public labels of `test` are dummies and left out.
+    """The frames of one split, sorted by name; the public labels of `test` are dummies and are not read.
 
     Raises:
-        InputError: If the layout is another one, the split is empty or an image has no label file.
+        InputError: If the layout is unknown, the split is empty or an image has no label file.
     """
     images = first_folder(root, _IMAGE_FOLDERS, "Cityscapes")
     labels = None if split == "test" else first_folder(root, _LABEL_FOLDERS, "Cityscapes with its fine labels")

@@ -1,4 +1,4 @@
-"""`Dataset`, the table of readers, and `open_dataset`, which picks one."""
+"""`Dataset`, the table of readers, and `open_dataset`, which calls one of them."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ class Dataset:
         root: Folder that was read, `None` for the embedded frames.
         split: `train`, `val`, `test`, ...
         classes: Meaning of the labels.
-        frames: In a fixed order, frames of one scene in their order in time.
-        video: Frames of one scene are not independent, and lie in their order in time; intervals are then over scenes
-            or, with few of them, within them. Otherwise every image is taken as independent.
-        repeated_scenes: Frames of one scene show the same place (under several conditions) and are one unit.
-        source_group: Group whose mIoU is the denominator of rPD unless another is named; `None` if there is none.
-        source_data: Kind of the data set whose mIoU is that denominator instead, where it is evaluated in the same
-            run (ACDC: `cityscapes`, as in the literature).
-        outside_pool: Groups that the figures over all conditions leave out (ACDC: `reference`).
-        absent_classes: What the official script does with absent classes. `skip` (Cityscapes, ACDC): a class that
-            occurs neither in the truth nor in the prediction has no IoU and is left out of the mean. `zero` (CamVid):
-            a class that does not occur in the truth counts as an IoU (and accuracy) of 0.
+        frames: In a fixed order; frames of one scene in chronological order.
+        video: Frames of one scene are in chronological order and not independent; intervals are then over scenes or,
+            if there are few scenes, within them. Otherwise images are assumed to be independent.
+        repeated_scenes: Frames of one scene show the same place (under several conditions) and count as one unit.
+        source_group: Group whose mIoU is the denominator of rPD by default; `None` if there is none.
+        source_data: Kind of the data set whose mIoU is the denominator instead, if it is evaluated in the same run
+            (ACDC: `cityscapes`, as in the literature).
+        outside_pool: Groups excluded from the figures over all conditions (ACDC: `reference`).
+        absent_classes: How the official script handles absent classes. `skip` (Cityscapes, ACDC): a class that occurs
+            neither in the ground truth nor in the prediction has no IoU and is left out of the mean. `zero` (CamVid): a
+            class that does not occur in the ground truth counts as an IoU (and accuracy) of 0.
         instances: The official metric includes the instance-weighted iIoU.
-        caveats: Sentences that must stand wherever figures from these frames are shown.
+        caveats: Sentences to show wherever figures from these frames are shown.
     """
 
     kind: str
@@ -80,7 +80,7 @@ class Dataset:
 
         Args:
             groups: Groups to keep; all by default.
-            limit: At most so many frames of each group, evenly spaced.
+            limit: Maximum number of frames per group, evenly spaced.
 
         Raises:
             InputError: If a group does not occur or `limit` is below 1.
@@ -100,9 +100,9 @@ class Dataset:
     def fingerprint(self) -> str:
         """SHA-256 over kind, split, class names and every frame.
 
-        Of a frame it covers id, group, how the label file is read (regular or training ids, colours), and the size and
-        SHA-256 of each of its files (images, labels, instances, masks); of the decoded arrays where it has no files.
-        Reads every file once (about 1 GB/s from memory) and is independent of where the folder lies.
+        For each frame it covers id, group, how the label file is decoded (regular or training ids, colours), and the
+        size and SHA-256 of each of its files (images, labels, instances, masks), or of the decoded arrays if it has no
+        files. Reads every file once (about 1 GB/s from the page cache) and does not depend on the folder's path.
         """
         total = hashlib.sha256()
         for part in (self.kind, self.split, *self.classes.names):
@@ -139,9 +139,9 @@ class Reader:
     """One row of the table of readers.
 
     Attributes:
-        function: `"module:function"`; called as `function(root, split, **options)`, gives a `Dataset`.
+        function: `"module:function"`; called as `function(root, split, **options)`, returns a `Dataset`.
         splits: Names of the splits.
-        folder: A folder must be given (`kind=DIR`); without it the frames are embedded.
+        folder: Whether it reads a folder (`kind=DIR`); `False` for embedded frames.
     """
 
     function: str
@@ -167,7 +167,7 @@ def open_dataset(kind: str, root: Path | str | None = None, split: str = "val", 
         options: Further arguments of the reader.
 
     Raises:
-        InputError: If the kind or split is unknown, the folder is missing or laid out otherwise, or the split empty.
+        InputError: If the kind or split is unknown, the folder is missing or has another layout, or the split is empty.
     """
     if kind not in READERS:
         raise InputError(f"unknown data set {kind!r}{closest(kind, READERS)}; known: {', '.join(READERS)}")
@@ -180,7 +180,7 @@ def open_dataset(kind: str, root: Path | str | None = None, split: str = "val", 
         raise InputError(f"{kind} needs its folder: --data {kind}=DIR")
     if not reader.folder and root is not None:
         raise InputError(
-            f"{kind} frames are embedded and take no folder ({root} came); read a folder written by `zoo synthetic` "
+            f"{kind} frames are embedded and take no folder, got {root}; read a folder written by `zoo synthetic` "
             "by its layout, for example --data cityscapes=DIR"
         )
     if root is not None:

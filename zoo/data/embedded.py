@@ -1,4 +1,4 @@
-"""The synthetic frames that lie in the package: clear, night, fog, rain and snow, with nothing to download."""
+"""The synthetic frames embedded in the package: clear, night, fog, rain and snow; no download needed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ from pathlib import Path
 from zoo.classes import CITYSCAPES
 from zoo.data.dataset import Dataset
 
-__all__ = ["read"]
+__all__ = ["CAVEATS", "read"]
+
+CAVEATS = (
+    "The embedded frames are rendered and few: four places under five conditions. They show that everything works and "
+    "allow comparing models; absolute figures do not transfer to real roads.",
+)
+"""What to keep in mind with any figure of these frames."""
 
 
 def read(root: Path | None, split: str) -> Dataset:
-    """The embedded frames, whose classes are those of Cityscapes; group `clear` is the source of rPD."""
+    """The embedded frames, labelled with the Cityscapes classes; group `clear` is the source of rPD."""
     from zoo.synthetic.embedded import embedded_frames
 
     assert root is None
@@ -23,8 +29,5 @@ def read(root: Path | None, split: str) -> Dataset:
         frames=tuple(embedded_frames()),
         repeated_scenes=True,
         source_group="clear",
-        caveats=(
-            "The embedded frames are rendered and few: four places under five conditions. They show that everything "
-            "works and compare models; they say nothing absolute about real roads.",
-        ),
+        caveats=CAVEATS,
     )

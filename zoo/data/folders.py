@@ -10,9 +10,9 @@ __all__ = ["first_folder", "visible_files"]
 
 
 def visible_files(folder: Path, pattern: str) -> list[Path]:
-    """The files below `folder` that match, sorted, without hidden ones.
+    """The files under `folder` that match `pattern`, sorted, without hidden ones.
 
-    macOS puts a `._NAME.png` next to every file of an archive it packs; those are no images, but match `*.png`.
+    Archives packed on macOS contain a `._NAME.png` next to every file; these match `*.png` but are not images.
     """
     return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
 
@@ -21,7 +21,7 @@ def first_folder(root: Path, candidates: tuple[str, ...], what: str) -> Path:
     """The first of `candidates` that is a folder under `root`.
 
     Raises:
-        InputError: If there is none; the message lists what was looked for.
+        InputError: If there is none; the message lists the candidates.
     """
     for candidate in candidates:
         if (root / candidate).is_dir():

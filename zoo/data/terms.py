@@ -1,7 +1,7 @@
-"""The terms under which each data set may be used: the one table that licences of trained weights are derived from.
+"""The terms of use of each data set: the only table from which licences of trained weights are derived.
 
-What could not be looked up is `None`, and a licence that could not is `unknown`; weights trained on such data are then
-`unknown` too (`zoo.folder.licences`). The table repeats what the makers publish; it is not legal advice.
+Terms that could not be looked up are `None`, and such a licence is `unknown`, as are weights trained on the data
+(`zoo.folder.licences`). The table repeats what the publishers of the data state; it is not legal advice.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ __all__ = [
 ]
 
 MARKER = "synthetic.json"
-"""File that the synthetic world leaves at the top of every folder that it renders."""
-_CITY = "synthetic"  # of the rendered frames in Cityscapes' layout
+"""File at the top of every folder rendered by the synthetic world."""
+_CITY = "synthetic"  # city name of rendered frames in the Cityscapes layout
 
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
-    """What the makers of a data set (or of weights) allow.
+    """What the publisher of a data set (or of weights) allows.
 
     Attributes:
-        name: What it is called in licence chains and lists of training data.
+        name: Its name in licence chains and lists of training data.
         licence: SPDX identifier where there is one, otherwise in a few words; `unknown` if it could not be looked up.
-        commercial: Whether what is made from it may be used commercially; `None`: unknown.
-        share_alike: Whether what is made from it must carry the same licence; `None`: unknown.
-        no_derivatives: Whether passing on what is made from it is forbidden; `None`: unknown.
+        commercial: Whether works made from it may be used commercially; `None`: unknown.
+        share_alike: Whether works made from it must carry the same licence; `None`: unknown.
+        no_derivatives: Whether works made from it must not be distributed; `None`: unknown.
         source: Where the terms are published.
     """
 
@@ -93,7 +93,7 @@ TERMS: dict[str, Terms] = {
         commercial=False,
         source="http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/",
     ),
-    # Models may be passed on ("abstract representations"), but no derivative work may be used commercially.
+    # Models may be distributed ("abstract representations"), but no derivative work may be used commercially.
     "cityscapes": Terms(
         name="Cityscapes",
         licence="non-commercial use only",
@@ -111,7 +111,7 @@ TERMS: dict[str, Terms] = {
 
 
 def terms_of(dataset: Dataset) -> Terms:
-    """The terms of the frames that were read, which are not the reader's where the frames are synthetic."""
+    """The terms of the frames that were read: those of the reader, unless the frames are synthetic."""
     if is_synthetic(dataset):
         return SYNTHETIC
     unknown = Terms(name=dataset.kind, licence="unknown", commercial=None)
@@ -125,22 +125,22 @@ def terms_named(name: str) -> Terms | None:
 
 
 def is_synthetic(dataset: Dataset) -> bool:
-    """Whether all frames were rendered, whatever data set's layout they are in.
+    """Whether all frames were rendered, in whatever layout.
 
-    The marker alone does not decide, since recordings may have been copied into a rendered folder: there may be no more
-    frames than the marker says, and of Cityscapes only those of the renderer's own city.
+    The marker alone is not enough, since recordings may have been copied into a rendered folder: there must not be more
+    frames than the marker says, and in the Cityscapes layout all must be from the renderer's own city.
     """
     if dataset.kind == "synthetic":
         return True
     if any(frame.meta.get("city", _CITY) != _CITY for frame in dataset.frames):
         return False
     marker = _marker(dataset.root)
-    frames = sum(frame.group != "reference" for frame in dataset.frames)  # ACDC's references come on top
+    frames = sum(frame.group != "reference" for frame in dataset.frames)  # ACDC's reference frames are extra
     return marker.get("layout") == dataset.kind and frames <= marker["frames"]
 
 
 def places_of(dataset: Dataset, frames: Sequence[Frame]) -> list[str | int]:
-    """What tells each frame's surroundings from others: its scene, or the seed of its place in the synthetic world.
+    """The identity of each frame's surroundings: its scene or, in the synthetic world, the seed of its place.
 
     Layouts count places from 0, so scenes of two rendered folders may have the same name and show different places.
     """
@@ -156,16 +156,16 @@ def mark_synthetic(root: Path, layout: str, *, frames: int, seed: int, **setting
 
     Args:
         root: The folder.
-        layout: Kind of reader that reads it.
+        layout: The kind of reader for it.
         frames: Number of frames in it.
-        seed: Of the place that its layout counts as number 0.
-        settings: Whatever else the renderer wants to keep.
+        seed: Seed of the place that its layout numbers 0.
+        settings: Further settings to store.
     """
     write_json(root / MARKER, {"layout": layout, "frames": frames, "seed": seed, **settings})
 
 
 def _marker(root: Path | None) -> dict[str, Any]:
-    """Content of the marker; empty if there is none that can be used."""
+    """Content of the marker; empty if it is missing or invalid."""
     try:
         found = json.loads((root / MARKER).read_text("utf-8")) if root is not None else {}
     except (OSError, ValueError):

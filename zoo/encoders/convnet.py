@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from zoo._torchvision import import_timm
+from zoo.encoders import GRID, resolve_indices
 from zoo.encoders._timm import create_timm_model
 from zoo.inputs.image import image_tensor
 
@@ -29,13 +30,16 @@ class ConvNet(nn.Module):
             `config.schema.json` lists those that a configuration may give.
 
     Attributes:
-        inputs: One image, after normalisation.
+        inputs: `image`, after normalisation.
+        axes: `GRID`.
         out_channels: Channels of each level.
         strides: Ratio of input size to feature size of each level.
 
     Raises:
         InputError: If timm has no such model, the model has no feature levels, or the download fails.
     """
+
+    axes = GRID
 
     def __init__(
         self,
@@ -65,16 +69,20 @@ class ConvNet(nn.Module):
         return self.forward_intermediates(image)
 
     def forward_intermediates(
-        self, image: Float[Tensor, "B 3 H W"], indices: tuple[int, ...] | None = None
+        self, image: Float[Tensor, "B 3 H W"], *, indices: tuple[int, ...] | None = None
     ) -> list[Tensor]:
-        """The levels `indices`, by default all, finest first."""
+        """The levels `indices`, by default all, finest first.
+
+        Raises:
+            InputError: If a level does not exist.
+        """
         levels = self.body(image)
         # Some timm families, Swin among them, return channels last.
         levels = [
             level if level.shape[1] == channels else level.permute(0, 3, 1, 2)
             for level, channels in zip(levels, self.out_channels, strict=True)
         ]
-        return levels if indices is None else [levels[i] for i in indices]
+        return levels if indices is None else [levels[i] for i in resolve_indices(indices, len(levels), "levels")]
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> list[Tensor]:
         """Same as `forward_features`."""

@@ -22,9 +22,10 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from zoo.engines import TensorSpec
+from zoo.encoders import POINTS, resolve_indices
 from zoo.errors import InputError, closest
 from zoo.geometry.voxels import Grid, Rounding, cells_from_lowest, cells_of
+from zoo.inputs.points import POINT_CHANNELS, point_tensors
 from zoo.sparse.backends import BackendName, check_backend_name
 from zoo.sparse.layers import ConvBlock, SparseConv3d, set_backend
 from zoo.sparse.maps import ONE, check_tensors
@@ -61,9 +62,6 @@ VARIANTS: dict[str, dict] = {
 }
 """Constructor arguments by name; anything a row omits is the constructor's default."""
 
-POINT_CHANNELS = ("x", "y", "z", "intensity")
-"""Columns of the points unless others are named; those of a `Sweep` unless its sensor gives more."""
-
 PLANES = (32, 64, 128, 256, 256, 128, 96, 96)
 """Channels of the eight stages at width 32."""
 
@@ -74,14 +72,6 @@ def _is_count(value: object) -> bool:
 
 def _is_finite(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def point_tensors(channels: int) -> tuple[TensorSpec, TensorSpec]:
-    """The inputs `points`, `(N, channels)` float32, and `batch_index`, `(N,)` int64."""
-    return (
-        TensorSpec("points", "float32", (None, channels), axes=("points", "channels")),
-        TensorSpec("batch_index", "int64", (None,), axes=("points",)),
-    )
 
 
 def _check_channels(channels: Sequence[str], point_channels: Sequence[str]) -> None:
@@ -168,13 +158,16 @@ class MinkUNet(nn.Module):
         backend: Which sparse convolution to use (`zoo.sparse.backends`).
 
     Attributes:
-        inputs: `points` and `batch_index`.
+        inputs: `points` and `batch_index` (`zoo.inputs.points.point_tensors`).
+        axes: `POINTS`.
         out_channels: One entry, the channels of a point's feature.
         strides: One entry: 1 voxel per feature, or 16 without decoder.
 
     Raises:
         InputError: For settings that do not fit together.
     """
+
+    axes = POINTS
 
     def __init__(
         self,
@@ -218,7 +211,7 @@ class MinkUNet(nn.Module):
         # Refuses a size that does not fit the grid now, before the first sweep does.
         cells_of(np.zeros((0, 3)), voxel_size, grid, rounding)
         self.channels, self.point_channels, self.voxel_size = tuple(channels), tuple(point_channels), voxel_size
-        self.inputs = point_tensors(len(self.point_channels))
+        self.inputs = point_tensors(self.point_channels)
         self.grid: Grid = grid
         self.rounding: Rounding = rounding
         self.from_lowest = from_lowest
@@ -271,38 +264,64 @@ class MinkUNet(nn.Module):
         Args:
             x: `(M, len(channels))` features on voxels.
         """
+        return self.forward_stages(x)[-1]
+
+    def forward_stages(self, x: SparseTensor) -> list[SparseTensor]:
+        """Features after every stage, those down first; arguments as for `forward_voxels`."""
         x = self.stem(x)
-        skips = []
+        skips, stages = [], []
         for stage in self.encoder:
             skips.append(x)
             x = stage(x)
+            stages.append(x)
         for stage in self.decoder:
             x = stage(x, skips.pop())
-        return x
+            stages.append(x)
+        return stages
+
+    def forward_intermediates(
+        self,
+        points: Float[Tensor, "N C"],
+        batch_index: Int[Tensor, " N"],
+        *,
+        indices: tuple[int, ...] | None = None,
+    ) -> list[Float[Tensor, "N D"]]:
+        """Features of the points after the stages `indices`, by default the last one.
+
+        A point gets the feature of the voxel that holds it at the stage's stride.
+
+        Raises:
+            InputError: If a stage does not exist.
+        """
+        count = len(self.encoder) + len(self.decoder)
+        wanted = resolve_indices((-1,) if indices is None else indices, count, "stages")
+        voxels, point_to_voxel = self.voxelise(points, batch_index)
+        stages = self.forward_stages(voxels)
+        return [_at_points(stages[i], point_to_voxel) for i in wanted]
 
     def forward_features(
-        self, points: Float[Tensor, "N C"], batch_index: Int[Tensor, " N"], batch_size: int | None = None
+        self, points: Float[Tensor, "N C"], batch_index: Int[Tensor, " N"]
     ) -> list[Float[Tensor, "N D"]]:
-        """The levels named by `out_channels` and `strides`: one, with a row per point in their order.
+        """One level: a feature per point, in the order of the points.
 
         Args:
             points: The columns `point_channels`; xyz in metres in the lidar frame.
             batch_index: The sample of each point.
-            batch_size: Samples in the batch; the largest index plus one if absent.
         """
-        return [self(points, batch_index, batch_size)]
+        return self.forward_intermediates(points, batch_index)
 
-    def forward(
-        self, points: Float[Tensor, "N C"], batch_index: Int[Tensor, " N"], batch_size: int | None = None
-    ) -> Float[Tensor, "N D"]:
-        """Features of the points, in their order; arguments as for `forward_features`."""
-        voxels, point_to_voxel = self.voxelise(points, batch_index, batch_size)
-        features = self.forward_voxels(voxels)
-        if features.stride != ONE:
-            for step in range(len(self.encoder)):
-                fine = (2**step,) * 3
-                point_to_voxel = voxels.context.parents(fine, (2, 2, 2)).index_select(0, point_to_voxel)
-        return features.features.index_select(0, point_to_voxel)
+    def forward(self, points: Float[Tensor, "N C"], batch_index: Int[Tensor, " N"]) -> list[Float[Tensor, "N D"]]:
+        """Same as `forward_features`."""
+        return self.forward_features(points, batch_index)
+
+
+def _at_points(level: SparseTensor, point_to_voxel: Int[Tensor, " N"]) -> Float[Tensor, "N D"]:
+    """The feature of each point, from its voxel at the input's stride."""
+    fine, rows = ONE, point_to_voxel
+    while fine != level.stride:
+        rows = level.context.parents(fine, (2, 2, 2)).index_select(0, rows)
+        fine = (2 * fine[0], 2 * fine[1], 2 * fine[2])
+    return level.features.index_select(0, rows)
 
 
 def rename_mmdet3d(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo._torchvision import import_timm
+from zoo.encoders import GRID, resolve_indices
 from zoo.encoders._timm import create_timm_model
 from zoo.errors import InputError
 from zoo.inputs.image import image_tensor
@@ -36,7 +37,8 @@ class ViT(nn.Module):
             give.
 
     Attributes:
-        inputs: One image, after normalisation.
+        inputs: `image`, after normalisation.
+        axes: `GRID`.
         patch_size: Pixels along one side of a patch.
         out_channels: One entry, the embedding size.
         strides: One entry, the patch size.
@@ -44,6 +46,8 @@ class ViT(nn.Module):
     Raises:
         InputError: If timm has no such model, the model is not a plain vision transformer, or the download fails.
     """
+
+    axes = GRID
 
     def __init__(
         self,
@@ -73,7 +77,7 @@ class ViT(nn.Module):
         self.strides: tuple[int, ...] = (self.patch_size,)
         self.inputs = (image_tensor(in_channels, self.patch_size),)
         self._grid: tuple[int, int] = tuple(body.patch_embed.grid_size)
-        # Learned tokens before the patches: the class token and, in some families, registers.
+        # Number of prefix tokens (class token and, in some families, registers) that have a position embedding.
         self._prefix_has_position: int = 0 if body.no_embed_class else body.num_prefix_tokens
 
         self.projection = body.patch_embed.proj
@@ -96,7 +100,7 @@ class ViT(nn.Module):
         return torch.cat([prefix, grid.flatten(2).transpose(1, 2)], dim=1)  # (1, prefix + rows * columns, D)
 
     def forward_intermediates(
-        self, image: Float[Tensor, "B 3 H W"], indices: tuple[int, ...] | None = None
+        self, image: Float[Tensor, "B 3 H W"], *, indices: tuple[int, ...] | None = None
     ) -> list[Float[Tensor, "B D h w"]]:
         """Normalised patch features after the blocks `indices`, by default the last one.
 
@@ -109,9 +113,7 @@ class ViT(nn.Module):
                 f"image size {height} x {width} is not a multiple of the patch size {self.patch_size}; pad it"
             )
         depth = len(self.blocks)
-        wanted = [depth - 1] if indices is None else [i % depth if -depth <= i < depth else i for i in indices]
-        if any(not 0 <= i < depth for i in wanted):
-            raise InputError(f"blocks {indices} are out of range; the encoder has {depth}, counted from 0")
+        wanted = resolve_indices((-1,) if indices is None else indices, depth, "blocks")
         patches = self.projection(image)  # (B, D, h, w)
         rows, columns = patches.shape[-2:]
         tokens = self.patch_norm(patches.flatten(2).transpose(1, 2))  # (B, h * w, D)

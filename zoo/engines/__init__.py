@@ -1,8 +1,8 @@
-"""Engines run one artefact of a model; nothing else knows which one it is.
+"""Engines: each runs one artefact of a model, and no other code depends on which engine it is.
 
-An engine takes and gives dictionaries of NumPy arrays and knows nothing about images or points: its `spec` names the
-tensors, their dtypes, their fixed and free axes and the multiples that free axes must be. A new engine is one file here
-and one row in `ENGINES`.
+An engine takes and returns dictionaries of NumPy arrays and knows nothing about images or points. Its `spec` lists the
+tensors with their dtypes, their fixed and free axes, and the multiples that the lengths of free axes must be. A new
+engine is one file here and one row in `ENGINES`.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ __all__ = ["ENGINES", "Engine", "EngineRow", "EngineSpec", "TensorSpec", "engine
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One input or output.
+    """One input or output tensor.
 
     Attributes:
-        name: Of the tensor.
-        dtype: NumPy's name of the type.
+        name: Name of the tensor.
+        dtype: NumPy's name for the type.
         shape: Length of every axis, `None` for a free one.
-        multiples: What the length of every free axis must be a multiple of; 1 for most.
+        multiples: For each axis, the number that its length must be a multiple of; 1 for most.
         stride: For an output that is a grid over the input: input size over output size.
-        axes: Names of the axes, for messages and for the export: `batch`, `channels`, `height`, `width`.
+        axes: Names of the axes, for messages and for the export: `batch`, `channels`, `height`, `width`, `points`.
+        columns: Names along the axis `channels`, where one sample's may differ from another's: those of a `Sweep`.
     """
 
     name: str
@@ -42,6 +43,7 @@ class TensorSpec:
     multiples: tuple[int, ...] = ()
     stride: int | None = None
     axes: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.multiples:
@@ -49,12 +51,12 @@ class TensorSpec:
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> TensorSpec:
-        """The tensor that an artefact's entry describes."""
-        lists = {key: tuple(entry[key]) for key in ("shape", "multiples", "axes") if key in entry}
+        """The tensor described by an artefact's entry."""
+        lists = {key: tuple(entry[key]) for key in ("shape", "multiples", "axes", "columns") if key in entry}
         return cls(entry["name"], entry["dtype"], stride=entry.get("stride"), **lists)
 
     def to_json(self) -> dict[str, Any]:
-        """What an artefact's entry says; only what differs from the default."""
+        """The description for an artefact's entry, without default values."""
         values: dict[str, Any] = {"name": self.name, "dtype": self.dtype, "shape": list(self.shape)}
         if any(multiple != 1 for multiple in self.multiples):
             values["multiples"] = list(self.multiples)
@@ -62,20 +64,22 @@ class TensorSpec:
             values["stride"] = self.stride
         if self.axes:
             values["axes"] = list(self.axes)
+        if self.columns:
+            values["columns"] = list(self.columns)
         return values
 
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """What an engine takes and gives.
+    """Inputs and outputs of an engine.
 
     Attributes:
         engine: Name in `ENGINES`.
         device: Where it runs, for example `cpu` or `cuda:0`.
         precision: `fp32`, `bf16`, `fp16` or `int8`.
-        inputs: By position.
-        outputs: By position.
-        options: What else decides speed or result (threads, provider).
+        inputs: In positional order.
+        outputs: In positional order.
+        options: Further settings that affect speed or results (threads, provider).
     """
 
     engine: str
@@ -101,14 +105,14 @@ class Engine(Protocol):
         """
 
     def warmup(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Runs once on zeros of these shapes, so that the next run is at full speed."""
+        """Runs once on zeros of these shapes, so that the next run is not slowed down by initialisation."""
 
     def close(self) -> None:
         """Frees the device; the engine cannot run afterwards."""
 
 
 def run_in_batches(engine: Engine, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """As `engine.run` for a batch, one sample at a time where the artefact's batch is fixed to one."""
+    """Like `engine.run` on a batch, but one sample at a time if the batch size of the artefact is fixed to one."""
     fixed = engine.spec.inputs[0].shape[0]
     count = len(next(iter(arrays.values())))
     if fixed in (None, count):
@@ -123,11 +127,11 @@ class EngineRow:
 
     Attributes:
         opener: `"module:function"`, called as `function(folder, artefact, device=, precision=, threads=)`.
-        package: What must be installed.
-        extra: Which of our extras installs it.
+        package: Package that must be installed.
+        extra: Extra of perception-zoo that installs it.
         reads: `engine` of the artefacts that it can run.
-        precisions: What may be asked for, and the precision of the file that serves it (`None`: any).
-        devices: Kinds of devices that it knows, for help and records.
+        precisions: Each supported precision, with the precision of the file that it runs (`None`: any).
+        devices: Kinds of supported devices, for help and records.
         rank: Place in the order in which `auto` tries the engines: on a CPU, and on any other device.
     """
 
@@ -146,7 +150,7 @@ class EngineRow:
 
     @property
     def installed(self) -> bool:
-        """Whether its package is there."""
+        """Whether its package is installed."""
         try:
             return importlib.util.find_spec(self.package) is not None
         except (ImportError, ValueError):

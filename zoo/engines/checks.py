@@ -1,4 +1,4 @@
-"""Checks of arrays against what an artefact takes, because runtimes accept wrong sizes without a word."""
+"""Checks arrays against the inputs of an artefact, because runtimes silently accept wrong sizes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["available_threads", "check_inputs", "check_threads"]
 
 
 def check_inputs(arrays: Mapping[str, np.ndarray], specs: tuple[TensorSpec, ...]) -> None:
-    """Raises an `InputError` unless `arrays`, by input name, are what `specs` describe."""
+    """Raises an `InputError` unless `arrays`, by input name, match `specs`."""
     names = [spec.name for spec in specs]
     if set(arrays) != set(names):
         raise InputError(f"the model takes {', '.join(names)}; got {', '.join(arrays) or 'nothing'}")
@@ -45,5 +45,5 @@ def check_threads(threads: int | None) -> None:
 
 
 def available_threads() -> int:
-    """Number of CPUs that this process may use, which in a container can be fewer than the machine has."""
+    """Number of CPUs that this process may use; in a container, it can be less than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

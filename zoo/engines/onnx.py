@@ -26,7 +26,7 @@ PROVIDERS = {
     "tensorrt": "TensorrtExecutionProvider",
     "openvino": "OpenVINOExecutionProvider",
 }
-"""Execution provider of ONNX Runtime for every device that can be asked for."""
+"""Execution provider of ONNX Runtime for each supported device."""
 _DTYPES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
@@ -39,19 +39,19 @@ class OnnxEngine:
     """Runs one ONNX file.
 
     Args:
-        source: The verified file's content, or its path if its weights lie in files beside it.
-        device: `cpu`, `cuda`, `cuda:1`, `tensorrt`, `tensorrt:1` or `openvino`. What is asked for is what runs:
-            ONNX Runtime itself would fall back to the CPU without a word, as a whole or for single nodes.
-        precision: Of the file; for the record.
-        threads: Threads of one operator; by default those that the process may use.
-        declared: What the file does not say of its tensors: multiples, strides, names of axes. ONNX Runtime does not
-            check multiples.
+        source: The verified file's content, or its path if it keeps weights in separate files.
+        device: `cpu`, `cuda`, `cuda:1`, `tensorrt`, `tensorrt:1` or `openvino`. There is no fallback: ONNX Runtime
+            itself would silently run the whole model or single nodes on the CPU.
+        precision: Precision of the file; only recorded.
+        threads: Threads per operator; by default the number of CPUs that the process may use.
+        declared: Properties of the tensors that the file does not state: multiples, strides, names of axes. ONNX
+            Runtime does not check multiples.
         what: Name of the file, for errors.
 
     Raises:
         MissingExtraError: If ONNX Runtime is not installed.
         IntegrityError: If ONNX Runtime cannot read the file.
-        InputError: If the device is unknown or cannot be used, or if it would not run all of the arithmetic.
+        InputError: If the device is unknown or cannot be used, or if part of the arithmetic would run elsewhere.
     """
 
     def __init__(
@@ -71,8 +71,8 @@ class OnnxEngine:
             raise require("onnxruntime", "onnx", f"running {what} with the onnx engine") from error
         provider, options = _provider(onnxruntime, device)
         settings = onnxruntime.SessionOptions()
-        settings.log_severity_level = 4  # failures come as exceptions; one line is enough
-        # Said explicitly, because the default pins threads to cores that a container may not have.
+        settings.log_severity_level = 4  # failures raise exceptions, so a log line would only repeat them
+        # Set explicitly, because the default pins threads to cores that a container may not have.
         settings.intra_op_num_threads = threads or available_threads()
         settings.inter_op_num_threads = 1
         settings.add_session_config_entry(*RECORD)
@@ -85,10 +85,10 @@ class OnnxEngine:
             first = str(error).splitlines()[0]
             if provider != PROVIDERS["cpu"]:
                 raise InputError(f"device {device!r} ({provider}) cannot be used: {first}") from error
-            raise IntegrityError(f"{what} is no ONNX file that ONNX Runtime takes: {first}") from error
+            raise IntegrityError(f"{what} is not an ONNX file that ONNX Runtime can load: {first}") from error
         if provider not in session.get_providers():
             raise InputError(
-                f"device {device!r} was asked for, but ONNX Runtime could not start {provider} and would run on "
+                f"device {device!r} was requested, but ONNX Runtime could not start {provider} and would run on "
                 f"{', '.join(session.get_providers())}; check the driver and its libraries, or use device 'cpu'"
             )
         nodes = placed_nodes(session)
@@ -113,7 +113,7 @@ class OnnxEngine:
         """The outputs by name.
 
         Raises:
-            InputError: If a name, shape or dtype is not what the file takes.
+            InputError: If a name, shape or dtype does not match the file's inputs.
         """
         check_inputs(arrays, self.spec.inputs)
         feeds = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
@@ -160,7 +160,7 @@ def _check_placement(
     if wrong:
         shown = ", ".join(map(str, wrong[:3])) + (", ..." if len(wrong) > 3 else "")
         raise InputError(
-            f"device {device!r} was asked for, but ONNX Runtime would run {len(wrong)} of the {len(nodes)} nodes of "
+            f"device {device!r} was requested, but ONNX Runtime would run {len(wrong)} of the {len(nodes)} nodes of "
             f"{what} elsewhere: {shown}; use device 'cpu', or another engine or file"
         )
 
@@ -177,6 +177,6 @@ def open_engine(
 
     Raises:
         IntegrityError: If the file differs from the manifest, is damaged, or names weights outside the folder.
-        InputError: If the entry does not describe the file's tensors, or the device cannot be used.
+        InputError: If the entry does not match the file's tensors, or the device cannot be used.
     """
     return open_onnx_file(OnnxEngine, folder, artefact, device=device, precision=precision, threads=threads)

@@ -1,6 +1,6 @@
-"""What a runtime must know of an ONNX file before it runs it, read without the `onnx` package.
+"""What an engine must know about an ONNX file before running it, read without the `onnx` package.
 
-Only the wire format of protocol buffers is walked; weights are skipped, so that a file of any size is read in
+Only the Protocol Buffers wire format is parsed, and weights are skipped, so a file of any size takes
 milliseconds. Field numbers are those of `onnx.proto`.
 
 Source: Protocol Buffers encoding (wire types 0, 1, 2, 5); onnx/onnx.proto, IR version 10.
@@ -34,12 +34,12 @@ def _varint(content: memoryview, position: int) -> tuple[int, int]:
         if not byte & 0x80:
             return value, position
         shift += 7
-        if shift > _MAX_SHIFT:  # else a file of such bytes would become one number of megabytes, in hours
+        if shift > _MAX_SHIFT:  # otherwise such bytes would become one number of megabytes, after hours
             raise ValueError("a number does not fit into 64 bits")
 
 
 def _fields(content: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Number and bytes of every length-delimited field of one message; the others are stepped over."""
+    """Number and bytes of every length-delimited field of one message; other fields are skipped."""
     position = 0
     while position < len(content):
         key, position = _varint(content, position)
@@ -114,14 +114,14 @@ def _of_function(content: memoryview) -> Iterator[str]:
 
 
 def external_files(content: bytes, what: str) -> list[str]:
-    """Files beside the ONNX file that hold weights of it, as it names them; empty for a file that holds them itself.
+    """Paths of the separate files that hold weights, as the ONNX file names them; empty if it holds all weights itself.
 
     Args:
         content: The ONNX file.
         what: Its name, for errors.
 
     Raises:
-        IntegrityError: If it is no ONNX file or is cut off.
+        IntegrityError: If it is not an ONNX file or is truncated.
     """
     found: dict[str, None] = {}
     graphs = 0
@@ -133,9 +133,9 @@ def external_files(content: bytes, what: str) -> list[str]:
             elif number == _MODEL_FUNCTIONS:
                 found.update(dict.fromkeys(_of_function(field)))
     except (ValueError, IndexError, RecursionError) as error:
-        raise IntegrityError(f"{what} is no complete ONNX file: {error}") from error
+        raise IntegrityError(f"{what} is not a complete ONNX file: {error}") from error
     if graphs != 1:
-        raise IntegrityError(f"{what} is no ONNX file: it holds {graphs} graphs")
+        raise IntegrityError(f"{what} is not an ONNX file: it holds {graphs} graphs")
     return list(found)
 
 
@@ -143,26 +143,26 @@ def metadata(content: bytes, what: str) -> dict[str, str]:
     """The file's metadata: licence, classes, preprocessing, hash of the source weights.
 
     Raises:
-        IntegrityError: If it is no ONNX file or is cut off.
+        IntegrityError: If it is not an ONNX file or is truncated.
     """
     try:
         return dict(_entry(field) for number, field in _fields(memoryview(content)) if number == _MODEL_METADATA)
     except (ValueError, IndexError) as error:
-        raise IntegrityError(f"{what} is no complete ONNX file: {error}") from error
+        raise IntegrityError(f"{what} is not a complete ONNX file: {error}") from error
 
 
 def shape_nodes(content: bytes, what: str) -> set[str]:
-    """Names of the nodes that compute shapes only: what they read goes back to `Shape` or `Size`, and to constants.
+    """Names of the nodes that only compute shapes: all their inputs derive from `Shape`, `Size` or constants.
 
-    Nodes inside branches and functions are not looked at, and nodes without a name of their own cannot be told apart,
-    so neither is ever among them.
+    Nodes inside branches and functions are not analysed, and nodes without a unique name cannot be identified, so
+    neither kind is ever in the result.
 
     Args:
         content: The ONNX file.
         what: Its name, for errors.
 
     Raises:
-        IntegrityError: If it is not an ONNX file or is cut off.
+        IntegrityError: If it is not an ONNX file or is truncated.
     """
     try:
         (graph,) = [field for number, field in _fields(memoryview(content)) if number == _MODEL_GRAPH]
@@ -174,7 +174,7 @@ def shape_nodes(content: bytes, what: str) -> set[str]:
     shapes: set[str] = set()  # tensors
     found: list[str] = []
     others: set[str] = set()
-    for node in nodes:  # a valid file lists a node after those that it reads
+    for node in nodes:  # in a valid file, a node comes after the nodes whose outputs it reads
         (operator,), (name,) = node[_NODE_OPERATOR] or [""], node[_NODE_NAME] or [""]
         inputs = set(node[_NODE_INPUT]) - {""}
         if operator == "Constant":

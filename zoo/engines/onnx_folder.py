@@ -1,4 +1,4 @@
-"""What the engines that read ONNX files share: the checked file, and what its entry says about its tensors."""
+"""Shared by the engines that read ONNX files: the verified file, and the tensor descriptions in its entry."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ def open_onnx_file(
 
     Raises:
         IntegrityError: If the file differs from the manifest, is damaged, or names weights outside the folder.
-        InputError: If the entry does not describe the file's tensors.
+        InputError: If the entry does not match the file's tensors.
     """
     what = str(folder.path / artefact["file"])
     if "inputs" not in artefact or "outputs" not in artefact:
         raise InputError(f"{folder.path}: the entry of {artefact['file']} needs inputs and outputs")
     declared = [TensorSpec.from_json(tensor) for tensor in (*artefact["inputs"], *artefact["outputs"])]
-    if precision == "fp32":  # the default; a file that was named decides itself
+    if precision == "fp32":  # the default; the file itself decides then
         precision = artefact.get("precision", precision)
     with onnx_source(folder, artefact["file"]) as source:
         return make(source, device=device, precision=precision, threads=threads, declared=declared, what=what)
 
 
 def declare(found: Iterable[TensorSpec], declared: Sequence[TensorSpec], what: str) -> tuple[TensorSpec, ...]:
-    """The tensors of a file with what its entry declares about them added.
+    """The tensors of a file, completed with what its entry declares.
 
     Raises:
-        InputError: If the entry describes a tensor of another rank or type than the file's.
+        InputError: If rank or type of a tensor differ between the entry and the file.
     """
     by_name = {tensor.name: tensor for tensor in declared}
     merged = []
@@ -67,11 +67,12 @@ def declare(found: Iterable[TensorSpec], declared: Sequence[TensorSpec], what: s
 
 @contextlib.contextmanager
 def onnx_source(folder: ModelFolder, file: str) -> Iterator[bytes | Path]:
-    """The checked content of an ONNX file, or, if weights lie in other files, a path to checked copies of them all.
+    """The verified content of an ONNX file or, if it keeps weights in other files, the path of verified copies.
 
     The copies are regular files in a temporary folder, because in the Hub's cache every file is a link to a blob named
-    by its hash, and OpenVINO refuses weights whose link leads out of the folder. It also means that what was checked is
-    what is read. The folder is removed when the block ends; by then the runtime has read the weights.
+    by its hash, and OpenVINO refuses weights whose link leads out of the folder. It also guarantees that the
+    runtime reads the bytes that were verified. The folder is removed when the block ends; the runtime has read the
+    weights by then.
 
     Raises:
         IntegrityError: If a file differs from the manifest, is damaged, or names weights outside the folder.

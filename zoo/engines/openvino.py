@@ -25,17 +25,17 @@ class OpenVINOEngine:
     """Runs one ONNX file.
 
     Args:
-        source: The verified file's content, or its path if its weights lie in files beside it.
+        source: The verified file's content, or its path if it keeps weights in separate files.
         device: `cpu`, `gpu`, `gpu.1` or `npu`.
-        precision: Arithmetic. OpenVINO by itself would take bf16 wherever the CPU has it; here `fp32` means fp32.
-        threads: Threads; by default those that the process may use.
-        declared: What the file does not say of its tensors: multiples, strides, names of axes.
+        precision: Arithmetic. By default OpenVINO uses bf16 if the CPU supports it; here `fp32` means fp32.
+        threads: Number of threads; by default the number of CPUs that the process may use.
+        declared: Properties of the tensors that the file does not state: multiples, strides, names of axes.
         what: Name of the file, for errors.
 
     Raises:
         MissingExtraError: If OpenVINO is not installed.
         IntegrityError: If OpenVINO cannot read the file.
-        InputError: If the device is not there or has no such arithmetic.
+        InputError: If the device does not exist or does not support the precision.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class OpenVINOEngine:
             raise require("openvino", "openvino", f"running {what} with the openvino engine") from error
         core = openvino.Core()
         target = device.upper()
-        # To list its devices OpenVINO loads every plugin, a part of the cold start that a CPU does not need.
+        # Listing the devices makes OpenVINO load every plugin, which would slow down the cold start on a CPU.
         if target != "CPU" and target not in core.available_devices:
             raise InputError(
                 f"device {device!r} is not one that OpenVINO finds here; it finds "
@@ -72,7 +72,7 @@ class OpenVINOEngine:
         except Exception as error:  # plain RuntimeError with a page of C++ context
             lines = [line for line in str(error).splitlines() if line.strip()]
             raise IntegrityError(
-                f"{what} is no ONNX file that OpenVINO takes: {lines[-1] if lines else error}"
+                f"{what} is not an ONNX file that OpenVINO can load: {lines[-1] if lines else error}"
             ) from error
         self._request = compiled.create_infer_request()
         self._outputs = [(output.get_any_name(), output) for output in compiled.outputs]
@@ -89,11 +89,11 @@ class OpenVINOEngine:
         """The outputs by name.
 
         Raises:
-            InputError: If a name, shape or dtype is not what the file takes.
+            InputError: If a name, shape or dtype does not match the file's inputs.
         """
         check_inputs(arrays, self.spec.inputs)
         feeds = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        # Both shared, so that nothing is copied twice; copied here, because the next results go to the same memory.
+        # Shared memory avoids a copy inside OpenVINO; results are copied here because the next run overwrites them.
         results = self._request.infer(feeds, share_inputs=True, share_outputs=True)
         return {name: np.array(results[output]) for name, output in self._outputs}
 
@@ -110,10 +110,10 @@ def _hint(core: Any, target: str, device: str, precision: str) -> str:
     if precision not in _HINTS:
         raise InputError(f"precision {precision!r} is unknown to the openvino engine; known: {', '.join(_HINTS)}")
     if precision == "fp16" and target == "CPU":
-        return "f32"  # a file with half weights; CPUs compute in float32
+        return "f32"  # the weights are float16, but CPUs compute in float32
     able = core.get_property(target, "OPTIMIZATION_CAPABILITIES")
     if precision.upper() not in able:
-        raise InputError(f"device {device!r} computes in {', '.join(able)}; {precision} was asked for")
+        raise InputError(f"device {device!r} computes in {', '.join(able)}; {precision} was requested")
     return _HINTS[precision]
 
 
@@ -129,6 +129,6 @@ def open_engine(
 
     Raises:
         IntegrityError: If the file differs from the manifest, is damaged, or names weights outside the folder.
-        InputError: If the entry does not describe the file's tensors, or the device cannot be used.
+        InputError: If the entry does not match the file's tensors, or the device cannot be used.
     """
     return open_onnx_file(OpenVINOEngine, folder, artefact, device=device, precision=precision, threads=threads)

@@ -1,10 +1,10 @@
-"""Which execution provider runs each node of an ONNX Runtime session, and which nodes are not where they should be.
+"""Which execution provider runs each node of an ONNX Runtime session, and which nodes run on the wrong one.
 
-ONNX Runtime gives every node that a device lacks to its CPU provider without a word, and a session still lists the
-device as its own. Nodes that only compute shapes are placed on the CPU on purpose, by the providers themselves, because
-their values are needed there; `session.disable_cpu_ep_fallback` would refuse those too.
+ONNX Runtime silently assigns every node that a device does not support to its CPU provider, and the session still
+reports the device as its own. Nodes that only compute shapes are placed on the CPU deliberately, by the providers
+themselves, because their values are needed there; `session.disable_cpu_ep_fallback` would refuse those too.
 
-Source: ONNX Runtime 1.24, `Session_GetEpGraphAssignmentInfo`; nodes are named as after the basic optimisations.
+Source: ONNX Runtime 1.24, `Session_GetEpGraphAssignmentInfo`; node names are those after the basic optimisations.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 __all__ = ["RECORD", "PlacedNode", "count_nodes", "misplaced", "placed_nodes"]
 
 RECORD = ("session.record_ep_graph_assignment_info", "1")
-"""Entry of the session's configuration that makes `placed_nodes` possible."""
+"""Session configuration entry that `placed_nodes` needs."""
 _READ_NO_VALUES = ("Shape", "Size")
 
 
@@ -34,7 +34,7 @@ class PlacedNode:
 
 
 def placed_nodes(session: Any) -> list[PlacedNode] | None:
-    """All nodes of a session that was made with `RECORD`; `None` before ONNX Runtime 1.24, which cannot tell."""
+    """All nodes of a session created with `RECORD`; `None` before ONNX Runtime 1.24, which does not report them."""
     if not hasattr(session, "get_provider_graph_assignment_info"):
         return None
     return [
@@ -45,17 +45,17 @@ def placed_nodes(session: Any) -> list[PlacedNode] | None:
 
 
 def count_nodes(nodes: Sequence[PlacedNode]) -> dict[str, int]:
-    """Number of nodes by provider, the largest first."""
+    """Number of nodes by provider, largest first."""
     return dict(Counter(node.provider for node in nodes).most_common())
 
 
 def misplaced(nodes: Sequence[PlacedNode], provider: str, shape_nodes: Collection[str]) -> list[PlacedNode]:
-    """Nodes that another provider than `provider` runs although they compute on the data.
+    """Nodes that compute on the data but run on a provider other than `provider`.
 
     Args:
-        nodes: Of the session.
-        provider: That was asked for.
-        shape_nodes: Names of the nodes that compute shapes only; see `zoo.engines.onnx_file.shape_nodes`.
+        nodes: All nodes of the session.
+        provider: The requested provider.
+        shape_nodes: Names of the nodes that only compute shapes; see `zoo.engines.onnx_file.shape_nodes`.
     """
     return [
         node

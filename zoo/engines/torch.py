@@ -26,13 +26,13 @@ class TorchEngine:
 
     Args:
         module: The model; put into evaluation mode and moved to `device`. Its `forward` takes `module.inputs` by
-            position and gives one tensor, or a sequence of them, at `module.strides`.
-        outputs: Names of what it gives.
+            position and returns one tensor, or a sequence of tensors, at `module.strides`.
+        outputs: Names of the outputs.
         device: A torch device, for example `cpu` or `cuda:0`.
         precision: `fp32`, or `bf16` or `fp16` by autocast.
 
     Raises:
-        InputError: If the device does not exist here, the precision is unknown, or the number of outputs differs.
+        InputError: If the device does not exist, the precision is unknown, or the number of outputs differs.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class TorchEngine:
         precision: str = "fp32",
     ) -> None:
         if precision not in ("fp32", *_AUTOCAST):
-            raise InputError(f"precision {precision!r} is unknown; the torch engine has fp32, bf16 and fp16")
+            raise InputError(f"precision {precision!r} is unknown; the torch engine supports fp32, bf16 and fp16")
         try:
             self._device = torch.device(device)
             self.module: Any = module.to(self._device).eval()
@@ -52,7 +52,7 @@ class TorchEngine:
             raise InputError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
         if len(outputs) != len(self.module.strides):
             raise InputError(
-                f"the model gives {len(self.module.strides)} outputs, but its task expects {', '.join(outputs)}; "
+                f"the model returns {len(self.module.strides)} outputs, but its task expects {', '.join(outputs)}; "
                 "correct output in config.json"
             )
         self.spec = EngineSpec(
@@ -71,7 +71,7 @@ class TorchEngine:
         """The outputs by name, floating point ones as float32.
 
         Raises:
-            InputError: If a name, shape or dtype is not what the model takes.
+            InputError: If a name, shape or dtype does not match the model's inputs.
         """
         check_inputs(arrays, self.spec.inputs)
         tensors = [torch.from_numpy(np.ascontiguousarray(arrays[spec.name])) for spec in self.spec.inputs]
@@ -100,11 +100,11 @@ def _to_numpy(value: torch.Tensor) -> np.ndarray:
 def open_engine(
     folder: ModelFolder, artefact: Mapping[str, Any], *, device: str, precision: str, threads: int | None
 ) -> TorchEngine:
-    """Builds the folder's architecture and fills it with the artefact's weights.
+    """Builds the folder's architecture and loads the artefact's weights into it.
 
     Raises:
         IntegrityError: If the file differs from the manifest or is damaged.
-        InputError: If the weights do not fit the architecture, or the device cannot be used.
+        InputError: If the weights do not match the architecture, or the device cannot be used.
     """
     from zoo.folder.architecture import build, check_outline
     from zoo.folder.weights import assign, parse, read_header

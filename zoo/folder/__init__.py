@@ -1,1 +1,1 @@
-"""What a model folder holds and what says so: catalogue, configuration and schemas, weights, licences, card."""
+"""Model folders: catalogue, configuration and its schemas, weights, licences, provenance, model card."""

@@ -1,13 +1,14 @@
-"""Building an architecture from its description in a configuration or in the catalogue.
+"""Builds an architecture from its description in a configuration or in the catalogue.
 
-A description names classes as `"module:Class"` with keyword arguments. It may come from a stranger, so
-`config.schema.json` lists the classes that can be named and everything that can be said about them, with ranges: no
-argument can name a file, an address or pretrained weights.
+A description names classes as `"module:Class"` with keyword arguments. It may come from an untrusted source, so
+`config.schema.json` lists the permitted classes with all their permitted arguments and ranges: no argument can name a
+file, an address or pretrained weights.
 """
 
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,28 +25,44 @@ __all__ = ["EncoderHead", "build", "check_outline"]
 _MAX_BUFFERS = 256 * 1024 * 1024  # bytes
 
 
-def _instantiate(description: Mapping[str, Any], **given: Any) -> nn.Module:
+def _class(description: Mapping[str, Any]) -> type[nn.Module]:
     module, name = description["class"].split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _instantiate(description: Mapping[str, Any], **given: Any) -> nn.Module:
     arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in description.get("arguments", {}).items()}
-    return getattr(importlib.import_module(module), name)(**arguments, **given)
+    return _class(description)(**arguments, **given)
+
+
+def _has_pretrained_weights(encoder: Mapping[str, Any]) -> bool:
+    return "pretrained" in inspect.signature(_class(encoder)).parameters
 
 
 class EncoderHead(nn.Module):
     """An encoder and a head, for any modality and task.
 
     Attributes:
-        encoder: Has `inputs`, `out_channels`, `strides`, `forward_features` and `forward_intermediates`.
-        head: Takes the encoder's levels; has `stride`.
+        encoder: Follows the contract in `zoo.encoders`.
+        head: Takes the encoder's levels; has `axes` and `stride`.
         inputs: What the encoder takes, by position.
         strides: One entry, the head's: input size over output size.
+
+    Raises:
+        InputError: If the head takes levels with other axes than the encoder's.
     """
 
-    # nn.Module's attributes are typed as tensors or modules; encoders and heads have more than that.
+    # nn.Module types attributes as tensors or modules, but encoders and heads have other attributes too.
     encoder: Any
     head: Any
 
     def __init__(self, encoder: Any, head: Any) -> None:
         super().__init__()
+        if tuple(head.axes) != tuple(encoder.axes):
+            raise InputError(
+                f"{type(head).__name__} takes levels ({', '.join(head.axes)}), "
+                f"but {type(encoder).__name__} gives ({', '.join(encoder.axes)}); use another head"
+            )
         self.encoder = encoder
         self.head = head
         self.inputs: tuple[TensorSpec, ...] = encoder.inputs
@@ -65,7 +82,7 @@ class EncoderHead(nn.Module):
 
 
 def build(architecture: Mapping[str, Any], num_classes: int | None, *, pretrained: bool = False) -> Any:
-    """The model that `architecture` describes: an `EncoderHead` if it names a head, else the bare encoder.
+    """The model that `architecture` describes: an `EncoderHead`, or the bare encoder if it names no head.
 
     Args:
         architecture: `{"encoder": {"class", "arguments"}, "head": {"class", "arguments"}}`, the head optional.
@@ -73,10 +90,13 @@ def build(architecture: Mapping[str, Any], num_classes: int | None, *, pretraine
         pretrained: Start the encoder from timm's own weights.
 
     Raises:
-        InputError: If it is not what `config.schema.json` allows, its arguments do not fit together, or the pretrained
-            weights cannot be downloaded.
+        InputError: If `config.schema.json` does not permit it, its arguments are inconsistent, head and encoder do not
+            fit together, or the encoder's pretrained weights do not exist or cannot be downloaded.
     """
     schema("config").check(architecture, "architecture", "architecture")
+    if pretrained and not _has_pretrained_weights(architecture["encoder"]):
+        name = architecture["encoder"]["class"].split(":")[1]
+        raise InputError(f"{name} has no pretrained weights to download; start from random weights or a model folder")
     encoder: Any = _instantiate(architecture["encoder"], **({"pretrained": True} if pretrained else {}))
     if "head" not in architecture:
         return encoder
@@ -94,19 +114,19 @@ def build(architecture: Mapping[str, Any], num_classes: int | None, *, pretraine
 def check_outline(
     architecture: Mapping[str, Any], num_classes: int | None, shapes: Mapping[str, tuple[int, ...]], what: str
 ) -> None:
-    """Compares an architecture with the weights that it is to take, before memory is taken for it.
+    """Compares an architecture with the weights to load, before allocating memory for it.
 
-    The model is built on torch's meta device, where a tensor has a shape but no memory, so an architecture of any size
-    is refused at once unless the file really holds that many weights.
+    The model is built on torch's meta device, where tensors have a shape but no memory, so an oversized architecture is
+    refused at once unless the file really holds that many weights.
 
     Args:
         architecture: As for `build`.
         num_classes: Number of classes of the head.
-        shapes: Shapes by name, from the file's header.
-        what: The file, for errors.
+        shapes: Shapes by tensor name, from the file's header.
+        what: Name of the file, for errors.
 
     Raises:
-        InputError: If the two do not fit, or the architecture computes tables, such as attention masks, of more than
+        InputError: If the two do not match, or the architecture computes tables, such as attention masks, of more than
             256 MB.
     """
     with torch.device("meta"):

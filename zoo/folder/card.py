@@ -13,18 +13,6 @@ from zoo.tasks import Task, task_from_json
 
 __all__ = ["render_card"]
 
-_CAVEATS = {
-    "camvid": (
-        "CamVid's day frames of `val` are of the same drive as most day training frames, so for a model trained on "
-        "CamVid they are same-drive figures; its dusk frames are of another drive, so day to dusk mixes a change of "
-        "place with a change of light."
-    ),
-    "synthetic": (
-        "The embedded synthetic frames are four rendered places under five conditions: they show differences between "
-        "conditions and models, and say nothing absolute about real roads."
-    ),
-}
-
 
 def _percent(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.2f}"
@@ -43,7 +31,7 @@ def _task(config: Mapping[str, Any]) -> Task:
 
 
 def _contracts(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """By exported file: how it is run without this package, worked out anew and not taken from the entry."""
+    """The contract of each exported file, derived from the configuration and not copied from the entry."""
     inputs = [input_from_json(section) for section in config["inputs"]]
     task = _task(config)
     return {
@@ -61,12 +49,15 @@ def render_card(config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
         rows: Rows of `metrics.json`.
 
     Raises:
-        InputError: If the configuration or a row lacks something that the card shows.
+        InputError: If the configuration or a row lacks a value that the card shows.
     """
-    from importlib.resources import files  # not needed to predict, and a cold start is short
+    from importlib.resources import files  # not needed for prediction, and slows down the cold start
 
     import jinja2
 
+    from zoo.data import camvid, embedded
+
+    known = {"camvid": camvid.CAVEATS, "synthetic": embedded.CAVEATS}
     accuracy = [row for row in rows if row.get("kind") != "latency"]
     template = files("zoo.model_cards").joinpath("card.md.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
@@ -79,7 +70,7 @@ def render_card(config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
             latency=[row for row in rows if row.get("kind") == "latency"],
             note=row_note,
             headline=headline,
-            caveats=[_CAVEATS[data] for data in dict.fromkeys(row["data"] for row in accuracy) if data in _CAVEATS],
+            caveats=[" ".join(known[data]) for data in dict.fromkeys(row["data"] for row in accuracy) if data in known],
             percent=_percent,
             interval=_interval,
             ratio=_ratio,

@@ -1,8 +1,9 @@
-"""The catalogue: every model that has a name, as data (`catalogue.toml`). Listing it imports no torch."""
+"""The catalogue of all named models (`catalogue.toml`). Listing it does not import torch."""
 
 from __future__ import annotations
 
 import functools
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from zoo.errors import InputError, closest
 __all__ = ["BUNDLED", "Entry", "entries", "entry"]
 
 BUNDLED = Path(__file__).parents[1] / "models"
-"""Folder of the models that the package carries."""
+"""Folder of the models bundled with the package."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,18 +29,18 @@ class Entry:
         description: One line.
         task: Name in `zoo.tasks.TASKS`.
         modality: `camera` or `lidar`.
-        released: Its weights can be loaded.
-        recipe: Command that makes the weights.
+        released: Whether its weights can be loaded.
+        recipe: Command that produces the weights.
         parameters: Number of weights, encoder and head together.
-        licence: Of the weights: an SPDX name, or `research-only`.
+        licence: Licence of the weights: an SPDX identifier, or `research-only`.
         licences: The chain: code, each data set, initial weights.
-        training_data: Names of the data sets, in the order of use.
+        training_data: Names of the data sets, in the order in which they were used.
         architecture: Encoder and head, `"module:Class"` with arguments.
         inputs: As in `config.json`.
         taxonomy: Name of its classes; empty for an encoder.
-        exportable: It can become an ONNX file.
-        hub: Hub repository, `org/name`.
-        revision: Pinned commit of the Hub repository.
+        exportable: Whether it can be exported to ONNX.
+        hub: Hub repository, `org/name`; empty unless the model is published there.
+        revision: Full commit hash of the Hub repository. A branch or tag could move to other weights.
     """
 
     name: str
@@ -66,11 +67,11 @@ class Entry:
 
     @property
     def bundled(self) -> bool:
-        """The package carries its folder."""
+        """Whether its folder is bundled with the package."""
         return (BUNDLED / self.name).is_dir()
 
     def summary(self) -> dict[str, Any]:
-        """What `zoo list --json` shows."""
+        """The entry as `zoo list --json` shows it."""
         return {
             "name": self.name,
             "task": self.task,
@@ -82,6 +83,7 @@ class Entry:
             "licence": self.licence,
             "training_data": list(self.training_data),
             "exportable": self.exportable,
+            "hub": f"{self.hub}@{self.revision}" if self.hub else None,
             "description": self.description,
         }
 
@@ -105,6 +107,8 @@ def entries() -> Mapping[str, Entry]:
         if row["name"] in result:
             raise RuntimeError(f"catalogue: two models are called {row['name']}")
         result[row["name"]] = Entry(architecture=architecture, **row)
+        if row.get("hub") and not re.fullmatch("[0-9a-f]{40}", row.get("revision", "")):
+            raise RuntimeError(f"catalogue: {row['name']} names a Hub repository without a full commit hash")
     return result
 
 
@@ -112,7 +116,7 @@ def entry(name: str) -> Entry:
     """The entry called `name`.
 
     Raises:
-        InputError: If there is none; names the closest ones.
+        InputError: If there is no such entry; the message lists the closest names.
     """
     known = entries()
     if name not in known:
@@ -121,7 +125,7 @@ def entry(name: str) -> Entry:
 
 
 def matching(pattern: str | None = None) -> list[Entry]:
-    """Entries whose name matches the shell pattern, or contains it where it has no wildcard."""
+    """Entries whose name matches the shell pattern, or contains it if it has no wildcard."""
     if pattern is None:
         return list(entries().values())
     if not any(sign in pattern for sign in "*?["):

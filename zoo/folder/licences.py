@@ -1,4 +1,4 @@
-"""The licence of weights, derived from everything that went into them, and the `LICENSE` file that says so."""
+"""The licence of weights, derived from everything that went into them, and the text of the `LICENSE` file."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ That data's licence asks for it (share-alike). The data's own terms apply in add
 
 
 def weights_licence(parts: Sequence[Terms]) -> str:
-    """The licence of weights that were made from `parts`: the strictest that follows from any of them.
+    """The licence of weights made from `parts`: the strictest that follows from any of them.
 
     From strict to free: `unknown`, `research-only`, `no-derivatives`, `share-alike`, `Apache-2.0`. Unknown terms come
-    first because they may forbid what research-only terms allow. Weights of which no part is known are unknown.
+    first because they may forbid what research-only terms allow. Without any parts the licence is unknown.
     """
     if not parts:
         return UNKNOWN
@@ -64,7 +64,7 @@ def _follows_from(part: Terms) -> str:
 
 
 def terms_of_weights(name: str, licence: str) -> Terms:
-    """The terms of existing weights whose folder states `licence`; unknown if that is no licence known here."""
+    """The terms of existing weights whose folder states `licence`; unknown if that licence is not known here."""
     commercial = {RESEARCH_ONLY: False, UNKNOWN: None}.get(licence, True)
     known = licence in _PERMISSIVE or licence in _TEXTS
     return Terms(
@@ -80,8 +80,8 @@ def licence_text(name: str, licences: Mapping[str, str]) -> str:
     """The text of `LICENSE` for a model folder.
 
     Args:
-        name: Of the model.
-        licences: Section `licence` of its configuration: `weights`, and each part that they follow from.
+        name: Name of the model.
+        licences: Section `licence` of its configuration: the licence of `weights`, and of each part it derives from.
     """
     weights = licences["weights"]
     body = _TEXTS.get(weights, f"Licence: {weights}\n")

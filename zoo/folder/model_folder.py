@@ -1,21 +1,21 @@
-"""The model folder: the one unit that is bundled, lies on disk or on the Hub, and that everything reads and writes.
+"""The model folder: the unit in which models are bundled, stored on disk or on the Hub, read and written.
 
-| file | holds |
+| file | contents |
 | --- | --- |
 | `config.json` | architecture, preprocessing, inference, classes, licences, provenance, list of artefacts |
-| `model.safetensors` | the weights |
-| `metrics.json` | measured rows, each keyed by the SHA-256 of the file that was measured |
-| `LICENSE`, `README.md` | licence of the weights; the card |
+| `model.safetensors` | weights |
+| `metrics.json` | measured rows, keyed by the SHA-256 of the measured file |
+| `LICENSE`, `README.md` | licence of the weights; model card |
 | `onnx/`, `tensorrt/` | exported files |
 | `MANIFEST.json` | SHA-256 and size of every other file; written last |
 
-A file that the manifest does not list is never used. No torch is imported here.
+A file that the manifest does not list is never used. This module does not import torch.
 
-A folder is input from strangers. Before a byte of its files is used, manifest and configuration are validated against
-the published schemas (`*.schema.json`), every listed file is looked at, and the configuration's hashes are compared
-with the manifest's. Every file must be a regular one. A link is followed only where it stays inside the folder or leads
-from a snapshot of the Hub's cache to the `blobs` of the same repository, which is how that cache stores files. The size
-of a file is compared with the manifest before it is read.
+A folder is untrusted input. Before any of its files is used, manifest and configuration are validated against the
+published schemas (`*.schema.json`), the type of every listed file is checked, and the hashes in the configuration are
+compared with those in the manifest. Every file must be a regular file. A link is followed only if it stays inside the
+folder, or leads from a snapshot in the Hub's cache to the `blobs` of the same repository, where that cache stores its
+files. The size of a file is compared with the manifest before it is read.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ __all__ = [
     "ModelFolder",
     "encode_document",
     "parse_document",
+    "read_manifest",
     "write_manifest",
 ]
 
@@ -78,14 +79,14 @@ class ModelFolder:
         """Reads manifest and configuration.
 
         Raises:
-            InputError: If there is no such folder, or the configuration is of another version or not valid.
-            IntegrityError: If there is no manifest, it is not valid, a listed file is not a regular file inside the
+            InputError: If there is no such folder, or the configuration has another version or is invalid.
+            IntegrityError: If the manifest is missing or invalid, a listed file is not a regular file inside the
                 folder, or the configuration differs from the manifest.
         """
         path = Path(path)
         if not path.is_dir():
             raise InputError(f"{path} is {'not a folder' if path.exists() else 'neither a known name nor a folder'}")
-        manifest = _read_manifest(path)
+        manifest = read_manifest(path)
         _check_files(path, manifest)
         folder = cls(path, {}, manifest)
         config = parse_document(folder.read_bytes(CONFIG), "config", path / CONFIG)
@@ -100,7 +101,7 @@ class ModelFolder:
 
     @functools.cached_property
     def inputs(self) -> tuple[Input, ...]:
-        """How samples reach the engine, one for each graph that runs."""
+        """How samples reach the engine, one input per graph."""
         return tuple(input_from_json(section) for section in self.config["inputs"])
 
     @functools.cached_property
@@ -109,7 +110,7 @@ class ModelFolder:
         return task_from_json(self.config["task"], self.config.get("output", {}))
 
     def artefact(self, engine: str, precision: str | None = None) -> Mapping[str, Any]:
-        """The entry of the list of artefacts for `engine` (and `precision`, if given); the first one that fits.
+        """The first entry in the list of artefacts for `engine` (and `precision`, if given).
 
         Raises:
             InputError: If there is none.
@@ -123,10 +124,10 @@ class ModelFolder:
         raise InputError(f"model {self.name} has no file for {wanted}; it has {have or 'none'}")
 
     def read_bytes(self, file: str) -> bytes:
-        """Content of one of its files, checked before it is given out.
+        """Verified content of one of its files.
 
         Raises:
-            IntegrityError: If the manifest does not list the file, it is missing, or it differs.
+            IntegrityError: If the manifest does not list the file, or it is missing or differs.
         """
         if file not in self.manifest:
             raise IntegrityError(f"{self.path / file} is not listed in {MANIFEST} and is not used")
@@ -145,7 +146,7 @@ class ModelFolder:
         return content
 
     def verify(self) -> None:
-        """Checks every file that the manifest lists, and that it lists every artefact.
+        """Checks every file in the manifest, and that the manifest lists every artefact.
 
         Raises:
             IntegrityError: If one is missing or differs.
@@ -154,21 +155,21 @@ class ModelFolder:
             self.read_bytes(file)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Measured rows; each names the SHA-256 of the file that was measured."""
+        """Measured rows; each names the SHA-256 of the measured file."""
         if METRICS not in self.manifest:
             return []
         return parse_document(self.read_bytes(METRICS), "metrics", self.path / METRICS)["rows"]
 
     def record(self, rows: Sequence[Mapping[str, Any]], key: Sequence[str]) -> None:
-        """Adds rows to `metrics.json`, and renews the manifest.
+        """Adds rows to `metrics.json` and updates the manifest.
 
         Args:
             rows: Each must name its `artefact_sha256`, one of this folder's artefacts.
-            key: Fields that identify a measurement; a new row replaces an old one with the same values of them.
+            key: Fields that identify a measurement; a new row replaces an old one with the same values in these fields.
 
         Raises:
-            InputError: If the folder belongs to the installed package, or a row names a file that is not here or is
-                not what `metrics.schema.json` describes.
+            InputError: If the folder belongs to the installed package, or a row names a file that is not in the folder
+                or violates `metrics.schema.json`.
         """
         self.refuse_installed("record measurements in")
         known = {entry["sha256"] for entry in self.config["artefacts"]}
@@ -179,22 +180,22 @@ class ModelFolder:
         kept = [row for row in self.metrics() if _identity(row, key) not in identities]
         rows = kept + [dict(row) for row in rows]
         contents = {METRICS: encode_document({"format": FORMAT, "rows": rows}, "metrics", self.path / METRICS)}
-        if CARD in self.manifest and "provenance" in self.config:  # a card of ours, not somebody else's text
+        if CARD in self.manifest and "provenance" in self.config:  # rendered by this package, not written by hand
             contents[CARD] = render_card(self.config, rows).encode()
         for file, content in contents.items():
             write_bytes(self.path / file, content)
         self.renew_manifest(list(contents))
 
     def renew_manifest(self, written: Sequence[str]) -> None:
-        """Writes the manifest with the files `written` as they are now, and all others as it had them.
+        """Writes the manifest with new entries for the files `written`; all other entries stay as they are.
 
-        A file that somebody else changed still differs from it.
+        A file changed by anything else therefore still differs from the manifest.
         """
         entries = {**self.manifest, **{file: _manifest_entry(self.path / file) for file in written}}
         write_json(self.path / MANIFEST, {"format": FORMAT, "files": dict(sorted(entries.items()))})
 
     def copy_to(self, target: Path | str) -> ModelFolder:
-        """A verified copy in a new folder, where measurements can be recorded and exports added.
+        """A verified copy in a new folder, to which measurements and exports can be added.
 
         Raises:
             InputError: If `target` exists or cannot be written.
@@ -208,18 +209,24 @@ class ModelFolder:
         return ModelFolder.open(target)
 
     def refuse_installed(self, action: str) -> None:
-        """Raises an `InputError` if the folder belongs to the installed package."""
-        if self.path.resolve().is_relative_to(Path(__file__).parents[1].resolve()):
+        """Raises an `InputError` if the folder belongs to the installed package or to the Hub's cache."""
+        path = self.path.resolve()
+        if path.parent.name == "snapshots" and (path.parents[1] / "blobs").is_dir():
+            raise InputError(
+                f"cannot {action} {self.path}: it is a snapshot in the Hub's cache; "
+                f"copy it first (zoo copy {self.path} DIR) and use the copy"
+            )
+        if path.is_relative_to(Path(__file__).parents[1].resolve()):
             raise InputError(
                 f"cannot {action} {self.name}: it is part of the installed package; "
                 f"copy it first (zoo copy {self.name} DIR) and use the copy"
             )
 
     def _check_config(self) -> None:
-        """What a schema cannot say of a configuration.
+        """Checks of the configuration that a schema cannot express.
 
         Raises:
-            InputError: If two sections do not fit together.
+            InputError: If sections contradict each other.
             IntegrityError: If the configuration and the manifest disagree about a file.
         """
         where = self.path / CONFIG
@@ -227,7 +234,7 @@ class ModelFolder:
         if len({entry["file"] for entry in artefacts}) < len(artefacts):
             raise InputError(f"{where}: two artefacts are the same file")
         for entry in artefacts:
-            # One that the manifest does not list is refused when it is asked for.
+            # A file that the manifest does not list is refused when it is read.
             if self.manifest.get(entry["file"], entry)["sha256"] != entry["sha256"]:
                 raise IntegrityError(
                     f"{self.path}: {CONFIG} and {MANIFEST} disagree about {entry['file']}; get the model again"
@@ -251,7 +258,7 @@ def _check_section(section: Mapping[str, Any], description: Mapping[str, Any], w
 
 
 def _check_tensor(tensor: Mapping[str, Any], what: str) -> None:
-    """Raises an `InputError` unless axes and multiples, where there are any, are as many as the shape has entries."""
+    """Raises an `InputError` unless axes and multiples, if given, have one entry per entry of the shape."""
     for key in ("axes", "multiples"):
         if tensor.get(key) and len(tensor[key]) != len(tensor["shape"]):
             raise InputError(
@@ -269,7 +276,7 @@ def parse_document(content: bytes, kind: str, path: Path) -> Any:
 
     Raises:
         IntegrityError: If it is not JSON.
-        InputError: If it is of another format version, or not what the schema describes.
+        InputError: If it has another format version, or violates the schema.
     """
     document = parse_json(content, str(path))
     version = document.get("format") if isinstance(document, dict) else None
@@ -280,10 +287,10 @@ def parse_document(content: bytes, kind: str, path: Path) -> Any:
 
 
 def encode_document(document: Mapping[str, Any], kind: str, path: Path) -> bytes:
-    """The JSON text of `document`, which `parse_document` would read again.
+    """The JSON text of `document`, checked to be readable by `parse_document`.
 
     Raises:
-        InputError: If it would not.
+        InputError: If it is not.
     """
     content = (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
     parse_document(content, kind, path)
@@ -310,7 +317,13 @@ def _identity(row: Mapping[str, Any], key: Sequence[str]) -> str:
     return json.dumps([row.get(name) for name in key], sort_keys=True)
 
 
-def _read_manifest(path: Path) -> Mapping[str, Mapping[str, Any]]:
+def read_manifest(path: Path) -> Mapping[str, Mapping[str, Any]]:
+    """`files` of the `MANIFEST.json` in the folder `path`, validated.
+
+    Raises:
+        InputError: If it has another format version.
+        IntegrityError: If it is missing, not a regular file inside the folder, invalid or ambiguous.
+    """
     try:
         _check_file(path / MANIFEST, MANIFEST, None, _roots(path))
         content = read_regular(path / MANIFEST, _LIMITS[".json"])
@@ -318,7 +331,7 @@ def _read_manifest(path: Path) -> Mapping[str, Mapping[str, Any]]:
         raise IntegrityError(f"{path} is not a model folder: it has no {MANIFEST}") from error
     files = parse_document(content, "manifest", path / MANIFEST)["files"]
     folded: dict[str, str] = {MANIFEST.lower(): MANIFEST}
-    for file in files:  # two names for one file, on disks that do not tell upper from lower case
+    for file in files:  # two names for one file, on case-insensitive file systems
         other = folded.setdefault(file.lower(), file)
         if other != file or file == MANIFEST:
             raise IntegrityError(f"{path / MANIFEST} lists both {other} and {file}")
@@ -330,9 +343,9 @@ def _read_manifest(path: Path) -> Mapping[str, Mapping[str, Any]]:
 
 
 def _check_files(path: Path, manifest: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raises an `IntegrityError` unless every listed file that exists is a regular one in its place.
+    """Raises an `IntegrityError` unless every listed file that exists is a regular file in its place.
 
-    One that is missing does no harm until it is asked for; sizes are compared when a file is read.
+    A missing file does no harm until it is read; sizes are compared when a file is read.
     """
     roots = _roots(path)
     for file in manifest:
@@ -343,7 +356,7 @@ def _check_files(path: Path, manifest: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def _roots(path: Path) -> tuple[str, ...]:
-    """Folders that hold a model folder's files: itself and, for a snapshot in the Hub's cache, the blobs beside it."""
+    """Folders that may hold the files: the model folder itself and, for a snapshot in the Hub's cache, its `blobs`."""
     own = os.path.realpath(path)
     snapshots = os.path.dirname(own)
     if os.path.basename(snapshots) == "snapshots":
@@ -352,12 +365,12 @@ def _roots(path: Path) -> tuple[str, ...]:
 
 
 def _check_file(path: Path, file: str, size: int | None, roots: tuple[str, ...]) -> None:
-    """Raises an `IntegrityError` unless `path` is a regular file below `roots`, of `size` bytes if that is given."""
+    """Raises an `IntegrityError` unless `path` is a regular file under `roots`, of `size` bytes if given."""
     try:
         status = os.stat(path)
     except FileNotFoundError:
         raise
-    except OSError as error:  # a loop of links, a file where a folder belongs, no permission
+    except OSError as error:  # a loop of links, a file in place of a folder, no permission
         raise IntegrityError(f"{path} cannot be read: {error.strerror}") from error
     require_regular(status, path)
     real = os.path.realpath(path)
@@ -365,6 +378,6 @@ def _check_file(path: Path, file: str, size: int | None, roots: tuple[str, ...])
         raise IntegrityError(f"{path} is a link to {real}, outside the folder; such a file is not used")
     limit = _LIMITS.get(os.path.splitext(file)[1] or file, _OTHER_LIMIT)
     if status.st_size > limit:
-        raise IntegrityError(f"{path} has {status.st_size:,} bytes; at most {limit:,} are read of such a file")
+        raise IntegrityError(f"{path} has {status.st_size:,} bytes; at most {limit:,} are read from such a file")
     if size is not None and status.st_size != size:
         raise IntegrityError(f"{path} has {status.st_size:,} bytes, but {MANIFEST} says {size:,}; get the model again")

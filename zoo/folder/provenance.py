@@ -1,22 +1,22 @@
-"""What a model was trained on, as its configuration records it, and what that means for the frames it is measured on.
+"""What a model was trained on, as recorded in its configuration, and what that means for evaluation frames.
 
-`provenance.trained_on` of `config.json` is a list, the newest data first and that of the initial weights after it:
+`provenance.trained_on` in `config.json` is a list, newest data first, followed by that of the initial weights:
 
-| key | holds |
+| key | contents |
 | --- | --- |
 | `name` | name of the data set in `zoo.data.terms` |
 | `split`, `fingerprint` | as read |
-| `frames`, `held_back` | number of frames trained on, and kept away from training to decide on |
+| `frames`, `held_back` | number of frames trained on, and held back for model selection |
 | `scenes` | by scene, the stretches of time trained on: `[first, last]` in seconds |
-| `places` | of the synthetic world instead: the seeds of the places trained on, as `[first, last]` |
-| `by` | only for data of initial weights: the model that was trained on it |
+| `places` | for the synthetic world instead of `scenes`: seeds of the places trained on, as `[first, last]` |
+| `by` | only for the data of initial weights: the model trained on it |
 | `unrecorded` | true for initial weights whose folder records nothing |
-| `origin` | only where the run recorded nothing: how the entry was found out |
+| `origin` | only if the run recorded nothing: how the entry was determined |
 
-A measured row of `metrics.json` has `caveats`, derived from that record and the frames that were measured, and may
-have `also`: figures that put its own into perspective. Each has `what`, `data`, `split`, `group`, the headline figure
-(`miou` and `miou_interval` for segmentation) and `rpd` (may be null), `origin`, and `measured_here`, which is false for
-what others report.
+A measured row of `metrics.json` has `caveats`, derived from this record and the measured frames, and may have `also`:
+figures that put its own into perspective. Each has `what`, `data`, `split`, `group`, the headline figure (`miou` and
+`miou_interval` for segmentation), `rpd` (may be null), `origin`, and `measured_here`, which is false for figures that
+others report.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from zoo.frame import Frame
 __all__ = ["NEIGHBOUR_S", "caveats", "headline", "row_caveats", "row_note", "trained_on"]
 
 NEIGHBOUR_S = 10.0
-"""A frame this close to a training frame of the same scene shows what the model was trained on."""
-_STRETCH_S = 2.0  # training frames at most this far apart are one stretch
+"""A frame this close to a training frame of the same scene shows almost the same image."""
+_STRETCH_S = 2.0  # training frames at most this far apart belong to one stretch
 
 
 def trained_on(dataset: Dataset, frames: Sequence[Frame], held_back: int = 0) -> dict[str, Any]:
-    """The record of one data set, an entry of `provenance.trained_on`.
+    """The entry of `provenance.trained_on` for one data set.
 
     Args:
         dataset: The data set.
-        frames: Those of its frames that are trained on.
-        held_back: Number of frames that only decide which step is kept.
+        frames: The frames trained on.
+        held_back: Number of frames used only to choose the checkpoint.
     """
     times: dict[str, list[float]] = {}
     rendered: set[int] = set()
@@ -65,7 +65,7 @@ def trained_on(dataset: Dataset, frames: Sequence[Frame], held_back: int = 0) ->
 
 
 def _stretches(values: Iterable[float], gap: float) -> list[list[float]]:
-    """First and last of the values that are at most `gap` apart."""
+    """Runs of values at most `gap` apart, as `[first, last]`."""
     stretches: list[list[float]] = []
     for value in sorted(values):
         if stretches and value - stretches[-1][1] <= gap:
@@ -76,18 +76,18 @@ def _stretches(values: Iterable[float], gap: float) -> list[list[float]]:
 
 
 def caveats(config: Mapping[str, Any], dataset: Dataset, frames: Sequence[Frame]) -> list[dict[str, Any]]:
-    """What must stand next to figures of these frames, because of what the model was trained on.
+    """Caveats to show with figures from these frames, because of what the model was trained on.
 
     Args:
         config: Content of the model's `config.json`.
-        dataset: Where the frames come from.
-        frames: The frames that were measured.
+        dataset: The data set that the frames come from.
+        frames: The measured frames.
 
     Returns:
         Entries with `kind` and `text`: `training_unknown` (the folder does not record what it was trained on),
-        `trained_on` (on these frames themselves), `neighbours_of_training` (frames of the same scene, at most
-        `NEIGHBOUR_S` apart) or `same_scene` (further apart, or without times); the latter three with `frames`, their
-        number, and `nearest_s`, where times are known. Empty where no scene is shared.
+        `trained_on` (on these frames themselves), `neighbours_of_training` (on frames of the same scene, at most
+        `NEIGHBOUR_S` apart) or `same_scene` (further apart, or without times). The latter three have `frames`, the
+        number of such frames, and `nearest_s` if times are known. Empty if no scene is shared.
     """
     recorded = config.get("provenance", {}).get("trained_on")
     if recorded is None:
@@ -115,7 +115,7 @@ def caveats(config: Mapping[str, Any], dataset: Dataset, frames: Sequence[Frame]
 
 
 def _distance(frame: Frame, place: str | int, recorded: Sequence[Mapping[str, Any]]) -> float | None:
-    """Seconds to the nearest training frame of the same place: infinity without times, `None` in another place."""
+    """Seconds to the nearest training frame of the same place: infinity without times, `None` if there is none."""
     if isinstance(place, int):
         ranges = [each for entry in recorded for each in entry.get("places", ())]
         return math.inf if any(first <= place <= last for first, last in ranges) else None
@@ -146,17 +146,17 @@ def row_caveats(
     members: Mapping[str, Mapping[str, Sequence[Frame]]],
     former: Sequence[Mapping[str, Any]] = (),
 ) -> list[dict[str, Any]]:
-    """Measured rows with `caveats`, and with the figures in `also` that a former row of the same frames and file had.
+    """Measured rows with `caveats` added, and with `also` taken over from a former row for the same frames and file.
 
-    A row whose rPD is relative to frames next to training frames gets the caveat `source_near_training`: the ratio is
-    as much too low as that figure is too high.
+    A row whose rPD is relative to frames near training frames gets the caveat `source_near_training`: the ratio is
+    too low because its denominator is too high.
 
     Args:
         rows: Rows for `metrics.json`.
         config: Content of the model's `config.json`.
-        datasets: The data sets that were measured, by kind.
+        datasets: The measured data sets, by kind.
         members: By kind and group, the frames of each group.
-        former: Rows that the folder has already.
+        former: Rows already in the folder.
     """
     found = {
         (kind, group): caveats(config, datasets[kind], frames)
@@ -181,16 +181,16 @@ def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def headline(row: Mapping[str, Any]) -> tuple[str, float | None, Sequence[float] | None]:
-    """Title, value and 95 % interval of the figure that sums up a measured row.
+    """Title, value and 95 % interval of the headline figure of a measured row.
 
-    Rows recorded before they named it (`headline`, `headline_title`) are of segmentation models and have mIoU.
+    Older rows without `headline` and `headline_title` are from segmentation models; their headline is mIoU.
     """
     key = row.get("headline", "miou")
     return row.get("headline_title", "mIoU"), row[key], row.get(f"{key}_interval")
 
 
 def row_note(row: Mapping[str, Any]) -> str:
-    """What must be read with a row's figures, in one line: its caveats, then figures that put them into perspective."""
+    """The note to show with a row, in one line: its caveats, then figures that put its own into perspective."""
     notes = [caveat["text"] for caveat in row.get("caveats", ())]
     return "; ".join([*notes, *(f"also {_figure(also)}" for also in row.get("also", ()))])
 

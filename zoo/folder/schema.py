@@ -1,10 +1,9 @@
 """Strict JSON, and validation against the published schemas in this folder (`*.schema.json`).
 
-The base install stays small, so this is a validator of our own for the part of JSON Schema, draft 2020-12, that those
-schemas use. A keyword that it does not know is an error in the schema and never skipped. It differs from the draft in
-two places, both on the strict side: `1.0` is not an integer, because Python code that expects one would fail on it
-later, and `$` in a pattern matches only the end of the string, as ECMA 262 has it, where Python's own `$` lets a final
-newline through.
+To keep the base install small, this is our own validator for the part of JSON Schema, draft 2020-12, that these schemas
+use. An unknown keyword in a schema is an error and never skipped. It is stricter than the draft in one point: `1.0` is
+not accepted as an integer, because Python code that expects one would fail on it later. As in ECMA 262, `$` in a
+pattern matches only at the end of the string, where Python's `$` also accepts a final newline.
 
 Source: JSON Schema core and validation, draft 2020-12.
 """
@@ -24,7 +23,7 @@ from zoo.errors import InputError, IntegrityError, closest
 __all__ = ["MAX_DEPTH", "Problem", "Schema", "parse_json", "schema", "section_schema"]
 
 MAX_DEPTH = 32
-"""Deepest nesting of lists and tables that is read; the files of a model folder need 7."""
+"""Maximum nesting of lists and tables; the files of a model folder need 7."""
 _MAX_INTEGER = 2**63 - 1
 _TYPES: dict[str, Callable[[Any], bool]] = {
     "object": lambda value: isinstance(value, Mapping),
@@ -44,7 +43,7 @@ _TYPE_NAMES = {
     "integer": "a whole number",
     "number": "a finite number",
 }
-# Of a keyword, what lies below it: a schema, schemas by name, a list of schemas, or no schema.
+# What the value of a keyword is: a schema, schemas by name, a list of schemas, or no schema.
 _ONE, _NAMED, _LISTED, _NONE = "one", "named", "listed", "none"
 _KEYWORDS = {
     **dict.fromkeys(("$schema", "$ref", "$comment", "title", "description"), _NONE),
@@ -58,7 +57,7 @@ _KEYWORDS = {
 
 
 class Problem(NamedTuple):
-    """What is wrong with one value: where it is, and what was found and expected."""
+    """What is wrong with one value: its path, and what was found and expected."""
 
     path: tuple[str | int, ...]
     message: str
@@ -80,7 +79,7 @@ class Schema:
         name: For errors.
 
     Raises:
-        ValueError: If the schema uses a keyword that is not known here, or refers to itself.
+        ValueError: If the schema uses an unknown keyword or refers to itself.
     """
 
     def __init__(self, document: Mapping[str, Any], name: str = "schema") -> None:
@@ -89,7 +88,7 @@ class Schema:
         _check_schema(document, name, self._definitions, ())
 
     def problems(self, value: Any, definition: str | None = None) -> Iterator[Problem]:
-        """What is wrong with `value`, by the whole schema or by one of its definitions."""
+        """The problems of `value` according to the whole schema or one of its definitions."""
         return self._problems(self._definitions[definition] if definition else self.document, value, ())
 
     def check(self, value: Any, what: str, definition: str | None = None) -> None:
@@ -108,7 +107,7 @@ class Schema:
         wrong = _wrong_kind(part, value)
         if wrong:
             yield Problem(path, wrong)
-            return  # what follows would only say the same again
+            return  # further problems would only be consequences
         for wrong in _wrong_value(part, value):
             yield Problem(path, wrong)
         if _TYPES["array"](value):
@@ -140,7 +139,7 @@ class Schema:
             if name not in value:
                 yield Problem(path, f"lacks {name}")
         for key, item in value.items():
-            if not isinstance(key, str):  # possible in a table that Python code made
+            if not isinstance(key, str):  # possible in a table built by Python code
                 yield Problem(path, f"has the key {_shown(key)}; keys are text")
                 continue
             for problem in self._problems(part.get("propertyNames", True), key, path):
@@ -171,12 +170,12 @@ class Schema:
         chosen = self._meant(branches, value)
         if isinstance(chosen, Problem):
             yield Problem(path + chosen.path, chosen.message)
-        else:  # without such a key, the alternative that was followed furthest
+        else:  # without such a key, the alternative that matched deepest
             problems = [problem for problem in found if problem is not None]
             yield problems[chosen] if chosen is not None else max(problems, key=lambda problem: len(problem.path))
 
     def _meant(self, branches: list[Any], value: Any) -> int | Problem | None:
-        """Which alternative `value` means by a key that is constant in each, such as `class`; only for the message."""
+        """The alternative meant by `value`, found by a key that is constant in each, such as `class`; for messages."""
         parts = [self._dereferenced(branch) for branch in branches]
         constants = [
             {key: of["const"] for key, of in part.get("properties", {}).items() if "const" in of}
@@ -208,7 +207,7 @@ def schema(name: str) -> Schema:
 
 
 def section_schema(section: Mapping[str, Any], name: str) -> Schema:
-    """The schema of one section of `config.json`, which may refer to the definitions of the whole.
+    """The schema of one section of `config.json`, which may refer to the definitions of the whole schema.
 
     Args:
         section: The `schema` of an input or a task.
@@ -222,7 +221,7 @@ def _resolved(reference: str, definitions: Mapping[str, Any]) -> Any:
 
 
 def _check_schema(part: Any, where: str, definitions: Mapping[str, Any], followed: tuple[str, ...]) -> None:
-    """Raises a `ValueError` for an unknown keyword, or a reference that leads nowhere or back to itself."""
+    """Raises a `ValueError` for an unknown keyword, or a reference that is dangling or circular."""
     if isinstance(part, bool):
         return
     for keyword, below in part.items():
@@ -281,7 +280,7 @@ def _matches(pattern: str, value: str) -> bool:
 
 
 def _equal(one: Any, other: Any) -> bool:
-    """Equality as JSON has it: `1` equals `1.0`, but not `true`."""
+    """Equality as in JSON: `1` equals `1.0`, but not `true`."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
     if _TYPES["array"](one) and _TYPES["array"](other):
@@ -290,7 +289,7 @@ def _equal(one: Any, other: Any) -> bool:
 
 
 def _repeated(values: Any) -> int | None:
-    """Index of the first value that stands earlier in the list."""
+    """Index of the first value that also occurs earlier in the list."""
     return next((i for i, value in enumerate(values) if any(_equal(value, earlier) for earlier in values[:i])), None)
 
 
@@ -309,17 +308,17 @@ def _shown(value: Any) -> str:
 
 
 def parse_json(content: bytes, what: str) -> Any:
-    """The value of a JSON text as RFC 8259 has it.
+    """The value of a JSON text, strictly by RFC 8259.
 
-    Python's own reader also takes NaN, infinities, numbers of any length, a key twice, and characters that cannot be
-    written again; here each of them is refused, and nesting beyond `MAX_DEPTH`.
+    Python's own parser also accepts NaN, infinities, numbers of any length, duplicate keys, and characters that cannot
+    be encoded again. All of these are refused here, as is nesting beyond `MAX_DEPTH`.
 
     Args:
         content: UTF-8.
         what: The file, for errors.
 
     Raises:
-        IntegrityError: If it is anything else.
+        IntegrityError: If it is not valid.
     """
     try:
         value = json.loads(
@@ -364,7 +363,7 @@ def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_content(value: Any, what: str) -> None:
-    """Refuses deep nesting, and surrogates without a partner. Iterative: the nesting is not known yet."""
+    """Refuses deep nesting and unpaired surrogates. Iterative, because the depth is not known yet."""
     layer = [value]
     for _ in range(MAX_DEPTH + 1):
         below: list[Any] = []

@@ -1,6 +1,6 @@
-"""Weights between a model and a safetensors file.
+"""Reads and writes the weights of a model as safetensors files.
 
-Source: the safetensors format: 8 bytes with the length of a JSON header, the header, the data of all tensors.
+Source: the safetensors format: 8 bytes with the length of a JSON header, the header, then the data of all tensors.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ _HEADER = Schema(
 
 
 def read_header(content: bytes, what: str) -> dict[str, tuple[int, ...]]:
-    """Shapes by name of the tensors in a safetensors file, from its header alone.
+    """Shapes of the tensors in a safetensors file by name, from its header alone.
 
     Raises:
-        IntegrityError: If the header is not one, or its tensors do not fill the file without gaps and overlaps.
+        IntegrityError: If the header is invalid, or its tensors do not fill the file without gaps and overlaps.
     """
     length = int.from_bytes(content[:8], "little")
     if len(content) < 8 or length > min(len(content) - 8, _MAX_HEADER):
@@ -76,7 +76,7 @@ def parse(content: bytes, what: str) -> dict[str, Tensor]:
     """Tensors of a safetensors file, floating point ones as float32.
 
     Raises:
-        IntegrityError: If it is not a safetensors file or is cut off.
+        IntegrityError: If it is not a safetensors file or is truncated.
     """
     read_header(content, what)
     try:
@@ -105,7 +105,7 @@ def serialise(weights: Mapping[str, Tensor], dtype: torch.dtype) -> bytes:
 
 
 def check_shapes(model: nn.Module, shapes: Mapping[str, tuple[int, ...]], what: str) -> None:
-    """Raises an `InputError` unless `shapes` names every weight of `model` in its shape, and nothing else."""
+    """Raises an `InputError` unless `shapes` has every weight of `model` with its shape, and nothing else."""
     own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     problems = [f"lacks {name}" for name in own if name not in shapes]
     problems += [f"has the unexpected weight {name[:100]!a}" for name in shapes if name not in own]
@@ -116,14 +116,14 @@ def check_shapes(model: nn.Module, shapes: Mapping[str, tuple[int, ...]], what: 
     ]
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise InputError(f"{what} does not fit its architecture: it {problems[0]}{more}")
+        raise InputError(f"{what} does not match its architecture: it {problems[0]}{more}")
 
 
 def assign(model: nn.Module, weights: Mapping[str, Tensor], what: str) -> None:
     """Loads `weights` into `model`, every one of them and nothing else.
 
     Raises:
-        InputError: If a name is missing, unexpected, or of another shape.
+        InputError: If a weight is missing, unexpected, or has another shape.
     """
     check_shapes(model, {name: tuple(value.shape) for name, value in weights.items()}, what)
     model.load_state_dict(weights)

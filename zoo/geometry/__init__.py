@@ -1,1 +1,1 @@
-"""Transforms, cameras, boxes and voxels; `README.md` in this folder fixes axes, units and pixel centres."""
+"""Transforms, cameras, boxes and voxels; `README.md` in this folder defines axes, units and pixel centres."""

@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 __all__ = ["EDGES", "box_array", "box_corners", "boxes_3d", "points_in_box", "wrap_angle"]
 
 EDGES = np.array([[0, 1], [1, 2], [2, 3], [3, 0], [4, 5], [5, 6], [6, 7], [7, 4], [0, 4], [1, 5], [2, 6], [3, 7]])
-"""`(12, 2)`: the corners, in the order of `box_corners`, that each edge joins."""
+"""`(12, 2)`: the two corners that each edge joins, as indices into `box_corners`."""
 
 _LENGTHWISE, _SIDEWAYS = np.array([-1.0, 1, 1, -1]), np.array([1.0, 1, -1, -1])
 
 
 def wrap_angle(angle: float | np.ndarray) -> float | np.ndarray:
-    """The same direction within [-pi, pi), radians."""
+    """The same angle wrapped to [-pi, pi), in radians."""
     return (angle + np.pi) % (2 * np.pi) - np.pi
 
 
 def box_array(box: Box3D) -> Float[np.ndarray, "7"]:
-    """One box of a frame as a row."""
+    """One box of a frame as a row of `boxes_3d`."""
     return np.array([*box.center, *box.size, box.yaw], float)
 
 
@@ -40,7 +40,7 @@ def boxes_3d(boxes: Iterable[Box3D]) -> Float[np.ndarray, "M 7"]:
 
 
 def box_corners(boxes: Float[np.ndarray, "*M 7"]) -> Float[np.ndarray, "*M 8 3"]:
-    """Corners, below first: rear left, front left, front right, rear right, then the same four above them."""
+    """Corners: rear left, front left, front right, rear right of the lower face, then the same of the upper face."""
     center, half, yaw = boxes[..., :3], boxes[..., 3:6] / 2, boxes[..., 6:]
     x, y = half[..., :1] * _LENGTHWISE, half[..., 1:2] * _SIDEWAYS
     c, s = np.cos(yaw), np.sin(yaw)
@@ -51,10 +51,10 @@ def box_corners(boxes: Float[np.ndarray, "*M 7"]) -> Float[np.ndarray, "*M 8 3"]
 
 
 def points_in_box(box: Float[np.ndarray, "7"], points: Float[np.ndarray, "N 3"]) -> Bool[np.ndarray, " N"]:
-    """Which points lie in one box, its faces included."""
+    """Which points lie inside one box, its faces included."""
     center, size, yaw = box[:3], box[3:6], box[6]
     out = np.zeros(len(points), bool)
-    reach = np.linalg.norm(size)  # most points of a sweep are far from any one box: only the near ones are turned
+    reach = np.linalg.norm(size)  # most points of a sweep are far from any one box, so only near ones are rotated
     close = np.nonzero(np.abs(points[:, 0] - center[0]) <= reach)[0]
     close = close[np.abs(points[close, 1] - center[1]) <= reach]
     local = (points[close] - center) @ yaw_matrix(yaw)

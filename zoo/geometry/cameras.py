@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 VEHICLE_FROM_OPTICAL = np.array([[0, 0, 1.0], [-1, 0, 0], [0, -1, 0]])
-"""`(3, 3)` vehicle axes (x forward, y left, z up) from those of a camera that looks ahead."""
+"""`(3, 3)` rotation from the axes of a forward-looking camera to vehicle axes (x forward, y left, z up)."""
 
 
 def intrinsics_matrix(fx: float, fy: float, cx: float, cy: float) -> Float[np.ndarray, "3 3"]:
@@ -29,7 +29,7 @@ def intrinsics_matrix(fx: float, fy: float, cx: float, cy: float) -> Float[np.nd
 
 
 def intrinsics_from_fov(fov_deg: float, size: tuple[int, int]) -> Float[np.ndarray, "3 3"]:
-    """Intrinsics of square pixels around the middle of an image.
+    """Intrinsics with square pixels and the principal point at the image centre.
 
     Args:
         fov_deg: Field of view of the longer side, outer edge to outer edge.
@@ -45,7 +45,7 @@ def scale_intrinsics(
 ) -> Float[np.ndarray, "3 3"]:
     """Intrinsics of the same view when an image of `size` is resized to `new_size`, both (height, width).
 
-    The image's outer edges stay where they are, so that the principal point is scaled from the edge at -0.5.
+    Resizing maps the image's outer edges onto each other, so the principal point is scaled from the edge at -0.5.
     """
     tall, wide = new_size[0] / size[0], new_size[1] / size[1]
     out = np.array(intrinsics, float)
@@ -57,10 +57,10 @@ def scale_intrinsics(
 
 
 def pixel_rays(intrinsics: Float[np.ndarray, "3 3"], size: tuple[int, int]) -> Float[np.ndarray, "HW 3"]:
-    """Directions through the centres of all pixels, row by row, in camera axes; z is 1: lengths along them are depths.
+    """Directions through the centres of all pixels, row by row, in camera axes. z is 1, so a length along z is a depth.
 
     Args:
-        intrinsics: Pixels, without skew.
+        intrinsics: In pixels, without skew.
         size: (height, width).
     """
     height, width = size
@@ -77,16 +77,16 @@ def project(
     """Pixels (x, y), and depths in metres, of points in camera axes.
 
     Args:
-        points: Metres.
-        intrinsics: Pixels.
-        nearest_m: Depths are taken to be at least this. Pixels of points that are nearer, or behind the camera, mean
-            nothing; their depths tell them apart.
+        points: In metres.
+        intrinsics: In pixels.
+        nearest_m: Depths are clamped to this minimum. The pixels of points that are nearer or behind the camera are
+            meaningless; check the returned depths.
     """
     pixels = points @ intrinsics.T
     return pixels[:, :2] / np.maximum(points[:, 2:], nearest_m), points[:, 2]
 
 
 def inside_image(pixels: Float[np.ndarray, "N 2"], size: tuple[int, int]) -> Bool[np.ndarray, " N"]:
-    """Which pixels (x, y) lie in an image of `size` (height, width), whose outer edges are half a pixel out."""
+    """Which pixels (x, y) lie in an image of `size` (height, width); its edges are half a pixel beyond the centres."""
     x, y = pixels[:, 0], pixels[:, 1]
     return (x > -0.5) & (y > -0.5) & (x < size[1] - 0.5) & (y < size[0] - 0.5)

@@ -1,4 +1,4 @@
-"""Rotations and rigid transforms; `README.md` in this folder fixes axes, units and the order of quaternions.
+"""Rotations and rigid transforms; `README.md` in this folder defines axes, units and the order of quaternions.
 
 Matrices act on column vectors and are named target_from_source, so that chains read from right to left and neighbouring
 names agree: `world_from_ego @ ego_from_camera`. All results are float64.
@@ -27,7 +27,7 @@ __all__ = [
 
 
 def yaw_matrix(yaw: float | Float[np.ndarray, "*B"]) -> Float[np.ndarray, "*B 3 3"]:
-    """Rotation by `yaw` radians about z: x towards y. `yaw_matrix(-yaw)` is its inverse, bit by bit."""
+    """Rotation by `yaw` radians about z: x towards y. `yaw_matrix(-yaw)` is its inverse, bit for bit."""
     return _about(0, 1, yaw)
 
 
@@ -54,25 +54,25 @@ def _about(first: int, second: int, angle: float | np.ndarray) -> np.ndarray:
 def pose(
     rotation: Float[np.ndarray, "3 3"], translation: Sequence[float] | Float[np.ndarray, "3"]
 ) -> Float[np.ndarray, "4 4"]:
-    """The transform that rotates and then moves by `translation` metres."""
+    """The transform that rotates, then translates by `translation` metres."""
     out = np.eye(4)
     out[:3, :3], out[:3, 3] = rotation, translation
     return out
 
 
 def invert(a_from_b: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "4 4"]:
-    """The inverse of a rigid transform: transposed, where `np.linalg.inv` would lose digits."""
+    """The inverse of a rigid transform, by transposition, since `np.linalg.inv` would lose precision."""
     rotation = a_from_b[:3, :3]
     return pose(rotation.T, -rotation.T @ a_from_b[:3, 3])
 
 
 def transform(a_from_b: Float[np.ndarray, "4 4"], points: Float[np.ndarray, "*N 3"]) -> Float[np.ndarray, "*N 3"]:
-    """Points of b in a."""
+    """Points given in frame b, in frame a."""
     return np.asarray(points, np.float64) @ a_from_b[:3, :3].T + a_from_b[:3, 3]
 
 
 def rotation_from_quaternion(quaternion: Sequence[float] | Float[np.ndarray, "4"]) -> Float[np.ndarray, "3 3"]:
-    """The rotation of a quaternion (w, x, y, z) of any length but 0."""
+    """The rotation of a quaternion (w, x, y, z) of any nonzero length."""
     w, x, y, z = np.asarray(quaternion, float) / np.linalg.norm(quaternion)
     return np.array(
         [
@@ -84,9 +84,9 @@ def rotation_from_quaternion(quaternion: Sequence[float] | Float[np.ndarray, "4"
 
 
 def quaternion_from_rotation(rotation: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "4"]:
-    """The unit quaternion (w, x, y, z) of a rotation, w not negative.
+    """The unit quaternion (w, x, y, z) of a rotation, with w >= 0.
 
-    Worked out from the largest of its components: the usual formula divides by w, which is 0 for half turns.
+    Computed from its largest component, because the usual formula divides by w, which is 0 for half turns.
     """
     m = np.asarray(rotation, float)
     squares = 1 + np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) @ np.diag(m)  # 4 w^2, 4 x^2, ...

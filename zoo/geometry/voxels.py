@@ -1,9 +1,9 @@
-"""Voxels: from points to cells and back. NumPy for preprocessing; the two cell functions take torch tensors as well.
+"""Voxels: from points to cells and back. For NumPy arrays; the functions that compute cells also take torch tensors.
 
-A cell index is `floor(coordinate / size)` per axis, negative on the negative side; `rounding="nearest"` rounds instead,
-halves to the even cell, as mmdetection3d's MinkUNet does. Cartesian cells are metres along x,
-y and z of the lidar frame. Cylindrical cells are rho (metres from the z axis), phi (degrees from x towards y, -180 to
-180) and z. phi is cut at the -x axis: the cells on its two sides are no neighbours, as in SLidR.
+A cell index is `floor(coordinate / size)` per axis, negative for negative coordinates; `rounding="nearest"` rounds
+instead, halves to the even cell, as mmdetection3d's MinkUNet does. Cartesian cells divide x, y and z of the lidar
+frame, in metres. Cylindrical cells divide rho (metres from the z axis), phi (degrees from x towards y, -180 to
+180) and z. phi wraps at the -x axis, but the cells on its two sides are not neighbours, as in SLidR.
 
 Sources: Cartesian voxels as in Jo et al., "The Devil is in the Details: Simple Remedies for Image-to-LiDAR
 Representation Learning" (ACCV 2024); cylindrical ones as in Sautier et al., SLidR (2022): 0.1 m, 1 degree, 0.1 m;
@@ -52,7 +52,7 @@ CYLINDRICAL_SIZE = (0.1, 1.0, 0.1)
 
 
 def _namespace(points: Any) -> Any:
-    """The package whose functions take `points`: NumPy, or torch for a tensor."""
+    """The module whose functions accept `points`: NumPy, or torch for a tensor."""
     if isinstance(points, np.ndarray):
         return np
     import torch
@@ -82,7 +82,7 @@ def _round(values: Array, size: tuple[float, float, float], rounding: Rounding) 
     whole = package.floor if rounding == "floor" else package.round
     scaled = [whole(values[:, axis] / size[axis]) for axis in range(3)]  # type: ignore[index]
     cells = package.stack(scaled, 1)
-    # A comparison with NaN is false, so this catches NaN and infinity as well as what no integer can hold.
+    # Comparisons with NaN are false, so this catches NaN and infinity as well as values too large for an integer.
     bad = ~(abs(cells) < 2.0**31).all(1)
     if bool(bad.any()):
         row = int(bad.nonzero()[0][0])
@@ -103,7 +103,7 @@ def cartesian_cells(points: Array, size: float | tuple[float, float, float], rou
     """
     _check_points(points)
     xyz = points[:, :3]  # type: ignore[index]
-    # In double precision: a float32 quotient can land on the other side of a cell's border.
+    # In double precision: a float32 quotient can fall on the other side of a cell boundary.
     return _round(xyz.astype(np.float64) if _namespace(points) is np else xyz.double(), _size(size), rounding)
 
 
@@ -157,7 +157,7 @@ def cells_from_lowest(cells: Any, batch_index: Any) -> Any:
 
     Args:
         cells: `(N, 3)` int64, a NumPy array or torch tensor; the result is of the same kind.
-        batch_index: `(N,)` integers, the sample of each cell; of the same kind.
+        batch_index: `(N,)` integers, the sample of each cell; also of the same kind.
 
     Raises:
         InputError: For lengths that do not match, or a batch index that does not fit the packed key.
@@ -187,9 +187,9 @@ class Voxels:
         cells: `(M, 3)` int64, sorted by sample, then cell.
         batch_index: `(M,)` int64 sample of each cell.
         features: `(M, C)` the points' values, reduced per cell.
-        point_to_voxel: `(N,)` int64: the cell of each point, so `features[point_to_voxel]` is a value per point.
+        point_to_voxel: `(N,)` int64: row of the cell of each point; `features[point_to_voxel]` has one row per point.
         counts: `(M,)` int64 points per cell.
-        first: `(M,)` int64: of each cell, the point that came first.
+        first: `(M,)` int64: index of the first point in each cell.
     """
 
     cells: Int64[np.ndarray, "M 3"]
@@ -214,12 +214,12 @@ def voxelise(
 
     Args:
         points: `(N, 3 + C)` xyz in metres, then any further values; all columns are reduced.
-        size: Metres, one number or three; for a cylindrical grid rho, phi in degrees, z.
+        size: Metres, one number or three; for a cylindrical grid three: rho, phi in degrees, z.
         batch_index: The sample of each point; one sample if absent.
         grid: `cartesian` or `cylindrical`.
         rounding: `floor` or `nearest`.
         from_lowest: Count cells from the lowest one of each sample (`cells_from_lowest`).
-        reduce: What a cell gets from its points: the first one's values, the mean (taken in float64), or the maximum.
+        reduce: How to combine the points of a cell: the values of the first one, the mean (in float64), or the maximum.
 
     Raises:
         InputError: For points that are not finite, cells that do not fit the packed key, or an unknown grid, rounding
@@ -237,7 +237,7 @@ def voxelise(
         columns = [np.bincount(inverse, points[:, c], len(keys)) for c in range(points.shape[1])]
         features = (np.stack(columns, 1) / counts[:, None]).astype(points.dtype)
     elif reduce == "max":
-        # `reduceat` wants the points of a cell side by side, and at least one cell.
+        # `reduceat` needs the points of a cell side by side, and at least one cell.
         order = np.argsort(inverse, kind="stable")
         starts = np.cumsum(counts) - counts
         features = np.maximum.reduceat(points[order], starts) if len(keys) else points[:0]
@@ -266,7 +266,7 @@ class ErrorByDistance:
         near_m: Smallest distance from the lidar.
         far_m: Largest distance; infinite for the last bin.
         points: Points in the bin.
-        mean_m: Their mean error; NaN if there is none.
+        mean_m: Mean error of the points in the bin; NaN if it is empty.
     """
 
     near_m: float
@@ -277,10 +277,10 @@ class ErrorByDistance:
 
 @dataclass(frozen=True)
 class QuantisationError:
-    """How far points lie from the corner that stands for their cell.
+    """Distance of points from the corner that represents their cell.
 
     Attributes:
-        mean_m: Over all points.
+        mean_m: Mean over all points.
         by_distance: The same per bin of distance from the lidar.
     """
 
@@ -301,13 +301,13 @@ def quantisation_error(
         points: `(N, 3 + C)` xyz in metres first.
         size: As for `voxelise`.
         grid: `cartesian` or `cylindrical`.
-        edges_m: Where the bins of distance start; the last one has no end.
+        edges_m: Lower edges of the distance bins; the last bin is open-ended.
 
     Raises:
         InputError: For no points, points that are not finite, or an unknown grid.
 
     Source: the definition reproduces the two Cartesian figures of Jo et al. (2024): for cells of side s
-    and points spread evenly the mean is 0.9606 s. That of the paper's cylindrical figure is not known.
+    and points spread evenly the mean is 0.9606 s. The definition behind the paper's cylindrical figure is not known.
     """
     if not len(points):
         raise InputError("the quantisation error of no points is not defined")

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zoo.encoders import GRID
 from zoo.errors import InputError
 
 __all__ = ["FPNHead"]
@@ -37,11 +38,14 @@ class FPNHead(nn.Module):
         dropout: Channel dropout before the classifier.
 
     Attributes:
+        axes: Axes of the levels that it takes.
         stride: Ratio of input size to logits size.
 
     Raises:
         InputError: If the number of widths differs from the number of levels.
     """
+
+    axes = GRID
 
     def __init__(
         self,

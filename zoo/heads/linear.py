@@ -8,6 +8,8 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from zoo.encoders import GRID
+
 __all__ = ["LinearHead"]
 
 
@@ -20,8 +22,11 @@ class LinearHead(nn.Module):
         num_classes: Number of classes.
 
     Attributes:
+        axes: Axes of the levels that it takes.
         stride: Ratio of input size to logits size.
     """
+
+    axes = GRID
 
     def __init__(self, *, in_channels: tuple[int, ...], strides: tuple[int, ...], num_classes: int) -> None:
         super().__init__()

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo._torchvision import import_timm
+from zoo.encoders import GRID
 from zoo.errors import InputError
 
 __all__ = ["MaskTransformer"]
@@ -36,11 +37,14 @@ class MaskTransformer(nn.Module):
         drop_path_rate: Stochastic depth rate of the last layer, rising linearly from zero.
 
     Attributes:
+        axes: Axes of the levels that it takes.
         stride: Ratio of input size to logits size.
 
     Raises:
         InputError: If `num_heads` does not divide `embed_dim`.
     """
+
+    axes = GRID
 
     def __init__(
         self,

@@ -1,8 +1,8 @@
-"""Inputs: from any source to the arrays that an engine takes, and through the engine.
+"""Inputs: turn a source into the arrays that an engine takes, and run the engine on them.
 
 An input reads a source (a path, an array, a frame), prepares named arrays from it, and runs an engine on them, whole or
-in windows. It knows nothing about the task: a task (`zoo.tasks`) turns the engine's outputs into a prediction with the
-help of the context that the input hands on. A new input is one file here and one row in `INPUTS`.
+in windows. It knows nothing about the task: a task (`zoo.tasks`) decodes the engine's outputs with the help of the
+context that the input passes on. A new input is one file here and one row in `INPUTS`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ __all__ = ["INPUTS", "Input", "Prepared", "Variation", "input_class", "input_fro
 
 INPUTS = {
     "image": "zoo.inputs.image:ImageInput",
+    "points": "zoo.inputs.points:PointsInput",
 }
-"""Where each kind of input is defined, by the name that a configuration uses."""
+"""Class of each kind of input, by its name in a configuration."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class Prepared:
     """One sample, ready for an engine.
 
     Attributes:
-        arrays: By name of the engine's input, without the batch axis.
-        context: What a task needs to bring outputs back to the sample; its type belongs to the input.
+        arrays: Arrays by name of the engine's input, without the batch axis.
+        context: What a task needs to map outputs back to the sample; its type is defined by the input.
     """
 
     arrays: Mapping[str, np.ndarray]
@@ -42,11 +43,11 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Variation:
-    """Frames of one shape that a comparison of two engines should cover besides the frames themselves.
+    """Frames of one shape that a comparison of two engines should cover in addition to the given frames.
 
     Attributes:
-        shape: Of one batch, for the record.
-        frames: Endless.
+        shape: Shape of one batch, for records.
+        frames: An endless iterator.
         elements: Compare at least this many elements (pixels, points).
     """
 
@@ -63,7 +64,7 @@ class Input(Protocol):
     schema: ClassVar[Mapping[str, Any]]
     """JSON schema of the configuration's section, without `kind`."""
     example: ClassVar[str]
-    """A source in words for cards and help, for example `street.png`."""
+    """An example of a source, for cards and help: `street.png`."""
 
     @classmethod
     def from_json(cls, section: Mapping[str, Any]) -> Input:
@@ -77,7 +78,7 @@ class Input(Protocol):
         """The section of a configuration, `kind` included."""
 
     def contract(self, artefact: Mapping[str, Any]) -> Contract:
-        """What someone without this package must do to feed an exported file, from its entry in `config.json`."""
+        """How to feed an exported file without this package, derived from its entry in `config.json`."""
 
     @classmethod
     def from_contract(cls, contract: Contract) -> Input:
@@ -89,34 +90,34 @@ class Input(Protocol):
         """
 
     def check(self, spec: EngineSpec, in_graph: Collection[str], what: str) -> None:
-        """Raises an `InputError` if a file with this `spec` cannot be fed with what `prepare` makes."""
+        """Raises an `InputError` if a file with this `spec` does not accept the arrays from `prepare`."""
 
     def read(self, source: Any) -> Any:
         """The sample in a source.
 
         Raises:
-            InputError: If the source is something else, or does not fit the sensor contract.
+            InputError: If the source has another type, or violates the sensor contract.
         """
 
     def prepare(self, sample: Any, in_graph: Collection[str] = ()) -> Prepared:
-        """Arrays for an engine, leaving out the steps that the file does inside its graph."""
+        """Arrays for an engine, without the steps that the file performs inside its graph."""
 
     def run(self, engine: Engine, prepared: Prepared) -> dict[str, np.ndarray]:
         """The engine's outputs for one sample, without the batch axis."""
 
     def at_model_size(self) -> Input:
-        """The same input for samples that are already at the model's own size, each run at once."""
+        """The same input for samples that already have the model's size, each run in one piece."""
 
     def run_together(self, engine: Engine, prepared: Sequence[Prepared]) -> list[dict[str, np.ndarray]]:
         """The outputs for several samples of one shape, run as one batch."""
 
     def fit(self, frame: Frame, spec: EngineSpec) -> Frame:
-        """The frame with sensor data and labels brought to the size at which a file with this `spec` works."""
+        """The frame with sensor data and labels resized to the working size of a file with this `spec`."""
 
     def variations(
         self, frames: Sequence[Frame], spec: EngineSpec, in_graph: Collection[str] = ()
     ) -> Iterator[Variation]:
-        """Other shapes and batches that a file with this `spec` claims to take, made from real frames."""
+        """Other shapes and batch sizes that a file with this `spec` declares to accept, made from real frames."""
 
 
 def input_class(kind: Any) -> type[Input]:

@@ -27,22 +27,22 @@ __all__ = ["ImageContext", "ImageInput", "ImageSource", "as_image", "fixed_size"
 
 ImageSource = str | Path | Image.Image | np.ndarray | Frame
 NORMALISE = "normalise"
-"""Step that a file may do inside its graph, padding included; its input is then the resized uint8 image."""
+"""Step that a file may perform inside its graph, with the padding; its input is then the resized uint8 image."""
 
 _SHAPE_PIXELS = 100_000
-"""Crops of another shape must have at least this many pixels together: the strictest limit on labels then allows ten of
-them to differ, and a single tie decides nothing."""
-_BATCH = 64  # crops at once at the most
-_CROPPED_FRAMES = 24  # the first so many of the frames are cropped to other shapes
+"""Minimum number of pixels in all crops of one shape: the strictest limit on labels then allows ten pixels to differ,
+so a single tie does not decide the result."""
+_BATCH = 64  # largest batch of crops
+_CROPPED_FRAMES = 24  # at most this many frames are cropped to other shapes
 
 
 @dataclass(frozen=True)
 class ImageContext:
-    """What brings outputs back to an image.
+    """What is needed to map outputs back to an image.
 
     Attributes:
         image: `(H, W, 3)` uint8 RGB as it was read.
-        size: (height, width) of the part of the prepared array that shows the image.
+        size: (height, width) of the image within the prepared array, without padding.
         padded: (height, width) of the prepared array.
     """
 
@@ -52,7 +52,7 @@ class ImageContext:
 
     @property
     def original_size(self) -> tuple[int, int]:
-        """(height, width) of the image as it was read."""
+        """(height, width) of the original image."""
         return self.image.shape[0], self.image.shape[1]
 
 
@@ -73,7 +73,7 @@ def as_image(source: ImageSource) -> np.ndarray:
     Files and PIL images are turned upright where their EXIF data asks for it.
 
     Raises:
-        InputError: If it is something else, or an array of another shape or type.
+        InputError: If it has another type, or is an array of another shape or dtype.
     """
     if isinstance(source, Frame):
         return source.camera.image
@@ -100,7 +100,7 @@ class ImageInput:
     Attributes:
         preprocessing: Applied to every image.
         inference: Whole images or windows.
-        sensor: What the model was made for: `{"type": "camera", "channels": "RGB", "bits": 8}`.
+        sensor: What the model was trained for: `{"type": "camera", "channels": "RGB", "bits": 8}`.
     """
 
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
@@ -155,7 +155,7 @@ class ImageInput:
         }
 
     def contract(self, artefact: Mapping[str, Any]) -> Contract:
-        """What someone without this package must do to feed an exported file, from its entry in `config.json`."""
+        """How to feed an exported file without this package, derived from its entry in `config.json`."""
         return image_contract(
             self.preprocessing,
             self.inference,
@@ -166,7 +166,7 @@ class ImageInput:
 
     @classmethod
     def from_contract(cls, contract: Contract) -> ImageInput:
-        """The input that a contract describes, read from its data; whole images.
+        """The input that a contract describes, read from its data; always whole images.
 
         Raises:
             KeyError: If a step or a value is missing.
@@ -175,11 +175,11 @@ class ImageInput:
         return cls(preprocessing=preprocessing_of(contract))
 
     def check(self, spec: EngineSpec, in_graph: Collection[str], what: str) -> None:
-        """Raises an `InputError` if a file with this `spec` cannot be fed with what `prepare` makes."""
+        """Raises an `InputError` if a file with this `spec` does not accept the arrays from `prepare`."""
         if in_graph and self.inference.mode != "whole":
             raise InputError(
-                f"{what} does {', '.join(in_graph)} inside its graph and takes whole images only; "
-                "use whole-image inference or a file that gives logits"
+                f"{what} performs {', '.join(in_graph)} inside its graph and takes whole images only; "
+                "use whole-image inference or a file that returns logits"
             )
         (image,) = _image_inputs(spec, what)
         multiples = () if NORMALISE in in_graph else image.multiples[2:]
@@ -202,14 +202,14 @@ class ImageInput:
         return Prepared({"image": array}, ImageContext(sample, size, padded))
 
     def run(self, engine: Engine, prepared: Prepared) -> dict[str, np.ndarray]:
-        """The outputs for one image; windows are averaged on the outputs' own grids."""
+        """The outputs for one image; overlapping windows are averaged on the grid of each output."""
         if self.inference.mode == "whole":
             outputs = engine.run({name: array[None] for name, array in prepared.arrays.items()})
             return {name: array[0] for name, array in outputs.items()}
         return run_windows(prepared.arrays["image"], engine, self.inference)
 
     def at_model_size(self) -> ImageInput:
-        """The same input for images that have been resized already, run whole."""
+        """The same input for images that are already resized, run whole."""
         preprocessing = dataclasses.replace(self.preprocessing, short_side=None)
         return dataclasses.replace(self, preprocessing=preprocessing, inference=InferenceMode())
 
@@ -219,7 +219,7 @@ class ImageInput:
         return [{name: array[i] for name, array in outputs.items()} for i in range(len(prepared))]
 
     def fit(self, frame: Frame, spec: EngineSpec) -> Frame:
-        """The frame at the size at which the model works, or at the fixed size of the file; labels by nearest pixel."""
+        """The frame resized to the model's working size, or to the file's fixed size; labels by nearest neighbour."""
         image = frame.camera.image
         size = fixed_size(spec.inputs[0])
         if size is None:
@@ -235,9 +235,9 @@ class ImageInput:
     def variations(
         self, frames: Sequence[Frame], spec: EngineSpec, in_graph: Collection[str] = ()
     ) -> Iterator[Variation]:
-        """Batches and sizes that the frames themselves do not have, as far as the file leaves them free.
+        """Batch sizes and image sizes other than those of the frames, as far as the file leaves them free.
 
-        The images are crops of the frames at their own scale: what the model was made for, where ties are rare.
+        The images are unscaled crops of the frames: realistic images, for which ties between classes are rare.
         """
         (image,) = _image_inputs(spec, "the file")
         size, batch = fixed_size(spec.inputs[0]), image.shape[0] is None
@@ -253,16 +253,16 @@ class ImageInput:
 def _other_shapes(
     fixed: tuple[int, int] | None, batch: bool, multiple: int, frame: tuple[int, ...]
 ) -> list[tuple[int, tuple[int, int]]]:
-    """Batch and (height, width) of the shapes to compare on, besides single frames of the shape `frame`."""
+    """Batch size and (height, width) to compare on, in addition to single frames of the shape `frame`."""
 
     def count(size: tuple[int, int]) -> int:
-        # Several different images, so that a graph which mixes up its batch is seen.
+        # Several different images, to detect a graph that mixes up the samples of a batch.
         return max(3, min(_BATCH, -(-_SHAPE_PIXELS // math.prod(size)))) if batch else 1
 
     if fixed is not None:
         return [(count(fixed), fixed)]
     small = [(multiple, multiple), (multiple, 3 * multiple), (5 * multiple, 2 * multiple)]
-    # One image is enough for the last: it takes as long as four frames, and the small shapes have shown the batch.
+    # One image is enough for the last: it takes as long as four frames, and the small shapes already test batches.
     return [*((count(size), size) for size in small), (1, (2 * frame[0], 2 * frame[1]))]
 
 
@@ -279,7 +279,7 @@ def _image_inputs(spec: EngineSpec, what: str) -> tuple[TensorSpec]:
 
 
 def fixed_size(tensor: TensorSpec) -> tuple[int, int] | None:
-    """(height, width) of the images that an input takes, `None` where they are free."""
+    """(height, width) of the images that an input takes, `None` if they are free."""
     height, width = (tensor.shape[tensor.axes.index(axis)] for axis in ("height", "width"))
     return None if height is None or width is None else (height, width)
 
@@ -298,7 +298,7 @@ def _with_image(frame: Frame, image: np.ndarray, labels: np.ndarray | None) -> F
 
 
 def _crops(images: Sequence[np.ndarray], size: tuple[int, int]) -> Iterator[np.ndarray]:
-    """Endless crops of the images in turn, at places drawn with a fixed seed; small images are enlarged first."""
+    """Endless crops of the images in turn, at positions drawn with a fixed seed; small images are enlarged first."""
     generator = np.random.default_rng(0)
     height, width = size
     for image in itertools.cycle(images):

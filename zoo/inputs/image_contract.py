@@ -1,4 +1,4 @@
-"""The image input's part of the contract: every step from a picture to the file's input, as data and text."""
+"""The image input's part of the contract: every step from an image to the file's input, as data and text."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def image_contract(
     normalises: bool,
     size: tuple[int, int] | None,
 ) -> Contract:
-    """Every step from a picture to the file's input, and how its windows are put together.
+    """Every step from an image to the file's input, and how windows are combined.
 
     Args:
-        preprocessing: Of the model.
-        inference: Of the model; a file that normalises takes whole images only.
-        stride: Input size over output size, which windows are rounded to.
+        preprocessing: Preprocessing of the model.
+        inference: Inference mode of the model; a file that normalises takes whole images only.
+        stride: Input size over output size; windows are rounded to multiples of it.
         normalises: The file takes uint8 images, and normalises and pads them itself.
         size: Fixed (height, width) of the file's input in pixels, if it is fixed.
     """

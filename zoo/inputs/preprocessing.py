@@ -1,6 +1,6 @@
-"""Image preprocessing in NumPy and Pillow: the reference that every engine is fed with.
+"""Image preprocessing in NumPy and Pillow, the same for every engine.
 
-A configuration's `preprocessing` section is one `Preprocessing`, written out as JSON.
+A configuration's `preprocessing` section is a `Preprocessing` as JSON.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "MAX_ASPECT", "MIN_STD", "Preprocess
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MAX_ASPECT = 8  # a strip of 10 x 5000 pixels must not become 360 x 180,000
-MIN_STD = 0.02  # of a nearly even image, whose noise must not be blown up to contrast
+MIN_STD = 0.02  # keeps the noise of a nearly uniform image from being amplified
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +28,12 @@ class Preprocessing:
     """What happens to an image before an engine sees it: resize, scale to [0, 1], normalise, pad.
 
     Attributes:
-        normalisation: `constant` subtracts `mean` and divides by `std`; `image` does so with each image's own mean and
-            standard deviation per channel, which cancels exposure, contrast and colour cast.
+        normalisation: `constant` subtracts `mean` and divides by `std`; `image` uses each image's own mean and standard
+            deviation per channel, which cancels exposure, contrast and colour cast.
         mean: Per channel, RGB in [0, 1]; for `constant`.
         std: Per channel; for `constant`.
         short_side: The image is resized (bilinear, antialiased when it shrinks) so that its short side has this many
-            pixels; `None` keeps its size.
+            pixels; `None` keeps the size.
         size_multiple: Height and width are padded to multiples of this by repeating the edge.
     """
 
@@ -96,7 +96,7 @@ class Preprocessing:
             raise InputError(f"preprocessing: {error}") from error
 
     def to_json(self) -> dict[str, Any]:
-        """The section of a configuration, with only the keys that have an effect."""
+        """The section of a configuration, with only those keys that have an effect."""
         section: dict[str, Any] = {"normalisation": self.normalisation}
         if self.normalisation == "constant":
             section |= {"mean": list(self.mean), "std": list(self.std)}
@@ -120,16 +120,16 @@ class Preprocessing:
             plane = np.ascontiguousarray(image[:, :, channel])
             mean, std = self.mean[channel], self.std[channel]
             if self.normalisation == "image":
-                # Exact moments from the histogram, several times faster than over the pixels.
+                # The histogram gives exact moments, several times faster than a pass over the pixels.
                 weights = np.bincount(plane.ravel(), minlength=256) / plane.size
                 mean = float(weights @ levels)
                 std = max(float(np.sqrt(weights @ (levels - mean) ** 2)), MIN_STD)
-            # mode: no byte lies outside the table, and the default would go through a buffer
+            # mode="clip" only because the default copies through a buffer; a byte is never outside the table
             np.take(((levels - mean) / std).astype(np.float32), plane, out=array[channel], mode="clip")
         return array
 
     def resize(self, image: np.ndarray) -> np.ndarray:
-        """`(h, w, 3)` uint8 RGB of `resized_size` from `(H, W, 3)` uint8 RGB."""
+        """`(h, w, 3)` uint8 RGB, of the size `resized_size`, from `(H, W, 3)` uint8 RGB."""
         height, width = image.shape[:2]
         size = self.resized_size(height, width)
         if size == (height, width):

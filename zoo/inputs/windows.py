@@ -15,19 +15,19 @@ from zoo.errors import InputError
 
 __all__ = ["InferenceMode", "run_windows", "window_cells", "window_starts"]
 
-_WINDOW_PIXELS = 2**26  # in one batch of sliding windows: 64 of 1024 x 1024
+_WINDOW_PIXELS = 2**26  # largest batch of sliding windows: 64 of 1024 x 1024
 _WINDOWS_PER_PIXEL = 64
 
 
 @dataclass(frozen=True, kw_only=True)
 class InferenceMode:
-    """How an image of any size passes through a model.
+    """How a model processes an image of any size.
 
     Attributes:
-        mode: `whole` runs the image at once; `sliding` runs overlapping windows and averages their logits.
+        mode: `whole` runs the image in one piece; `sliding` runs overlapping windows and averages their logits.
         window: (height, width) of a window in pixels of the prepared image, for `sliding`.
         window_stride: (vertical, horizontal) distance between windows, for `sliding`.
-        batch: Windows that run at once.
+        batch: Number of windows per batch.
     """
 
     mode: str = "whole"
@@ -60,7 +60,7 @@ class InferenceMode:
             self._check_cost(self.window, self.window_stride)
 
     def _check_cost(self, window: tuple[int, int], window_stride: tuple[int, int]) -> None:
-        """Raises an `InputError` for windows that would take all memory or practically never end."""
+        """Raises an `InputError` for windows that would exhaust memory or practically never finish."""
         if self.batch * math.prod(window) > _WINDOW_PIXELS:
             raise InputError(
                 f"inference: a batch of {self.batch} windows of {window} has more than {_WINDOW_PIXELS:,} pixels"
@@ -95,29 +95,29 @@ class InferenceMode:
 
 
 def window_starts(length: int, window: int, step: int) -> list[int]:
-    """Where windows begin along one side: every `step`, the last one flush with the end."""
+    """Start of each window along one side: one every `step`, the last one flush with the end."""
     if length <= window:
         return [0]
     return [*range(0, length - window, step), length - window]
 
 
 def window_cells(size: tuple[int, int], stride: int) -> tuple[int, int]:
-    """(height, width) of a window, or of the distance between windows, rounded down to whole cells of the outputs."""
+    """(height, width) of a window, or of the step between windows, rounded down to whole output cells."""
     height, width = (max(stride, side // stride * stride) for side in size)
     return height, width
 
 
 def run_windows(image: np.ndarray, engine: Engine, inference: InferenceMode) -> dict[str, np.ndarray]:
-    """The outputs for a prepared image, each averaged over the windows that see a place.
+    """The outputs for a prepared image, averaged over all windows that cover a position.
 
     Args:
         image: `(3, H, W)` float32. Height and width are multiples of the outputs' strides.
-        engine: Takes `image`; every output is a grid whose `spec` states its stride.
-        inference: The windows. They and their distances are rounded to multiples of the largest stride, so that the
-            outputs of all windows lie on one grid.
+        engine: Takes `image`; every output is a grid with a stride in its `spec`.
+        inference: The windows. Size and step are rounded to multiples of the largest stride, so that the outputs of all
+            windows lie on one grid.
 
     Raises:
-        InputError: If an output is no grid of known stride.
+        InputError: If an output has no stride.
     """
     assert inference.window is not None
     assert inference.window_stride is not None
@@ -144,7 +144,7 @@ def run_windows(image: np.ndarray, engine: Engine, inference: InferenceMode) -> 
 
 
 class _Grid:
-    """Sum and count of an output's windows on the grid of the whole image."""
+    """Sum and count of overlapping windows of an output, on the grid of the whole image."""
 
     def __init__(self, rows: int, columns: int, stride: int) -> None:
         self._stride = stride
@@ -152,7 +152,7 @@ class _Grid:
         self._count = np.zeros((rows, columns), np.float32)
 
     def add(self, y: int, x: int, window: Sequence[int], part: np.ndarray) -> None:
-        """Adds `part`, `(C, h, w)`, of the window whose corner is `(y, x)` pixels."""
+        """Adds `part`, `(C, h, w)`, for the window whose top left corner is at `(y, x)` pixels."""
         if self._total is None:
             self._total = np.zeros((part.shape[0], *self._count.shape), np.float32)
         rows = slice(y // self._stride, (y + window[0]) // self._stride)

@@ -1,7 +1,7 @@
-"""Sparse convolution that needs no compiling.
+"""Sparse convolution without compiled code.
 
-The NumPy map builder imports without torch, for a vehicle; everything else needs torch and is imported when first
-asked for.
+The NumPy map builder imports without torch, for use on a vehicle. Everything else needs torch and is imported on first
+access.
 """
 
 from __future__ import annotations

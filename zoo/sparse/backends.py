@@ -1,18 +1,18 @@
-"""One interface for several convolution kernels: `reference`, `spconv`, `torchsparse`, and `auto`.
+"""One interface to several convolution backends: `reference`, `spconv`, `torchsparse`, and `auto`.
 
-A backend turns features and a weight into output features along one of our kernel maps. The libraries get our pairs of
-rows, never coordinates, so a model gives the same numbers whichever one it runs on, and its weights keep one layout on
-disk.
+A backend computes output features from features and a weight along one of our kernel maps. The libraries are given our
+pairs of rows, never coordinates, so a model computes the same values with any of them, and its weights have a single
+layout on disk.
 
 | backend | runs on | precisions | state |
 | --- | --- | --- | --- |
-| reference | everything | all of torch's | tested against dense convolution, here and in CI |
+| reference | everything | all that torch supports | tested against dense convolution, here and in CI |
 | spconv | CPU with one thread | float32, float64 | tested against its own layers and ours |
 | spconv | CUDA | float32, float16 | never run on a GPU yet; tested with its kernels emulated |
 | torchsparse | CUDA | float32, float16 | experimental: never run on a GPU yet; tested with its kernels emulated |
 
-`auto` is `spconv` on CUDA where a build with CUDA is installed and has kernels for the features' precision, else
-`reference`. It never picks an experimental backend. A backend asked for by name either runs or is refused.
+`auto` is `spconv` on CUDA if a CUDA build is installed and has kernels for the precision of the features, otherwise
+`reference`. It never selects an experimental backend. A backend selected by name is used, or the call fails.
 """
 
 from __future__ import annotations
@@ -53,23 +53,23 @@ def _table(kernel_map: KernelMap) -> Tensor:
 
 
 def _records(*values: Tensor) -> bool:
-    """Whether autograd records what is computed from the values."""
+    """Whether autograd records operations on the values."""
     return torch.is_grad_enabled() and any(value.requires_grad for value in values)
 
 
 # --- spconv -----------------------------------------------------------------------------------------------------------
 
 IMPLICIT_GEMM_CELLS = 32
-"""Largest kernel for which spconv's own layers choose the implicit GEMM on CUDA; beyond it they gather and scatter."""
+"""Largest kernel for which spconv's own layers use the implicit GEMM on CUDA; larger ones gather and scatter."""
 
 
 def _spconv(features: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
     if features.device.type == "cpu" and torch.get_num_threads() > 1:
         raise InputError(
-            "spconv gives wrong sums on a CPU with more than one thread; call torch.set_num_threads(1), or use"
+            "spconv computes wrong sums on a CPU with more than one thread; call torch.set_num_threads(1), or use"
             " the reference backend"
         )
-    # Its layout is (output channels, kernel cells, input channels).
+    # spconv's layout is (output channels, kernel cells, input channels).
     filters = weight.permute(2, 0, 1).contiguous()
     if _takes_implicit_gemm(features.device, len(weight)):
         return _SpconvImplicitGemm.apply(features.contiguous(), filters, kernel_map, _records(features, weight))
@@ -85,7 +85,7 @@ def _spconv_ops() -> Any:
     from spconv.pytorch import ops
 
     if not torch.cuda.is_available():
-        # Its backward asks for the CUDA stream even on the CPU, where it then does not use it.
+        # Its backward pass queries the CUDA stream even on the CPU, where the stream is not used.
         ops.get_current_stream = lambda: 0
     return ops
 
@@ -102,13 +102,13 @@ class _SpconvNative(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        # Its two gradients come together, and its pairs are (input, output) here as in the forward pass.
+        # Computes both gradients at once; pairs are (input, output) as in the forward pass.
         pairs = _spconv_pairs(ctx.kernel_map)
         return *_spconv_ops().indice_conv_backward(*ctx.saved_tensors, grad.contiguous(), *pairs), None
 
 
 def _spconv_pairs(kernel_map: KernelMap) -> tuple[Tensor, Tensor]:
-    """Our pairs as `Native` takes them: `(2, K, largest count)` int32, filled up with -1, and the counts."""
+    """Our pairs as `Native` takes them: `(2, K, largest count)` int32, padded with -1, and the counts."""
     if "spconv_pairs" not in kernel_map.cache:
         counts = torch.tensor(kernel_map.counts, dtype=torch.int32, device=kernel_map.in_index.device)
         shape = (2, len(kernel_map.counts), max(1, *kernel_map.counts))
@@ -156,7 +156,7 @@ class _SpconvImplicitGemm(torch.autograd.Function):
 
 
 _ALL_CELLS = np.array([0xFFFFFFFF], np.uint32)
-"""spconv can run a kernel in several parts, each with a mask of its cells; here one part has them all."""
+"""spconv can split a kernel into parts, each with a mask of its cells; here a single part has all cells."""
 
 
 def _spconv_masks(kernel_map: KernelMap) -> tuple[Tensor, Tensor, Tensor]:
@@ -164,15 +164,15 @@ def _spconv_masks(kernel_map: KernelMap) -> tuple[Tensor, Tensor, Tensor]:
 
     Returns:
         pairs: `(K, num_out)` int32, the input row of each output row, -1 where there is none.
-        mask: `(num_out, 1)` int32, in rising order: bit k says that kernel cell k has a pair. Rows with the same cells
-            lie side by side, so that a tile of rows skips the cells that none of them has.
+        mask: `(num_out, 1)` int32, sorted: bit k is set if kernel cell k has a pair. Sorting places rows with the same
+            cells side by side, so that a tile of rows skips the cells that none of them has.
         order: `(num_out,)` int32, the output row of each mask.
     """
     if "spconv_masks" not in kernel_map.cache:
         table = _table(kernel_map)
         bits = 1 << torch.arange(table.shape[1], device=table.device)
         mask, order = torch.sort(((table >= 0) * bits).sum(1), stable=True)
-        # 32 bits: the highest one is int32's sign.
+        # Bit 31 is the sign bit of int32.
         mask = torch.where(mask >= 1 << 31, mask - (1 << 32), mask)
         kernel_map.cache["spconv_masks"] = table.t().contiguous(), mask.int()[:, None], order.int()
     return kernel_map.cache["spconv_masks"]
@@ -181,14 +181,14 @@ def _spconv_masks(kernel_map: KernelMap) -> tuple[Tensor, Tensor, Tensor]:
 # --- torchsparse ------------------------------------------------------------------------------------------------------
 
 TORCHSPARSE_CELLS = 31
-"""Largest kernel that torchsparse's sorted kernels take: its masks are 32-bit integers with a sign."""
+"""Largest kernel that torchsparse's sorted kernels support: their masks are signed 32-bit integers."""
 
 
 def _torchsparse(features: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
     """torchsparse's implicit GEMM on our pairs.
 
-    The library makes the tables for a backward pass only inside its map builder, which would want coordinates, and in
-    `transpose_kernel_map`. So every layer here is the transposed layer of its exchanged map.
+    The library builds the tables for the backward pass only in its map builder, which needs coordinates, and in
+    `transpose_kernel_map`. Therefore every layer here is the transposed layer of its map with input and output swapped.
     """
     if len(weight) > TORCHSPARSE_CELLS:
         raise InputError(
@@ -203,7 +203,7 @@ def _torchsparse(features: Tensor, weight: Tensor, kernel_map: KernelMap) -> Ten
             "out_in_map": _padded(_table(kernel_map.transposed())),
             "sizes": (kernel_map.num_out, kernel_map.num_in),
         }
-        # Three parts of the kernel for the backward pass, as the library's own layers have.
+        # The backward pass splits the kernel into three parts, as in the library's own layers.
         kernel_map.cache[name] = functional.transpose_kernel_map(
             tables, ifsort=False, training=training, split_mask_num=1, split_mask_num_bwd=3
         )
@@ -211,14 +211,14 @@ def _torchsparse(features: Tensor, weight: Tensor, kernel_map: KernelMap) -> Ten
 
 
 def _padded(table: Tensor) -> Tensor:
-    """The table with rows of -1 up to a multiple of 128, the rows of a tile of torchsparse's kernels."""
+    """The table padded with rows of -1 to a multiple of 128, the tile size of torchsparse's kernels."""
     rows = -len(table) % 128
     return torch.cat([table, table.new_full((rows, table.shape[1]), -1)])
 
 
 @cache
 def _torchsparse_function() -> tuple[Any, Any]:
-    """The library's autograd function with torch's own choice of precision, and its functional module."""
+    """The library's autograd function, modified to follow torch's precision setting, and its functional module."""
     try:
         import torchsparse.backends
         from torchsparse.nn import functional
@@ -242,7 +242,7 @@ def _torchsparse_function() -> tuple[Any, Any]:
 
 @contextmanager
 def _torch_precision(settings: Any) -> Iterator[None]:
-    """TF32 only where torch's own matrix products may use it; torchsparse would use it always."""
+    """Allows TF32 only if torch's own matrix products may use it; torchsparse would always use it."""
     before = settings.allow_tf32
     settings.allow_tf32 = before and torch.get_float32_matmul_precision() != "highest"
     try:
@@ -260,12 +260,12 @@ _PRECISIONS = {
     ("spconv", "cuda"): (torch.float32, torch.float16),
     ("torchsparse", "cuda"): (torch.float32, torch.float16),
 }
-"""What each library computes in, by device; devices that are absent do not run it."""
+"""Precisions of each library by device; it does not run on other devices."""
 
 
 @cache
 def _missing(name: str, device: str) -> str:
-    """Why the library does not run on the kind of device; empty if it does."""
+    """Why the library does not run on this type of device; empty if it does."""
     if importlib.util.find_spec(name) is None:
         return "is not installed"
     if (name, device) not in _PRECISIONS:
@@ -290,7 +290,7 @@ def available_backends(device: torch.device | str) -> list[str]:
 
 
 def check_backend_name(name: str) -> None:
-    """Refuses a name that no backend has.
+    """Raises an error for an unknown backend name.
 
     Raises:
         InputError: For an unknown backend.
@@ -300,10 +300,10 @@ def check_backend_name(name: str) -> None:
 
 
 def pick_backend(name: BackendName, device: torch.device, dtype: torch.dtype = torch.float32) -> str:
-    """The backend that `name` stands for on `device`, for features of `dtype`.
+    """The backend that `name` refers to on `device`, for features of `dtype`.
 
     Raises:
-        InputError: For an unknown backend, or one that is not installed, does not run there or lacks the precision.
+        InputError: If the backend is unknown, not installed, or does not support the device or precision.
     """
     check_backend_name(name)
     if name == "auto":
@@ -323,16 +323,16 @@ def pick_backend(name: BackendName, device: torch.device, dtype: torch.dtype = t
 def convolve(
     x: SparseTensor, weight: Float[Tensor, "K C D"], kernel_map: KernelMap, backend: BackendName = "auto"
 ) -> SparseTensor:
-    """The convolution of `x` along a kernel map of its context, by the backend asked for.
+    """The convolution of `x` along a kernel map of its context.
 
     Args:
         x: Input.
         weight: Kernel cells in the order of `zoo.sparse.keys.kernel_offsets`.
         kernel_map: From `x.context.kernel_map` or `twin_map`.
-        backend: See the module.
+        backend: Name of a backend; see the module docstring.
 
     Raises:
-        InputError: If features, weight and map do not fit each other, or the backend is not available.
+        InputError: If features, weight and map do not match, or the backend is not available.
     """
     check_sparse("convolve", x)
     check_fit(x, weight, kernel_map)
@@ -347,16 +347,16 @@ def convolve(
         with torch.autocast(device.type, enabled=False):
             out = BACKENDS[name](features, weight, kernel_map)
     else:
-        # The libraries refuse a map without pairs; the sum keeps the gradients defined.
+        # The libraries do not accept a map without pairs; the sum keeps the gradients defined.
         out = (features.sum() + weight.sum()) * 0 + features.new_zeros(kernel_map.num_out, weight.shape[2])
     return SparseTensor(out, x.context, kernel_map.out_stride)
 
 
 def check_fit(x: SparseTensor, weight: Tensor, kernel_map: KernelMap) -> None:
-    """Refuses what does not belong together.
+    """Checks that input, weight and kernel map belong together.
 
     Raises:
-        InputError: For a map of other voxels, another number of kernel cells, or channels that do not match.
+        InputError: If the map belongs to other voxels, or the number of kernel cells or channels does not match.
     """
     if kernel_map.owner is not x.context.owner:
         raise InputError("the kernel map belongs to another input's voxels; take it from this tensor's context")
@@ -370,7 +370,7 @@ def check_fit(x: SparseTensor, weight: Tensor, kernel_map: KernelMap) -> None:
 
 
 def check_channels(x: SparseTensor, weight: Tensor) -> None:
-    """Refuses features of another width.
+    """Checks that features and weight have the same number of channels.
 
     Raises:
         InputError: If the channels do not match.

@@ -1,4 +1,4 @@
-"""What both map builders share: the layout of a packed key, and the cells that a kernel reads. No torch.
+"""Shared by both map builders: the layout of a packed key, and the cells that a kernel reads. Does not need torch.
 
 A voxel is one 64-bit integer, so that sorting, uniqueness and neighbour search are operations on one array:
 
@@ -7,8 +7,8 @@ A voxel is one 64-bit integer, so that sorting, uniqueness and neighbour search 
     bits 31..16   y + 32,768
     bits 15..0    z + 32,768
 
-The sign bit stays 0. Cells keep 256 away from the ends of their field, so that adding a kernel offset to a key never
-carries into the next field; at 5 cm this still spans 3.2 km.
+The sign bit stays 0. Cells stay at least 256 away from the limits of their field, so that adding a kernel offset to a
+key never carries into the next field; at 5 cm this still covers 3.2 km.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CELL_LIMIT = OFFSET - REACH_LIMIT
 """Cell indices lie in -CELL_LIMIT .. CELL_LIMIT - 1."""
 MAX_BATCH = (1 << 15) - 1
 SENTINEL = (1 << 63) - 1
-"""Larger than every key: padding for searches that run off the end."""
+"""Larger than every key; padding for searches that run off the end."""
 
 
 def as_triple(value: int | Sequence[int], name: str, smallest: int = 1) -> Triple:
@@ -49,14 +49,14 @@ def as_triple(value: int | Sequence[int], name: str, smallest: int = 1) -> Tripl
         InputError: If it is not one or three integers, or one is smaller than `smallest`.
     """
     parts = tuple(value) if isinstance(value, Sequence) else (value,) * 3
-    # NumPy's integers are integers as well; a bool, a float or a string is a mistake.
+    # NumPy integers are accepted; a bool, a float or a string is a mistake.
     if len(parts) != 3 or any(isinstance(p, bool) or not isinstance(p, Integral) or p < smallest for p in parts):
         raise InputError(f"{name} {value!r} is not one integer or three, each at least {smallest}")
     return int(parts[0]), int(parts[1]), int(parts[2])
 
 
 def axis_offsets(size: int, dilation: int) -> range:
-    """Cells that a kernel of `size` reads along one axis: odd sizes are centred, an even size reaches one further up.
+    """Cells that a kernel of `size` reads along one axis: odd sizes are centred, even sizes reach one cell further up.
 
     The same as a dense convolution padded by `dilation * ((size - 1) // 2)` below: 2 reads 0 and 1, 3 reads -1 to 1, 4
     reads -1 to 2.
@@ -66,22 +66,22 @@ def axis_offsets(size: int, dilation: int) -> range:
 
 
 def kernel_offsets(kernel_size: Triple, dilation: Triple) -> list[Triple]:
-    """Cells that a kernel reads, z fastest: the order of the first axis of every weight here."""
+    """Cells that a kernel reads, z fastest, which is the order of the first axis of all weights."""
     x, y, z = (axis_offsets(size, step) for size, step in zip(kernel_size, dilation, strict=True))
     return [(i, j, k) for i in x for j in y for k in z]
 
 
 def key_delta(offset: Triple) -> int:
-    """What to add to a key to move by `offset` cells."""
+    """The number to add to a key to move by `offset` cells."""
     return (offset[0] << 32) + (offset[1] << 16) + offset[2]
 
 
 def check_kernel(kernel_size: Triple, stride: Triple, dilation: Triple) -> None:
-    """Refuses kernels that have no meaning here.
+    """Checks that a kernel is valid.
 
     Raises:
-        InputError: For an even kernel that keeps the voxels (it has no centre), a kernel that reaches too far, or a
-            stride so large that the lowest cell of a coarse one could leave its field of the key.
+        InputError: If an even kernel keeps the voxels (it has no centre), the kernel reaches too far, or the stride is
+            so large that the lowest fine cell of a coarse cell could overflow its field of the key.
     """
     for size, step, spread in zip(kernel_size, stride, dilation, strict=True):
         if step > REACH_LIMIT:
@@ -96,10 +96,10 @@ def check_kernel(kernel_size: Triple, stride: Triple, dilation: Triple) -> None:
 
 
 def check_cells(low: Sequence[int], high: Sequence[int], batch_low: int, batch_high: int) -> None:
-    """Refuses cells that do not fit the packed key, from the extremes of each axis and of the batch index.
+    """Checks that cells fit the packed key, given the extremes of each axis and of the batch index.
 
     Raises:
-        InputError: If a cell or a batch index lies outside the key's range.
+        InputError: If a cell or a batch index is outside the range of the key.
     """
     for axis, smallest, largest in zip("xyz", low, high, strict=True):
         worst = smallest if smallest < -CELL_LIMIT else largest

@@ -1,4 +1,4 @@
-"""Layers on sparse tensors: convolution, batch norm, ReLU, pooling. Their maps come from the tensor's context."""
+"""Layers on sparse tensors: convolution, batch norm, ReLU, pooling. Kernel maps come from the tensor's context."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ __all__ = ["ConvBlock", "SparseBatchNorm", "SparseConv3d", "SparsePool3d", "Spar
 class SparseConv3d(nn.Module):
     """Convolution on the occupied cells.
 
-    With stride 1 the output has the input's cells (submanifold). With a stride it has the cells `floor(c / stride)`
-    of the input's; transposed, it goes back to the finer cells that its strided twin came from, along the twin's map.
-    On those cells the values are a dense convolution's on a grid that is 0 elsewhere, padded by
-    `dilation * ((kernel - 1) // 2)` below.
+    With stride 1 the output has the cells of the input (submanifold). With a larger stride it has the cells
+    `floor(c / stride)`. A transposed layer returns to the finer cells that the matching strided layer (its twin)
+    started from, along the twin's map. On these cells the values equal those of a dense convolution on a grid that is
+    0 elsewhere, padded by `dilation * ((kernel - 1) // 2)` below.
 
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output.
-        kernel_size: Cells along each axis, one integer or three; odd unless there is a stride.
-        stride: 1, or how much larger the output's cells are (smaller, if transposed).
-        dilation: Distance of the kernel's cells.
-        bias: Add a learned term per channel.
-        transposed: Go to finer cells.
-        backend: Which kernels to use (`zoo.sparse.backends`).
+        kernel_size: Cells along each axis, one integer or three; odd if the stride is 1.
+        stride: Size of output cells relative to input cells (of input relative to output cells if transposed).
+        dilation: Distance between the kernel's cells.
+        bias: Whether to add a learned bias per channel.
+        transposed: Whether the output cells are finer.
+        backend: Convolution backend (`zoo.sparse.backends`).
 
     Attributes:
         weight: `(K, in_channels, out_channels)`; kernel cells with z fastest (`zoo.sparse.keys.kernel_offsets`).
 
     Raises:
-        InputError: For an even kernel without stride, one that reaches too far, a stride that is too large, no
-            channels, or an unknown backend.
+        InputError: If an even kernel has stride 1, the kernel reaches too far, the stride is too large, a channel count
+            is not positive, or the backend is unknown.
     """
 
     def __init__(
@@ -89,13 +89,13 @@ class SparseConv3d(nn.Module):
         return text + f", dilation={self.dilation}, transposed={self.transposed}, bias={self.bias is not None}"
 
     def kernel_map(self, x: SparseTensor) -> KernelMap:
-        """The map of this layer on `x`, from its context."""
+        """The kernel map of this layer for `x`, from its context."""
         if self.transposed:
             return x.context.twin_map(x.stride, self.kernel_size, self.stride, self.dilation)
         return x.context.kernel_map(x.stride, self.kernel_size, self.stride, self.dilation)
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        """Output on the cells that the class describes.
+        """Output features on the cells described in the class docstring.
 
         Raises:
             InputError: If `x` is not a sparse tensor, the channels do not match, or a transposed layer has no strided
@@ -111,7 +111,7 @@ class SparseConv3d(nn.Module):
 
     @property
     def is_pointwise(self) -> bool:
-        """One kernel cell and no stride: a matrix product."""
+        """Whether the kernel has one cell and stride 1, so that the layer is a matrix product."""
         return self.kernel_size == ONE and self.stride == ONE
 
 
@@ -139,21 +139,20 @@ def _check_flags(**flags: object) -> None:
 
 
 class SparseBatchNorm(nn.Module):
-    """Batch norm over all cells of the batch; fewer than two rows are normalised by the running statistics.
+    """Batch norm over all cells of the batch; fewer than two rows are normalised with the running statistics.
 
-    The norm itself is a child that takes plain tensors, so that `nn.SyncBatchNorm.convert_sync_batchnorm` can replace
-    it.
+    The norm itself is a submodule on plain tensors, so that `nn.SyncBatchNorm.convert_sync_batchnorm` can replace it.
 
     Args:
         channels: Channels of the features.
-        momentum: Of the running statistics, 0 to 1.
+        momentum: Momentum of the running statistics, 0 to 1.
         eps: Added to the variance.
 
     Attributes:
-        bn: The batch norm of the rows.
+        bn: The batch norm applied to the rows.
 
     Raises:
-        InputError: For no channels, or a momentum or eps out of range.
+        InputError: If the channel count is not positive, or momentum or eps is out of range.
     """
 
     def __init__(self, channels: int, *, momentum: float = 0.1, eps: float = 1e-5) -> None:
@@ -175,16 +174,16 @@ class SparseBatchNorm(nn.Module):
         if x.features.shape[1] != self.bn.num_features:
             width = x.features.shape[1]
             raise InputError(f"the norm takes {self.bn.num_features} channels, but the features have {width}")
-        # A synchronised norm counts the rows of every process, and each process must take part.
+        # A synchronised norm counts the rows of all processes, and every process must take part.
         if len(x) > 1 or not self.bn.training or (isinstance(self.bn, nn.SyncBatchNorm) and _is_distributed()):
             return x.with_features(self.bn(x.features))
-        # One row has no variance, and none no mean: an almost empty sweep must not stop a training run.
+        # Too few rows for batch statistics: an almost empty sweep must not stop a training run.
         bn = self.bn
         rows = F.batch_norm(x.features, bn.running_mean, bn.running_var, bn.weight, bn.bias, False, 0.0, bn.eps)
         return x.with_features(rows)
 
     def scale_and_shift(self) -> tuple[Float[Tensor, " C"], Float[Tensor, " C"]]:
-        """The factor and term per channel that evaluation mode applies."""
+        """Scale and shift per channel in evaluation mode."""
         assert self.bn.running_mean is not None
         assert self.bn.running_var is not None
         scale = self.bn.weight * torch.rsqrt(self.bn.running_var + self.bn.eps)
@@ -203,17 +202,17 @@ class SparseReLU(nn.Module):
 class ConvBlock(nn.Module):
     """Convolution, batch norm, an optional sum with other features, ReLU.
 
-    In evaluation mode without gradients, the reference backend applies everything after the convolution block by block,
-    while the sums are still in the cache. Where the convolution or the norm has forward hooks, each layer runs by
-    itself, so that the hooks see what they expect.
+    In evaluation mode without gradients, the reference backend fuses everything after the convolution and applies it
+    block by block, while the sums are still in the cache. If the convolution or the norm has forward hooks, the layers
+    run separately, so that the hooks see the values they expect.
 
     Args:
         conv: The convolution, without bias.
         relu: Whether a ReLU ends the block.
-        momentum: Of the batch norm's running statistics, 0 to 1.
+        momentum: Momentum of the batch norm's running statistics, 0 to 1.
 
     Raises:
-        InputError: For a convolution with bias, or a momentum out of range.
+        InputError: If the convolution has a bias, or the momentum is out of range.
     """
 
     def __init__(self, conv: SparseConv3d, *, relu: bool = True, momentum: float = 0.1) -> None:
@@ -232,7 +231,7 @@ class ConvBlock(nn.Module):
 
         Args:
             x: Input.
-            residual: Features on the output's cells, added before the ReLU.
+            residual: Features on the output cells, added before the ReLU.
 
         Raises:
             InputError: If the channels do not match, or the residual has other cells or channels than the output.
@@ -248,7 +247,7 @@ class ConvBlock(nn.Module):
         return out.with_features(F.relu(out.features)) if self.relu else out
 
     def _can_fuse(self, x: SparseTensor) -> bool:
-        # The norm has a mode of its own: whoever freezes it, or lets it learn alone, sets it there.
+        # The norm can be frozen, or trained alone, by its own mode.
         learns = self.training or self.norm.training or self.norm.bn.training or torch.is_grad_enabled()
         if learns or torch.is_autocast_enabled(x.features.device.type):
             return False
@@ -296,7 +295,7 @@ class ConvBlock(nn.Module):
 
 
 def _has_forward_hooks(*modules: nn.Module) -> bool:
-    """Whether a call of one of the modules would run more than its `forward`."""
+    """Whether calling one of the modules would run more than its `forward`."""
     if torch.nn.modules.module._global_forward_hooks or torch.nn.modules.module._global_forward_pre_hooks:
         return True
     return any(module._forward_hooks or module._forward_pre_hooks for module in modules)
@@ -307,11 +306,11 @@ class SparsePool3d(nn.Module):
 
     Args:
         kernel_size: Cells along each axis.
-        stride: How much larger the output's cells are; 1 keeps the cells.
+        stride: Size of output cells relative to input cells; 1 keeps the cells.
         mode: `max` or `mean`; the mean counts occupied cells only.
 
     Raises:
-        InputError: For an unknown mode, or an even kernel without stride.
+        InputError: If the mode is unknown, or an even kernel has stride 1.
     """
 
     def __init__(
@@ -329,7 +328,7 @@ class SparsePool3d(nn.Module):
         self.mode: Literal["max", "mean"] = mode
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        """Pooled features; a cell whose kernel reads nothing is 0."""
+        """Pooled features; a cell whose kernel covers no occupied cell is 0."""
         check_sparse(self, x)
         kernel_map = x.context.kernel_map(x.stride, self.kernel_size, self.stride)
         rows = x.features.index_select(0, kernel_map.in_index)

@@ -1,8 +1,9 @@
 """Kernel maps on torch tensors: which input row feeds which output row, for every cell of a kernel.
 
-Everything is a search in sorted packed keys (`zoo.sparse.keys`). One search finds where a whole column of the kernel
-starts; its further cells are a step or two along the sorted array, since z is the fastest field. A kernel that keeps
-the voxels needs half of its cells only: the pairs of the other half are the same ones, input and output exchanged.
+All maps are built by searching sorted packed keys (`zoo.sparse.keys`). One search finds the start of a whole column of
+the kernel; its other cells are a step or two further along the sorted array, since z is the fastest field. A kernel
+that keeps the voxels needs a search for only half of its cells: the other half has the same pairs, with input and
+output swapped.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ ONE: Triple = (1, 1, 1)
 
 
 def check_tensors(**values: object) -> None:
-    """Refuses anything that is not a torch tensor, by the name of the argument.
+    """Checks that all values are torch tensors; the keywords are the argument names for the error message.
 
     Raises:
-        InputError: For a NumPy array, a list or anything else.
+        InputError: If a value is anything else, such as a NumPy array or a list.
     """
     for name, value in values.items():
         if not isinstance(value, Tensor):
@@ -48,7 +49,7 @@ def pack(coordinates: Int[Tensor, "N 3"], batch_index: Int[Tensor, " N"]) -> Int
     """Packed keys of cells.
 
     Args:
-        coordinates: Integer cells, any order, negative ones too.
+        coordinates: Integer cells in any order; may be negative.
         batch_index: The sample of each cell.
 
     Raises:
@@ -81,9 +82,9 @@ def unpack(keys: Int[Tensor, " N"]) -> tuple[Int[Tensor, "N 3"], Int[Tensor, " N
 
 
 def coarsen(keys: Int[Tensor, " N"], stride: Triple) -> tuple[Int[Tensor, " M"], Int[Tensor, " N"]]:
-    """Sorted keys of the cells `stride` times as large that hold something, and the row of each input's parent."""
+    """Sorted keys of the occupied cells `stride` times as large, and the row of the parent of each input."""
     if stride == (2, 2, 2):
-        # floor(c / 2) in every field at once: halve, clear the bits that crossed a border, add half the offset back.
+        # floor(c / 2) in every field at once: halve, clear bits that crossed a field border, add back half the offset.
         half = (keys >> 1) & 0x0000_7FFF_7FFF_7FFF
         parents = (keys & (0x7FFF << 48)) | (half + (key_delta((1, 1, 1)) << 14))
     else:
@@ -99,20 +100,20 @@ def coarsen(keys: Int[Tensor, " N"], stride: Triple) -> tuple[Int[Tensor, " M"],
 class KernelMap:
     """Pairs of rows of one convolution, sorted by kernel cell, then by output row.
 
-    For one kernel cell both row lists increase, so exchanging them gives the map of the transposed layer.
+    Both row lists increase within a kernel cell, so swapping them gives the map of the transposed layer.
 
     Attributes:
         in_index: `(P,)` row of the input of each pair.
         out_index: `(P,)` row of the output of each pair.
-        counts: Pairs of each kernel cell.
+        counts: Number of pairs of each kernel cell.
         num_in: Rows of the input.
         num_out: Rows of the output.
         in_stride: Stride of the input's voxels, in cells of the context's first level.
         out_stride: The same for the output.
         kernel_size: Cells of the kernel.
-        dilation: Distance of its cells.
+        dilation: Distance between its cells.
         keeps_voxels: Input and output have the same rows, and the kernel is odd: its middle cell pairs each row with
-            itself, and the pairs of cell k are those of cell K - 1 - k exchanged.
+            itself, and the pairs of cell k are those of cell K - 1 - k, swapped.
     """
 
     in_index: Int[Tensor, " P"]
@@ -126,12 +127,12 @@ class KernelMap:
     dilation: Triple
     keeps_voxels: bool = False
     owner: object = None
-    """Stands for the input that the map was made for: the same object as its context's `owner`."""
+    """Identifies the input that the map was built for: the same object as the `owner` of its context."""
     cache: dict[str, Any] = field(default_factory=dict, repr=False)
-    """What backends derive from the map, made once and kept with it."""
+    """Data that backends derive from the map, computed once and kept with it."""
 
     def transposed(self) -> KernelMap:
-        """The map with input and output exchanged, made once."""
+        """The map with input and output swapped, built once."""
         if "transposed" not in self.cache:
             self.cache["transposed"] = KernelMap(
                 self.out_index,
@@ -150,17 +151,17 @@ class KernelMap:
 
 
 class MapContext:
-    """The voxels of one input at every stride, and the kernel maps between them, each made once.
+    """The voxels of one input at every stride, and the kernel maps between them, each built once.
 
-    A context belongs to one set of voxels. Layers ask it by stride, kernel size and dilation; a layer that asks for
-    what another one has asked for gets the same object, and a transposed layer gets its strided twin's.
+    A context belongs to one set of voxels. Layers look up maps by stride, kernel size and dilation; layers with the
+    same parameters share one map, and a transposed layer gets the map of its strided twin.
 
     Args:
         keys: `(N,)` packed keys, sorted, each once.
         batch_size: Samples in the batch; a sample may be empty.
 
     Raises:
-        InputError: For keys that are not int64 in rising order, or more samples than `batch_size`.
+        InputError: If the keys are not sorted, unique int64 values, or there are more samples than `batch_size`.
     """
 
     def __init__(self, keys: Int[Tensor, " N"], batch_size: int) -> None:
@@ -174,7 +175,7 @@ class MapContext:
         if batch_size < needed:
             raise InputError(f"batch size {batch_size} is too small; the largest batch index needs {needed}")
         self.batch_size = batch_size
-        # Not the context itself: a cycle would keep the maps' memory until the garbage collector runs.
+        # Not the context itself: a reference cycle would keep the maps in memory until the garbage collector runs.
         self.owner = object()
         self._keys: dict[Triple, Tensor] = {ONE: keys}
         self._parents: dict[tuple[Triple, Triple], Tensor] = {}
@@ -186,14 +187,14 @@ class MapContext:
         return self._keys[ONE].device
 
     def strides(self) -> list[Triple]:
-        """Strides that have been asked for so far."""
+        """Strides that have been created so far."""
         return list(self._keys)
 
     def keys(self, stride: Triple = ONE) -> Int[Tensor, " N"]:
         """Sorted packed keys of the voxels at `stride`.
 
         Raises:
-            InputError: If no layer has made voxels at that stride yet.
+            InputError: If no layer has created voxels at that stride yet.
         """
         if stride not in self._keys:
             known = ", ".join(str(s) for s in self._keys)
@@ -203,7 +204,7 @@ class MapContext:
         return self._keys[stride]
 
     def parents(self, stride: Triple, step: Triple) -> Int[Tensor, " N"]:
-        """Row of the voxel at `stride * step` that holds each voxel at `stride`; makes that level if new."""
+        """Row of the voxel at `stride * step` that contains each voxel at `stride`; creates that level if needed."""
         if (stride, step) not in self._parents:
             coarse = (stride[0] * step[0], stride[1] * step[1], stride[2] * step[2])
             keys, inverse = coarsen(self.keys(stride), step)
@@ -219,16 +220,16 @@ class MapContext:
         step: int | Triple = 1,
         dilation: int | Triple = 1,
     ) -> KernelMap:
-        """The map of a layer on the voxels at `stride`.
+        """The kernel map of a layer on the voxels at `stride`.
 
         Args:
             stride: Stride of the layer's input.
             kernel_size: 1 or more cells along each axis.
             step: Stride of the layer itself; 1 keeps the voxels.
-            dilation: Distance of the kernel's cells.
+            dilation: Distance between the kernel's cells.
 
         Raises:
-            InputError: For an even kernel that keeps the voxels, or one that reaches too far.
+            InputError: If an even kernel keeps the voxels, or the kernel reaches too far.
         """
         stride, step = as_triple(stride, "stride"), as_triple(step, "stride")
         kernel_size, dilation = as_triple(kernel_size, "kernel size"), as_triple(dilation, "dilation")
@@ -239,10 +240,10 @@ class MapContext:
         return self._maps[name]
 
     def twin_map(self, stride: Triple, kernel_size: Triple, step: Triple, dilation: Triple) -> KernelMap:
-        """The map of a transposed layer on the voxels at `stride`: that of its strided twin, exchanged.
+        """The map of a transposed layer on the voxels at `stride`: that of its strided twin, swapped.
 
         Raises:
-            InputError: If `stride` is no multiple of `step`, or there are no voxels at the finer stride.
+            InputError: If `stride` is not a multiple of `step`, or there are no voxels at the finer stride.
         """
         fine = (stride[0] // step[0], stride[1] // step[1], stride[2] // step[2])
         if (fine[0] * step[0], fine[1] * step[1], fine[2] * step[2]) != stride or fine not in self._keys:
@@ -285,7 +286,7 @@ Pairs = list[tuple[Tensor, Tensor]]
 
 
 def _scale(keys: Tensor, step: Triple) -> Tensor:
-    """Keys of the lowest fine cell of each coarse cell; may leave the packed range by one step, but never a field."""
+    """Keys of the lowest fine cell of each coarse cell; may exceed the cell range by one step, but never a field."""
     cells, batch_index = unpack(keys)
     x, y, z = (cells * torch.tensor(step, device=keys.device) + OFFSET).unbind(1)
     return (batch_index << 48) + (x << 32) + (y << 16) + z
@@ -296,16 +297,16 @@ def _column(keys: Tensor, padded: Tensor, queries: Tensor, cells: range) -> Pair
 
     Args:
         keys: Sorted keys.
-        padded: The same with a sentinel at the end.
+        padded: `keys` with a sentinel at the end.
         queries: Key of z = 0 of each output, for this column.
-        cells: The z of the column, rising by a fixed step.
+        cells: z of the cells of the column, increasing by a fixed step.
     """
     wanted = queries + cells[0]
     return _walk(padded, torch.searchsorted(keys, wanted), wanted, range(cells[0], cells[-1] + 1), cells)
 
 
 def _walk(padded: Tensor, place: Tensor, wanted: Tensor, steps: range, cells: range) -> Pairs:
-    """Pairs at each of `cells`, moving up one cell per step; `place` is where `wanted` would sit at the first."""
+    """Pairs at each of `cells`, moving up one cell per step; `place` is the position of `wanted` for the first."""
     pairs: Pairs = []
     for z in steps:
         hit = padded.index_select(0, place) == wanted
@@ -313,7 +314,7 @@ def _walk(padded: Tensor, place: Tensor, wanted: Tensor, steps: range, cells: ra
             rows = hit.nonzero().squeeze(1)
             pairs.append((place.index_select(0, rows), rows))
         if z != steps[-1]:
-            # Whatever sits at z has been passed, so the next cell is at the same place or one further.
+            # The next cell is one position further if this one was found, otherwise at the same position.
             place = place + hit
             wanted = wanted + 1
     return pairs
@@ -336,7 +337,7 @@ def _pairs_of_same_voxels(keys: Tensor, kernel_size: Triple, dilation: Triple) -
     for x, y in itertools.product(x_cells, y_cells):
         if (x, y) < (0, 0):
             below += _column(keys, padded, keys + key_delta((x, y, 0)), z_cells)
-    # Each voxel's own column needs no search: the cell above is at the next row, or absent.
+    # A voxel's own column needs no search: the cell above is in the next row, or absent.
     above = _walk(padded, rows + 1, keys + 1, range(1, z_cells[-1] + 1), z_cells) if len(z_cells) > 1 else []
     below += [(o, i) for i, o in reversed(above)]
     return [*below, (rows, rows), *((o, i) for i, o in reversed(below))]
@@ -344,7 +345,7 @@ def _pairs_of_same_voxels(keys: Tensor, kernel_size: Triple, dilation: Triple) -
 
 def _pairs_of_tiles(fine: Tensor, parents: Tensor, step: Triple) -> Pairs:
     """A kernel as large as its stride, 1 or 2 along each axis: each fine voxel has exactly one pair."""
-    # OFFSET is even, so the lowest bit of each field is the cell's place in its tile.
+    # OFFSET is even, so the lowest bit of each field is the cell's position in its tile.
     cell = torch.zeros_like(fine)
     for shift, size in zip((32, 16, 0), step, strict=True):
         cell = cell * size + ((fine >> shift) & (size - 1))

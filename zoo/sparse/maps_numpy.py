@@ -1,6 +1,6 @@
-"""The kernel maps of `zoo.sparse.maps` in NumPy, for a vehicle without torch: equal to the last index.
+"""The kernel maps of `zoo.sparse.maps` in NumPy, for a vehicle without torch; identical to the torch version.
 
-The torch builder explains the search; here is the same thing on arrays.
+The torch version explains the search; this is the same algorithm on NumPy arrays.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def pack_keys(
     """Packed keys of cells.
 
     Args:
-        coordinates: Integer cells, any order, negative ones too.
+        coordinates: Integer cells in any order; may be negative.
         batch_index: The sample of each cell; one sample if absent.
 
     Raises:
@@ -58,7 +58,7 @@ def unpack_keys(keys: Int64[np.ndarray, " N"]) -> tuple[Int64[np.ndarray, "N 3"]
 def coarsen_keys(
     keys: Int64[np.ndarray, " N"], stride: Triple
 ) -> tuple[Int64[np.ndarray, " M"], Int64[np.ndarray, " N"]]:
-    """Sorted keys of the cells `stride` times as large that hold something, and the row of each input's parent."""
+    """Sorted keys of the occupied cells `stride` times as large, and the row of the parent of each input."""
     cells, batch_index = unpack_keys(keys)
     unique, inverse = np.unique(_join(cells // np.array(stride), batch_index), return_inverse=True)
     return unique, inverse
@@ -71,7 +71,7 @@ class NumpyKernelMap:
     Attributes:
         in_index: `(P,)` int64 row of the input of each pair.
         out_index: `(P,)` int64 row of the output of each pair.
-        counts: Pairs of each kernel cell.
+        counts: Number of pairs of each kernel cell.
         num_in: Rows of the input.
         num_out: Rows of the output.
     """
@@ -83,18 +83,18 @@ class NumpyKernelMap:
     num_out: int
 
     def transposed(self) -> NumpyKernelMap:
-        """The map with input and output exchanged."""
+        """The map with input and output swapped."""
         return NumpyKernelMap(self.out_index, self.in_index, self.counts, self.num_out, self.num_in)
 
 
 class NumpyMapContext:
-    """The voxels of one input at every stride, and the kernel maps between them, each made once.
+    """The voxels of one input at every stride, and the kernel maps between them, each built once.
 
     Args:
         keys: `(N,)` packed keys, sorted, each once (`np.unique(pack_keys(...))`).
 
     Raises:
-        InputError: For keys that are not int64 in rising order.
+        InputError: If the keys are not sorted, unique int64 values.
     """
 
     def __init__(self, keys: Int64[np.ndarray, " N"]) -> None:
@@ -111,7 +111,7 @@ class NumpyMapContext:
         """Sorted packed keys of the voxels at `stride`.
 
         Raises:
-            InputError: If no layer has made voxels at that stride yet.
+            InputError: If no layer has created voxels at that stride yet.
         """
         if stride not in self._keys:
             known = ", ".join(str(s) for s in self._keys)
@@ -121,7 +121,7 @@ class NumpyMapContext:
         return self._keys[stride]
 
     def parents(self, stride: Triple, step: Triple) -> Int64[np.ndarray, " N"]:
-        """Row of the voxel at `stride * step` that holds each voxel at `stride`; makes that level if new."""
+        """Row of the voxel at `stride * step` that contains each voxel at `stride`; creates that level if needed."""
         if (stride, step) not in self._parents:
             keys, inverse = coarsen_keys(self.keys(stride), step)
             self._keys.setdefault((stride[0] * step[0], stride[1] * step[1], stride[2] * step[2]), keys)
@@ -138,7 +138,7 @@ class NumpyMapContext:
         """The map of a layer on the voxels at `stride`; arguments as for `zoo.sparse.maps.MapContext.kernel_map`.
 
         Raises:
-            InputError: For an even kernel that keeps the voxels, or one that reaches too far.
+            InputError: If an even kernel keeps the voxels, or the kernel reaches too far.
         """
         stride, step = as_triple(stride, "stride"), as_triple(step, "stride")
         kernel_size, dilation = as_triple(kernel_size, "kernel size"), as_triple(dilation, "dilation")
@@ -182,7 +182,7 @@ def _column(keys: np.ndarray, padded: np.ndarray, queries: np.ndarray, cells: ra
 
 
 def _walk(padded: np.ndarray, place: np.ndarray, wanted: np.ndarray, steps: range, cells: range) -> Pairs:
-    """Pairs at each of `cells`, moving up one cell per step; `place` is where `wanted` would sit at the first."""
+    """Pairs at each of `cells`, moving up one cell per step; `place` is the position of `wanted` for the first."""
     pairs: Pairs = []
     for z in steps:
         hit = padded[place] == wanted
@@ -213,7 +213,7 @@ def _pairs_of_same_voxels(keys: np.ndarray, kernel_size: Triple, dilation: Tripl
         if (x, y) < (0, 0):
             below += _column(keys, padded, keys + key_delta((x, y, 0)), z_cells)
     if len(z_cells) > 1:
-        # Each voxel's own column needs no search: the cell above is at the next row, or absent.
+        # A voxel's own column needs no search: the cell above is in the next row, or absent.
         above = _walk(padded, rows + 1, keys + 1, range(1, z_cells[-1] + 1), z_cells)
         below += [(o, i) for i, o in reversed(above)]
     return [*below, (rows, rows), *((o, i) for i, o in reversed(below))]

@@ -1,15 +1,15 @@
 """The reference convolution: gather, one matrix product per kernel cell, sum per output row. Plain PyTorch.
 
-Three choices make it fast where nothing is compiled:
+Three choices make it fast without compiled code:
 
-- Only pairs that exist are computed: 6 to 10 of the 27 cells of a 3x3x3 kernel on lidar.
+- Only existing pairs are computed: 6 to 10 of the 27 cells of a 3x3x3 kernel on lidar.
 - The products of one block of output rows are written side by side, and `embedding_bag` adds those of each row.
   Adding them into the output one kernel cell at a time (`index_add_`) takes about twice as long for the whole layer.
-- Blocks have a fixed number of rows, so the buffers for products stay small however large the cloud is, and each thread
-  keeps them from call to call: fresh memory would cost more in page faults than gathering into it.
+- Blocks have a fixed number of rows, so the buffers for products stay small for clouds of any size, and each thread
+  reuses them across calls: page faults on fresh memory would cost more than the gathering itself.
 
-Products accumulate in 32 bits. Where the processor has no instructions for bfloat16 or float16, features are widened
-first, the sums are taken in float32, and only the result is narrowed.
+Products accumulate in 32 bits. If the processor has no instructions for bfloat16 or float16, features are converted to
+float32, summed in float32, and only the result is converted back.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from zoo.sparse.maps import KernelMap
 __all__ = ["Finish", "convolve_reference", "prepare", "work_dtype"]
 
 BLOCK_ROWS = 16384
-"""Output rows whose products are held at once; 35 MB for 96 channels on lidar. More are no faster; at most 2^15."""
+"""Output rows per block; their products take 35 MB for 96 channels on lidar. More is not faster; at most 2^15."""
 
 
 @dataclass(frozen=True)
 class Finish:
-    """What to do with a convolution's result when no gradient is needed, while each block is still in the cache.
+    """Operations fused into a convolution when no gradient is needed, applied while each block is in the cache.
 
     Attributes:
-        scale: `(C,)` factor per channel, of the dtype that sums are taken in.
-        shift: `(C,)` term per channel to add; both or neither.
+        scale: `(C,)` factor per channel, in the dtype of the sums.
+        shift: `(C,)` term per channel; given together with `scale`.
         residual: `(N, C)` features to add after that.
-        relu: Clamp at 0 in the end.
+        relu: Clamp at 0 at the end.
     """
 
     scale: Float[Tensor, " C"] | None = None
@@ -52,7 +52,7 @@ class Finish:
     relu: bool = False
 
     def rows(self, sums: Tensor, out: Tensor, start: int, stop: int) -> None:
-        """Finishes the rows `start` to `stop`, given their sums, in `out`, which may be the sums."""
+        """Writes the rows `start` to `stop` of `out`, given their sums; `out` may be the sums themselves."""
         target = out[start:stop]
         if self.scale is None or self.shift is None:
             if sums is not out:
@@ -71,15 +71,15 @@ class Finish:
 class _Block:
     """The pairs of the output rows `start` to `stop`.
 
-    The middle cell of a kernel that keeps the voxels pairs each row with itself, so nothing is gathered for it and its
-    pairs are not listed. The products of the others lie in one buffer, by kernel cell, then by output row.
+    The middle cell of a kernel that keeps the voxels pairs each row with itself, so it needs no gathering and its pairs
+    are not listed. The products of the other cells are in one buffer, sorted by kernel cell, then by output row.
 
     Attributes:
         in_index: Input row of each listed pair.
         out_index: Output row of each listed pair.
         counts: Listed pairs per kernel cell; 0 for the middle cell.
         order: Positions in the buffer, sorted by output row.
-        ends: Where each output row's positions start in `order`, and the end of the last.
+        ends: Start of each output row's positions in `order`, and the end of the last.
     """
 
     start: int
@@ -92,14 +92,14 @@ class _Block:
 
 
 def _blocks(kernel_map: KernelMap) -> list[_Block]:
-    """The map cut into blocks of output rows, made once and kept with the map."""
+    """The map split into blocks of output rows, computed once and kept with the map."""
     if "blocks" not in kernel_map.cache:
         kernel_map.cache["blocks"] = _cut_into_blocks(kernel_map)
     return kernel_map.cache["blocks"]
 
 
 def prepare(kernel_map: KernelMap) -> None:
-    """Derives now what the first convolution along the map would derive, for timing it."""
+    """Performs the one-time preparation that the first convolution along the map would do, to time it separately."""
     _blocks(kernel_map)
 
 
@@ -112,7 +112,7 @@ def _cut_into_blocks(kernel_map: KernelMap) -> list[_Block]:
         parts = [slice(edges[k][b], edges[k][b + 1]) for k in others]
         in_index = torch.cat([kernel_map.in_index[part] for part in parts]) if parts else kernel_map.in_index[:0]
         out_index = torch.cat([kernel_map.out_index[part] for part in parts]) if parts else kernel_map.out_index[:0]
-        # Row numbers of 16 bits: sorting them takes a fifth of the time of sorting 64 bits.
+        # 16-bit row numbers: sorting them takes a fifth of the time of 64-bit ones.
         rows = (out_index - start).to(torch.int16)
         order = torch.sort(rows, stable=True)[1]
         ends = order.new_zeros(stop - start + 1)
@@ -123,7 +123,7 @@ def _cut_into_blocks(kernel_map: KernelMap) -> list[_Block]:
 
 
 def _block_edges(kernel_map: KernelMap) -> list[list[int]]:
-    """For each kernel cell, where in the map's pairs each block of output rows starts, and where the last ends."""
+    """For each kernel cell, the start of each block of output rows in the map's pairs, and the end of the last."""
     firsts = [0, *itertools.accumulate(kernel_map.counts)]
     if kernel_map.num_out <= BLOCK_ROWS:
         return [[first, last] for first, last in itertools.pairwise(firsts)]
@@ -138,7 +138,7 @@ def _block_edges(kernel_map: KernelMap) -> list[list[int]]:
 
 @cache
 def _multiplies_natively(dtype: torch.dtype, device: str) -> bool:
-    """Whether matrix products of `dtype` have instructions of their own on this device."""
+    """Whether this device has native instructions for matrix products in `dtype`."""
     if device != "cpu" or dtype in (torch.float32, torch.float64):
         return True
     names = {torch.bfloat16: ("_is_avx512_bf16_supported", "_is_amx_tile_supported")}.get(dtype, ())
@@ -146,15 +146,15 @@ def _multiplies_natively(dtype: torch.dtype, device: str) -> bool:
 
 
 def work_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
-    """What products and sums of `dtype` features are taken in."""
+    """The dtype in which products and sums of `dtype` features are computed."""
     return dtype if _multiplies_natively(dtype, device.type) else torch.float32
 
 
 class _Workspace(threading.local):
-    """Buffers that each thread keeps from call to call, on the CPU.
+    """Buffers that each thread reuses across calls, on the CPU.
 
-    Fresh memory of this size costs a page fault per 4 KB, more than the work done in it; a GPU's allocator keeps memory
-    by itself.
+    Fresh memory of this size costs a page fault per 4 KB, more than the work done in it; the allocator of a GPU caches
+    memory itself.
     """
 
     def __init__(self) -> None:
@@ -166,7 +166,7 @@ class _Workspace(threading.local):
             return like.new_empty(rows, columns)
         held = self.held.get((name, like.dtype))
         if held is None or held.numel() < rows * columns:
-            with torch.inference_mode(False):  # a buffer made in inference mode could not serve training later
+            with torch.inference_mode(False):  # a buffer created in inference mode could not be used in training later
                 held = torch.empty(rows * columns, dtype=like.dtype)
             self.held[name, like.dtype] = held
         return held[: rows * columns].view(rows, columns)
@@ -219,12 +219,13 @@ def _backward(
 ) -> tuple[Tensor | None, Tensor | None]:
     """Gradients of the features and of the weight.
 
-    Both walk the exchanged map, whose outputs are the rows of the features: the gradient of a row is the sum over its
-    pairs of the output's gradient times the transposed weight, and each kernel cell's weight gets features^T gradient.
+    Both use the swapped map, whose outputs are the rows of the features: the gradient of a row is the sum over its
+    pairs of the output gradient times the transposed weight, and the gradient of a kernel cell's weight is
+    features^T gradient.
     """
     dtype = work_dtype(features.dtype, features.device)
     grad, rows, weight = grad.to(dtype), features.to(dtype), weight.to(dtype)
-    # The exchanged map of a kernel that keeps the voxels is the map itself with its cells in reverse order.
+    # The swapped map of a kernel that keeps the voxels is the map itself with its cells in reverse order.
     back = kernel_map if kernel_map.keeps_voxels else kernel_map.transposed()
     weights = list(weight.transpose(1, 2).unbind())
     grad_features = torch.empty_like(features) if needs_features else None
@@ -243,9 +244,9 @@ def _backward(
 def _backward_block(
     block: _Block, grad: Tensor, rows: Tensor, weights: list[Tensor] | None, slots: list[Tensor], middle: int
 ) -> Tensor | None:
-    """The gradient of the block's rows (if there are weights), and inputs^T gradients added to the slots (if any).
+    """The gradient of the block's rows (if `weights` is given); adds inputs^T gradients to `slots` (if any).
 
-    The block is one of the exchanged map: what it gathers are gradients, and its outputs are rows of the features.
+    The block belongs to the swapped map: it gathers gradients, and its outputs are rows of the features.
     """
     columns = weights[0].shape[1] if weights is not None else 0
     products = _workspace.take("products", len(block.in_index), columns, grad)
@@ -302,10 +303,10 @@ def convolve_reference(
         features: `(num_in, C)`, of the dtype of the weight.
         weight: Kernel cells in the order of `zoo.sparse.keys.kernel_offsets`.
         kernel_map: Pairs of rows.
-        finish: What to apply to the result; only where no gradient is needed.
+        finish: Operations to apply to the result; only without gradients.
 
     Raises:
-        InputError: If `finish` is given where gradients are recorded.
+        InputError: If `finish` is given while gradients are recorded.
     """
     needs_grad = torch.is_grad_enabled() and (features.requires_grad or weight.requires_grad)
     with torch.autocast(features.device.type, enabled=False):

@@ -1,4 +1,4 @@
-"""The sparse tensor: features on occupied cells, and the context that holds their coordinates at every stride."""
+"""The sparse tensor: features on occupied cells, and a context with their coordinates at every stride."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ REDUCTIONS: tuple[str, ...] = ("first", "mean", "sum", "max")
 
 @dataclass(frozen=True, eq=False)
 class SparseTensor:
-    """Features of the occupied cells of a batch of samples. Make one with `sparse_tensor`.
+    """Features of the occupied cells of a batch of samples. Create one with `sparse_tensor`.
 
     Attributes:
         features: `(N, C)` float, one row per cell, in the order of the context's keys.
         context: Coordinates and kernel maps of the input that this tensor belongs to.
-        stride: Size of a cell, in cells of the input, for x, y and z.
+        stride: Size of a cell along x, y and z, in cells of the input.
     """
 
     features: Float[Tensor, "N C"]
@@ -63,7 +63,7 @@ class SparseTensor:
 
     @property
     def coordinates(self) -> Int[Tensor, "N 3"]:
-        """Cells at this tensor's stride; times the stride, the lowest input cell inside."""
+        """Cells at this tensor's stride; multiplied by the stride, the lowest input cell that each contains."""
         return unpack(self.keys)[0]
 
     @property
@@ -73,15 +73,15 @@ class SparseTensor:
 
     @property
     def batch_size(self) -> int:
-        """Samples of the batch, empty ones included."""
+        """Number of samples in the batch, empty ones included."""
         return self.context.batch_size
 
     def with_features(self, features: Float[Tensor, "N D"]) -> SparseTensor:
-        """Other features on the same cells."""
+        """A tensor with other features on the same cells."""
         return replace(self, features=features)
 
     def check_same_cells(self, other: SparseTensor, purpose: str) -> None:
-        """Refuses a tensor of other cells.
+        """Checks that another tensor has the same cells.
 
         Raises:
             InputError: If `other` belongs to another input, or to another stride of this one.
@@ -99,26 +99,26 @@ class SparseTensor:
         return self.with_features(self.features + other.features)
 
     def rows_at(self, stride: Triple) -> Int[Tensor, " M"]:
-        """For each cell at the finer `stride`, the row of the cell of this tensor that holds it.
+        """For each cell at the finer `stride`, the row of the cell of this tensor that contains it.
 
         Raises:
-            InputError: If the input has no such stride, or this one is no multiple of it.
+            InputError: If the input has no such stride, or this stride is not a multiple of it.
         """
         step = (self.stride[0] // stride[0], self.stride[1] // stride[1], self.stride[2] // stride[2])
         if (step[0] * stride[0], step[1] * stride[1], step[2] * stride[2]) != self.stride:
-            raise InputError(f"stride {self.stride} is no multiple of {stride}")
+            raise InputError(f"stride {self.stride} is not a multiple of {stride}")
         return self.context.parents(stride, step)
 
 
 def check_sparse(taker: object, x: object) -> None:
-    """Refuses anything that is not a sparse tensor.
+    """Checks that `x` is a sparse tensor.
 
     Args:
-        taker: The layer or the name of the function that was called.
-        x: What it was given.
+        taker: The called layer, or the name of the called function.
+        x: The argument.
 
     Raises:
-        InputError: For a dense tensor, an array or anything else.
+        InputError: If it is a dense tensor, an array or anything else.
     """
     if isinstance(x, SparseTensor):
         return
@@ -135,14 +135,14 @@ def sparse_tensor(
     batch_size: int | None = None,
     reduce: Reduction = "mean",
 ) -> tuple[SparseTensor, Int[Tensor, " P"]]:
-    """A sparse tensor of rows in any order, and for each row given the row of the tensor that it went to.
+    """A sparse tensor from rows in any order, and for each given row its row in the tensor.
 
     Args:
         features: One row per point or voxel.
         coordinates: Integer cell of each row; several rows may share one.
         batch_index: The sample of each row; one sample if absent.
-        batch_size: Samples in the batch; the largest index plus one if absent.
-        reduce: How the rows of one cell become one: the first given, their mean, sum or maximum.
+        batch_size: Number of samples in the batch; the largest index plus one if absent.
+        reduce: How to combine the rows of a cell: the first given, their mean, sum or maximum.
 
     Raises:
         InputError: For anything but torch tensors, lengths that do not match, NaN or infinite features, coordinates
@@ -172,12 +172,12 @@ def sparse_tensor(
 def reduce_rows(
     features: Float[Tensor, "P C"], target: Int[Tensor, " P"], count: int, reduce: Reduction
 ) -> Float[Tensor, "M C"]:
-    """Rows that share a target become one row; a target without rows is 0.
+    """Combines the rows that share a target into one row; a target without rows is 0.
 
     Args:
         features: Rows to reduce.
-        target: Row of the result that each one goes to.
-        count: Rows of the result.
+        target: Row of the result for each one.
+        count: Number of rows in the result.
         reduce: `first` takes the row given first.
 
     Raises:
@@ -198,7 +198,7 @@ def reduce_rows(
         wide = target[:, None].expand(-1, features.shape[1])
         empty = features.new_zeros(count, features.shape[1])
         return empty.scatter_reduce(0, wide, features, "amax", include_self=False)
-    # Sums in at least 32 bits: a hundred points of one voxel in bfloat16 would lose most of their digits.
+    # Sums in at least 32 bits: the sum of a hundred points in bfloat16 would lose most of its precision.
     wide_dtype = torch.promote_types(features.dtype, torch.float32)
     total = features.new_zeros(count, features.shape[1], dtype=wide_dtype).index_add(0, target, features.to(wide_dtype))
     if reduce == "mean":

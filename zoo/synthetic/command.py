@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -16,7 +15,8 @@ from typing import Annotated, cast
 
 import tyro
 
-from zoo.condition import CONDITIONS, Condition
+from zoo.arguments import parse_size
+from zoo.condition import CONDITIONS, DEFAULT_SEVERITY, Condition
 from zoo.errors import InputError, closest, require
 from zoo.files import write_json
 from zoo.frame import Frame
@@ -92,7 +92,7 @@ class Arguments:
     conditions: Annotated[str, tyro.conf.arg(metavar="A,B")] = ""
     """Conditions, taken in turn by the frames in cityscapes and acdc, and by the places in the other layouts. Default:
     clear, for acdc fog,night,rain,snow."""
-    severity: int = 3
+    severity: int = DEFAULT_SEVERITY
     """Severity of adverse conditions, 1 to 5 (physical units in zoo/condition.py)."""
     rig: Annotated[str, tyro.conf.arg(metavar="NAME")] = ""
     """Sensor rig (zoo/synthetic/sensors/rigs.py). Default: the layout's own."""
@@ -186,7 +186,8 @@ def _plan(arguments: Arguments) -> tuple[_Plan, dict]:
             raise InputError(f"condition {name!r} does not occur in {arguments.layout}{hint}")
     conditions = tuple(Condition.parse(name, arguments.severity) for name in names)
     layout = _module(arguments.layout)
-    size = _size(arguments.size) if arguments.size else layout.DEFAULT_SIZE
+    size = parse_size("--size", arguments.size) if arguments.size else layout.DEFAULT_SIZE
+    check_size(size)
     rig, sweeps = _rig(arguments, layout), _sweeps(arguments)
     settings = {
         "layout": arguments.layout,
@@ -202,15 +203,6 @@ def _plan(arguments: Arguments) -> tuple[_Plan, dict]:
     if kind.lists:
         settings |= {"rig": rig, "sweeps": sweeps}
     return _Plan(arguments.layout, size, conditions, rig, sweeps, arguments.exact, arguments.out), settings
-
-
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)[xX](\d+)", text)
-    if not match:
-        raise InputError(f"--size {text!r} is not HxW; height and width in pixels, for example 256x512")
-    size = int(match[1]), int(match[2])
-    check_size(size)
-    return size
 
 
 def _rig(arguments: Arguments, layout: Layout) -> str:

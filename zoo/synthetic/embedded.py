@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.condition import Condition
+from zoo.condition import DEFAULT_SEVERITY, Condition
 from zoo.errors import IntegrityError
 from zoo.files import atomic_directory, atomic_file, read_image, read_index_png, write_json
 from zoo.frame import CameraFrame, Frame
@@ -67,7 +67,7 @@ def _read_labels(path: Path) -> np.ndarray:
     return read_index_png(path).astype(np.uint8)
 
 
-def write_embedded(out: Path, seeds: tuple[int, ...] = EMBEDDED_SEEDS, severity: int = 3) -> None:
+def write_embedded(out: Path, seeds: tuple[int, ...] = EMBEDDED_SEEDS, severity: int = DEFAULT_SEVERITY) -> None:
     """Renders the embedded frames into a new folder: JPEG images of quality 92, PNG labels, `index.json`.
 
     Raises:

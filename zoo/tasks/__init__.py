@@ -1,8 +1,8 @@
-"""Tasks: from an engine's outputs to a prediction, and what a prediction is compared with.
+"""Tasks: decode an engine's outputs to a prediction, and define what a prediction is compared with.
 
-A task decodes outputs, names the ground truth of a frame, says how far two sets of outputs agree, and names its metrics
-(`zoo.evaluate.metrics`). It knows nothing about how a sample was read or which engine ran: that is the input's business
-(`zoo.inputs`). A new task is one file here and one row in `TASKS`.
+A task decodes outputs, returns the ground truth of a frame, measures how far two sets of outputs agree, and names its
+metrics (`zoo.evaluate.metrics`). It knows nothing about how a sample was read or which engine ran, which is up to the
+input (`zoo.inputs`). A new task is one file here and one row in `TASKS`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TASKS = {
     "segmentation2d": "zoo.tasks.segmentation2d:Segmentation2DTask",
     "features": "zoo.tasks.features:FeaturesTask",
 }
-"""Where each task is defined, by the name that catalogue and configuration use."""
+"""Class of each task, by its name in the catalogue and in configurations."""
 
 Outputs = Mapping[str, np.ndarray]
 """An engine's outputs for one sample, by name, without the batch axis."""
@@ -37,11 +37,11 @@ class Agreement:
     """How far two sets of outputs for one sample agree.
 
     Attributes:
-        same: Elements (pixels, points, positions) that are predicted the same.
-        elements: Elements compared.
-        max_error: Largest absolute difference of a raw value; infinite where one of the two is not finite.
+        same: Number of elements (pixels, points, positions) with the same prediction.
+        elements: Number of elements compared.
+        max_error: Largest absolute difference of a raw value; infinite if one of the two is not finite.
         largest: Largest absolute raw value of the first set.
-        compared: What the raw values are: `logits`, `scores`, `features`.
+        compared: Name of the raw values: `logits`, `scores`, `features`.
     """
 
     same: int
@@ -59,9 +59,12 @@ class Task(Protocol):
     schema: ClassVar[Mapping[str, Any]]
     """JSON schema of the configuration's `output` section."""
     outputs: ClassVar[tuple[str, ...]]
-    """Names of the model's outputs, in the order in which its `forward` gives them."""
-    metrics: ClassVar[tuple[str, ...]]
-    """Names in `zoo.evaluate.metrics.METRICS`, the headline metric first."""
+    """Names of the model's outputs, in the order in which its `forward` returns them."""
+    metric: ClassVar[str | None]
+    """Name in `zoo.evaluate.metrics.METRICS` of the metric that evaluates the task; `None` if there is none. A metric
+    computes any number of figures, one of which is its headline."""
+    predicts: ClassVar[str]
+    """What two models agree or disagree on, in the plural, for messages: `labels`."""
     pipeline_tag: ClassVar[str]
     """The Hub's name of the task, for the model card."""
     usage: ClassVar[str]
@@ -83,32 +86,32 @@ class Task(Protocol):
         """Classes of the predictions; `None` for a task without classes."""
 
     def contract(self, artefact: Mapping[str, Any]) -> Contract:
-        """What someone without this package must do with an exported file's outputs, from its entry."""
+        """How to decode an exported file's outputs without this package, derived from its entry."""
 
     def check(self, outputs: Outputs, what: str) -> None:
-        """Raises an `InputError` unless `outputs` are those of such a model."""
+        """Raises an `InputError` unless `outputs` are valid for this task."""
 
     def decode(self, outputs: Outputs, prepared: Prepared) -> Any:
-        """The prediction, in the sample's own size and order."""
+        """The prediction, in the sample's original size and order."""
 
     def truth(self, frame: Frame) -> Any | None:
-        """The ground truth of a frame, `None` where it has none."""
+        """The ground truth of a frame, `None` if it has none."""
 
     def agreement(self, expected: tuple[Outputs, Any], found: tuple[Outputs, Any]) -> Agreement:
-        """Compares two pairs of outputs and decoded prediction for the same sample.
+        """Compares two pairs of outputs and decoded prediction, both for the same sample.
 
         Raises:
             ParityError: If their shapes differ.
         """
 
     def pack(self, outputs: Outputs, prediction: Any, like: Outputs) -> dict[str, np.ndarray]:
-        """What is stored of a source's outputs, to be compared with outputs such as `like` where it cannot run."""
+        """What to store of a source model's outputs, for comparison with outputs like `like` where it cannot run."""
 
     def unpack(self, packed: Mapping[str, np.ndarray], like: Any) -> Any | None:
-        """The prediction as far as `pack` kept it, for the sample of the prediction `like`; `None` if it kept none."""
+        """The stored prediction, completed from `like`, a prediction for the same sample; `None` if none was stored."""
 
     def agreement_with_packed(self, packed: Mapping[str, np.ndarray], found: tuple[Outputs, Any]) -> Agreement:
-        """As `agreement`, with what `pack` kept of the expected outputs."""
+        """Like `agreement`, with what `pack` stored of the expected outputs."""
 
 
 def task_class(name: Any) -> type[Task]:

@@ -18,12 +18,12 @@ from zoo.tasks import Agreement, Outputs
 __all__ = ["FeaturesTask"]
 
 _SAME_DIRECTION = 0.999
-"""Smallest cosine between two feature vectors that count as the same."""
+"""Minimum cosine between two feature vectors that count as the same."""
 
 
 @dataclass(frozen=True)
 class FeaturesTask:
-    """The levels of an encoder as they are, `(C, h, w)` or `(N, C)` each, the finest first.
+    """The unprocessed levels of an encoder, `(C, h, w)` or `(N, C)` each, finest first.
 
     Attributes:
         levels: Number of levels.
@@ -32,7 +32,8 @@ class FeaturesTask:
     levels: int = 1
 
     name: ClassVar[str] = "features"
-    metrics: ClassVar[tuple[str, ...]] = ()
+    metric: ClassVar[str | None] = None
+    predicts: ClassVar[str] = "features"
     pipeline_tag: ClassVar[str] = "image-feature-extraction"
     usage: ClassVar[str] = "[level.shape for level in prediction.levels]"
     schema: ClassVar[Mapping[str, Any]] = {
@@ -79,9 +80,9 @@ class FeaturesTask:
         }
 
     def check(self, outputs: Outputs, what: str) -> None:
-        """Raises an `InputError` unless every level is there."""
+        """Raises an `InputError` unless every level is present."""
         if set(outputs) != set(self.outputs):
-            raise InputError(f"{what} gives {', '.join(outputs)}; expected {', '.join(self.outputs)}")
+            raise InputError(f"{what} returns {', '.join(outputs)}; expected {', '.join(self.outputs)}")
 
     def decode(self, outputs: Outputs, prepared: Prepared) -> Features:
         """The levels in order."""
@@ -104,7 +105,7 @@ class FeaturesTask:
         return Features(levels=tuple(packed[name] for name in self.outputs))
 
     def agreement_with_packed(self, packed: Mapping[str, np.ndarray], found: tuple[Outputs, Features]) -> Agreement:
-        """As `agreement`; everything was kept."""
+        """Like `agreement`; `pack` stores everything."""
         same = elements = 0
         max_error = largest = 0.0
         for name in self.outputs:
@@ -115,18 +116,18 @@ class FeaturesTask:
             max_error = max(max_error, float(np.where(np.isfinite(difference), difference, np.inf).max()))
             largest = max(largest, float(np.abs(one).max()))
             cosine, equal = _cosine(one, other), (one == other).all(_axis(one))
-            same += int(np.count_nonzero((cosine >= _SAME_DIRECTION) | equal))  # zeros on both sides have no direction
+            same += int(np.count_nonzero((cosine >= _SAME_DIRECTION) | equal))  # two zero vectors have no direction
             elements += cosine.size
         return Agreement(same, elements, max_error, largest, "features")
 
 
 def _axis(level: np.ndarray) -> int:
-    """Of the channels: the first in `(C, h, w)`, the last in `(N, C)`."""
+    """The axis of the channels: the first of `(C, h, w)`, the last of `(N, C)`."""
     return 0 if level.ndim == 3 else -1
 
 
 def _cosine(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Cosine of every pair of vectors."""
+    """Cosine between every pair of vectors."""
     axis = _axis(one)
     norms = np.linalg.norm(one, axis=axis) * np.linalg.norm(other, axis=axis)
     return (one * other).sum(axis) / np.maximum(norms, 1e-12)

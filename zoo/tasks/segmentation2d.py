@@ -23,14 +23,14 @@ from zoo.tasks.segmentation_contract import segmentation_contract
 __all__ = ["Segmentation2DTask", "labels_and_scores", "nearest"]
 
 DECIDE = "argmax"
-"""Step that a file may do inside its graph, upsampling included; its outputs are then labels and scores."""
+"""Step that a file may perform inside its graph, with the upsampling; its outputs are then labels and scores."""
 _PROBE = 8
-"""Of a source's raw values, every 8th row and column is stored with an exported file."""
+"""Every 8th row and column of the source's raw values is stored with an exported file."""
 
 
 @dataclass(frozen=True)
 class Segmentation2DTask:
-    """Logits at a fraction of the image's size, or labels and scores where the file upsamples and decides itself.
+    """Logits at a fraction of the image's size, or labels and scores if the file includes upsampling and argmax.
 
     Attributes:
         classes: Names and colours of the labels.
@@ -40,7 +40,8 @@ class Segmentation2DTask:
 
     name: ClassVar[str] = "segmentation2d"
     outputs: ClassVar[tuple[str, ...]] = ("logits",)
-    metrics: ClassVar[tuple[str, ...]] = ("segmentation2d",)
+    metric: ClassVar[str | None] = "segmentation2d"
+    predicts: ClassVar[str] = "labels"
     pipeline_tag: ClassVar[str] = "image-segmentation"
     usage: ClassVar[str] = 'prediction.overlay().save("overlay.jpg")'
     schema: ClassVar[Mapping[str, Any]] = {
@@ -55,7 +56,7 @@ class Segmentation2DTask:
         """The task that a configuration's `output` section describes.
 
         Raises:
-            InputError: If it lists no classes, or they contradict each other.
+            InputError: If it lists no classes, or they are inconsistent.
         """
         if not section.get("classes"):
             raise InputError("the configuration of a segmenter must list its classes")
@@ -66,27 +67,29 @@ class Segmentation2DTask:
         return {"classes": self.classes.to_json()}
 
     def contract(self, artefact: Mapping[str, Any]) -> Contract:
-        """What someone without this package must do with an exported file's outputs, from its entry."""
+        """How to decode an exported file's outputs without this package, derived from its entry."""
         return segmentation_contract(
             stride=max(tensor.get("stride", 1) for tensor in artefact["outputs"]),
             decides=DECIDE in artefact.get("in_graph", ()),
         )
 
     def check(self, outputs: Outputs, what: str) -> None:
-        """Raises an `InputError` unless there is one plane of logits per class, or labels and scores."""
+        """Raises an `InputError` unless the outputs are one plane of logits per class, or labels and scores."""
         if set(outputs) == {"labels", "scores"}:
             return
         if set(outputs) != {"logits"}:
-            raise InputError(f"{what} gives {', '.join(outputs)}; a segmenter gives logits, or labels and scores")
+            raise InputError(f"{what} returns {', '.join(outputs)}; a segmenter returns logits, or labels and scores")
         if len(outputs["logits"]) != len(self.classes):
             raise InputError(
-                f"{what} gives {len(outputs['logits'])} classes, but the configuration lists {len(self.classes)}; "
+                f"{what} returns {len(outputs['logits'])} classes, but the configuration lists {len(self.classes)}; "
                 "correct config.json"
             )
 
     def decode(self, outputs: Outputs, prepared: Prepared) -> Segmentation2D:
-        """Labels and scores at the image's own size."""
-        context: ImageContext = prepared.context
+        """Labels and scores at the original image size."""
+        context = prepared.context
+        if not isinstance(context, ImageContext):
+            raise InputError("segmentation2d labels the pixels of images; correct inputs or task in config.json")
         if "labels" in outputs:
             labels, scores = _resized(outputs["labels"], outputs["scores"], context.original_size)
         else:
@@ -98,7 +101,7 @@ class Segmentation2DTask:
         return frame.camera.labels
 
     def agreement(self, expected: tuple[Outputs, Segmentation2D], found: tuple[Outputs, Segmentation2D]) -> Agreement:
-        """Pixels with the same label, and the error of the logits, or of the scores where a file gives only those."""
+        """Pixels with the same label, and the error of the logits, or of the scores if the file returns no logits."""
         compared = _compared(found[0])
         return _agreement(
             expected[1].labels, _values(*expected, compared), found[1].labels, _values(*found, compared), compared
@@ -110,20 +113,20 @@ class Segmentation2DTask:
         return {"labels": prediction.labels, "values": values.astype(np.float32)}
 
     def unpack(self, packed: Mapping[str, np.ndarray], like: Segmentation2D) -> Segmentation2D:
-        """The labels; scores and image are those of `like`."""
+        """The stored labels, with scores and image from `like`."""
         return dataclasses.replace(like, labels=packed["labels"])
 
     def agreement_with_packed(
         self, packed: Mapping[str, np.ndarray], found: tuple[Outputs, Segmentation2D]
     ) -> Agreement:
-        """As `agreement`, on every label and the raw values that were kept."""
+        """Like `agreement`, on every label and the stored raw values."""
         compared = _compared(found[0])
         values = _values(*found, compared)[:, ::_PROBE, ::_PROBE]
         return _agreement(packed["labels"], packed["values"], found[1].labels, values, compared)
 
 
 def _compared(outputs: Outputs) -> str:
-    """What raw values outputs are compared by: a file that decides itself gives no logits."""
+    """The raw values to compare: a file that includes the argmax returns no logits."""
     return "logits" if "logits" in outputs else "scores"
 
 
@@ -144,7 +147,7 @@ def _agreement(
     return Agreement(
         same=int(np.count_nonzero(found_labels == labels)),
         elements=labels.size,
-        # A file that gives NaN must not pass because no comparison with NaN holds.
+        # NaN outputs must not pass just because every comparison with NaN is false.
         max_error=float(np.where(np.isfinite(difference), difference, np.inf).max()),
         largest=float(np.abs(values).max()),
         compared=compared,
@@ -161,9 +164,9 @@ def _resized(labels: np.ndarray, scores: np.ndarray, size: tuple[int, int]) -> t
 
 
 def labels_and_scores(logits: np.ndarray, context: ImageContext) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and softmax scores at the image's own size.
+    """Labels and softmax scores at the original image size.
 
-    The logits are resized bilinearly (half-pixel centres) before the maximum is taken.
+    The logits are resized bilinearly (half-pixel centres) before the argmax.
 
     Args:
         logits: `(C, h, w)` float32, C at most 256.
@@ -174,7 +177,7 @@ def labels_and_scores(logits: np.ndarray, context: ImageContext) -> tuple[np.nda
     """
     height, width = context.original_size
     rows, columns = logits.shape[1:]
-    # The part of the logits that shows the image: the rest belongs to the padding.
+    # The part of the logits that covers the image; the rest is padding.
     box = (0.0, 0.0, context.size[1] * columns / context.padded[1], context.size[0] * rows / context.padded[0])
     best = np.full((height, width), -np.inf, np.float32)
     labels = np.zeros((height, width), np.uint8)
@@ -195,8 +198,8 @@ def labels_and_scores(logits: np.ndarray, context: ImageContext) -> tuple[np.nda
 def nearest(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """`labels`, `(h, w)`, at another (height, width) by nearest neighbour.
 
-    Pixel (y, x) takes row floor((y + 0.5) * h / height), in whole numbers: Pillow's own, in fixed point, takes the one
-    before where that is exact, so another implementation would differ on up to 4 % of a small picture.
+    Pixel (y, x) takes row floor((y + 0.5) * h / height), in integer arithmetic. Pillow computes this in fixed point and
+    can take the previous row where the result is exact, so it would differ on up to 4 % of a small image.
     """
     rows, columns = ((2 * np.arange(new) + 1) * old // (2 * new) for old, new in zip(labels.shape, size, strict=True))
     return labels[rows[:, None], columns]

@@ -10,11 +10,11 @@ __all__ = ["segmentation_contract"]
 
 
 def segmentation_contract(*, stride: int, decides: bool) -> Contract:
-    """Every step from the network's logits to labels and scores at the picture's own size.
+    """Every step from the network's logits to labels and scores at the original image size.
 
     Args:
         stride: Input size over logits size.
-        decides: The file upsamples the logits and picks the labels itself.
+        decides: Whether the file includes upsampling and argmax.
     """
     label_steps = {"label": _label(), "score": _score()}
     if not decides:

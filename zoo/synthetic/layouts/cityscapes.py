@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from zoo.classes import CITYSCAPES
+from zoo.data.labels import CITYSCAPES_IDS
 from zoo.frame import CameraFrame
 from zoo.synthetic.layouts import Files, Place, Rendered, no_closing_files, no_record, png, reader_of
-from zoo.synthetic.truth.instances import REGULAR_IDS
 
 __all__ = ["DEFAULT_SIZE", "RIG", "closing_files", "colored", "files", "labels_of", "record", "regular_ids"]
 
@@ -22,7 +22,7 @@ record, closing_files = no_record, no_closing_files
 def regular_ids(labels: np.ndarray) -> np.ndarray:
     """Regular label ids, 0 ("unlabeled") to 33, of training ids; uint8 both."""
     table = np.zeros(256, np.uint8)
-    table[: len(REGULAR_IDS)] = REGULAR_IDS
+    table[: len(CITYSCAPES_IDS)] = CITYSCAPES_IDS
     return table[labels]
 
 

@@ -29,7 +29,7 @@ def bent(street: Street, mesh: Mesh) -> Mesh:
     return replace(mesh, vertices=world, normals=np.zeros_like(world))
 
 
-def _grid(b: Builder, s: np.ndarray, t: np.ndarray, h, material, label) -> None:
+def _grid(b: Builder, s: np.ndarray, t: np.ndarray, h: float | np.ndarray, material: int, label: int | None) -> None:
     """A sheet over the grid of `s` (K,) and `t` (K, R): uv = (s, t)."""
     k, r = t.shape
     points = np.stack([np.broadcast_to(s[:, None], (k, r)), t, np.broadcast_to(h, (k, r))], -1)

@@ -7,13 +7,14 @@ from dataclasses import replace
 import numpy as np
 
 from zoo.synthetic.scene.types import Building, Street
-from zoo.synthetic.shapes.mesh import Builder, Mesh, place
+from zoo.synthetic.shapes.mesh import Builder, Mesh, Points, Rgb, place
 from zoo.synthetic.shapes.surfaces import Label, Material
 
 __all__ = ["building"]
 
 _DECK = (0.2, 0.2, 0.2)
 _FOOT_M = 2.5  # of wall below the ground at the middle of the front: the ground slopes
+_HEADROOM_M = 2.1  # below awnings and signs that stick out
 _MANSARD_RISE = 2.6
 _PANE_UV = np.array([[[0.001, 0.001], [0.999, 0.001], [0.999, 0.999], [0.001, 0.999]]])
 """The whole of one pane. The shader takes what stands before the point as the number of the window, so that adding
@@ -21,7 +22,17 @@ whole numbers makes panes differ, and reaching 1 would show a strip of the next 
 
 
 def _facade(
-    b: Builder, origin, along, out, width: float, base: float, floors: int, house: Building, rng, *, plain=False
+    b: Builder,
+    origin: Points,
+    along: Points,
+    out: Points,
+    width: float,
+    base: float,
+    floors: int,
+    house: Building,
+    rng: np.random.Generator,
+    *,
+    plain: bool = False,
 ) -> None:
     """Storeys of windows on a wall from `origin` along `along`, whose outside is `out`, from height `base` on."""
     bays = max(1, round(width / house.bay))
@@ -32,7 +43,7 @@ def _facade(
     corner = np.stack([i.ravel() * bay, base + j.ravel() * storey], -1)  # (Q, 2)
     along, out, origin = np.asarray(along), np.asarray(out), np.asarray(origin)
 
-    def quads(points, color, material, depths=(0, 0, 0, 0), local_uv=False):
+    def quads(points: Points, color: Rgb, material: int, depths: Points = (0, 0, 0, 0), local_uv: bool = False) -> None:
         """`points` (4, 2) in one bay, repeated over all; `depths` go into the wall."""
         p = corner[:, None] + np.asarray(points, float)  # (Q, 4, 2)
         world = origin + p[..., :1] * along - np.asarray(depths)[:, None] * out
@@ -215,7 +226,7 @@ def _chimneys(b: Builder, house: Building, width: float, height: float, rng: np.
             b.tubes([[pot, y + 0.3, top]], [[pot, y + 0.3, top + 0.4]], 0.1, 0.09, 6, (0.3, 0.13, 0.07))
 
 
-def _shop(b: Builder, house: Building, width: float, rng) -> None:
+def _shop(b: Builder, house: Building, width: float, rng: np.random.Generator) -> None:
     """A ground floor of shop windows, doors and a sign board above."""
     h = house.ground
     sign = float(rng.uniform(0.4, 0.8))
@@ -236,13 +247,13 @@ def _shop(b: Builder, house: Building, width: float, rng) -> None:
         pane = [[x0, d, low], [x1, d, low], [x1, d, top], [x0, d, top]]
         b.quads(np.array([pane]), color, Material.SHOP, uv=_PANE_UV + rng.integers(0, 500, 2))
     b.box([0.05, -0.16, top], [width - 0.05, 0.0, top + sign], color, Material.FASCIA)
-    if house.awning:
+    if house.awning and top - 0.65 > _HEADROOM_M:
         y = -float(rng.uniform(0.9, 1.6))
         left, right = 0.2, width - 0.2
         cover = [[left, -0.05, top + 0.1], [right, -0.05, top + 0.1], [right, y, top - 0.45], [left, y, top - 0.45]]
         flap = [[left, y, top - 0.45], [right, y, top - 0.45], [right, y, top - 0.65], [left, y, top - 0.65]]
         for quad in (cover, flap):
             b.quads(np.array([quad]), color, Material.CLOTH)
-    if rng.random() < 0.3:  # a sign that sticks out
+    if rng.random() < 0.3 and top + 0.2 > _HEADROOM_M:  # a sign that sticks out
         x = rng.uniform(0.5, width - 0.5)
         b.box([x, -0.9, top + 0.2], [x + 0.08, -0.2, top + 0.9], tuple(rng.uniform(0.05, 0.7, 3)), Material.FASCIA)

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from zoo.classes import CITYSCAPES
-from zoo.condition import CONDITIONS, Condition
+from zoo.condition import CONDITIONS, DEFAULT_SEVERITY, Condition
 from zoo.frame import Box3D, CameraFrame, Frame, Sweep
 from zoo.geometry.boxes import box_array, box_corners
 from zoo.geometry.cameras import project
@@ -38,7 +38,7 @@ def sensor_sheet(
     seed: int,
     rig: str | Rig = "nuscenes",
     size: tuple[int, int] = (128, 256),
-    severity: int = 3,
+    severity: int = DEFAULT_SEVERITY,
     conditions: Sequence[str] = CONDITIONS,
 ) -> np.ndarray:
     """`(6 * H, 6 * W, 3)` uint8 for six conditions and up to six cameras, as described at the top of this module.

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from zoo.classes import CITYSCAPES
-from zoo.condition import CONDITIONS, Condition
+from zoo.condition import CONDITIONS, DEFAULT_SEVERITY, Condition
 from zoo.errors import InputError
 from zoo.files import atomic_file
 from zoo.synthetic.frames.picture import check_size
@@ -26,7 +26,7 @@ from zoo.synthetic.scene.describe import describe
 __all__ = ["contact_sheet"]
 
 
-def contact_sheet(seeds: range, size: tuple[int, int], severity: int = 3) -> np.ndarray:
+def contact_sheet(seeds: range, size: tuple[int, int], severity: int = DEFAULT_SEVERITY) -> np.ndarray:
     """`(len(seeds) * H, 8 * W, 3)` uint8: one row per place.
 
     Args:
@@ -74,7 +74,7 @@ class Arguments:
     """Seed of the first place."""
     size: tuple[int, int] = (128, 256)
     """Height and width of one tile."""
-    severity: int = 3
+    severity: int = DEFAULT_SEVERITY
     """Severity of the adverse conditions, 1 to 5."""
     rig: str = "nuscenes"
     """Rig whose cameras, lidars and boxes are shown below; an empty name omits them."""

@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from zoo.condition import SEVERITY_UNITS, Condition
+from zoo.condition import DEFAULT_SEVERITY, SEVERITY_UNITS, Condition
 from zoo.synthetic.rendering.noise import noise
 from zoo.synthetic.scene.types import Scene
 
 __all__ = ["Light", "light_of", "physical_value", "sky_radiance"]
 
-_DEFAULT_SEVERITY = 3
 _BLUE, _GREY = np.array([0.50, 0.72, 1.15]), np.array([0.97, 1.0, 1.05])
 """Colours of a blue sky and of clouds."""
 _LAMP_COLORS = ((1.0, 0.62, 0.25), (1.0, 0.8, 0.55), (0.9, 0.95, 1.0))
@@ -87,7 +86,7 @@ def physical_value(condition: Condition, what: str) -> float:
     With adverse weather the severity is the weather's, and the time of day takes step 3.
     """
     own = what == condition.name and condition.severity > 0
-    return SEVERITY_UNITS[what][1][(condition.severity if own else _DEFAULT_SEVERITY) - 1]
+    return SEVERITY_UNITS[what][1][(condition.severity if own else DEFAULT_SEVERITY) - 1]
 
 
 def light_of(scene: Scene, condition: Condition) -> Light:

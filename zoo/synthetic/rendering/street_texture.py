@@ -281,7 +281,17 @@ def _paint_crossings(
             )
 
 
-def _crossing(half_width: float, crossing: Crossing, boxed: bool, s, t, foot, inner, paint, tint):
+def _crossing(
+    half_width: float,
+    crossing: Crossing,
+    boxed: bool,
+    s: np.ndarray,
+    t: np.ndarray,
+    foot: np.ndarray,
+    inner: np.ndarray,
+    paint: np.ndarray,
+    tint: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
     """Paint and its colour with zebras, stop lines and boxes of one crossing added, for points near it."""
     side_foot = np.maximum(foot * 0.12, 0.004)
     for edge, sign in ((crossing.start, -1), (crossing.end, 1)):
@@ -326,7 +336,9 @@ def ground_albedo(scene: Scene, s: np.ndarray, t: np.ndarray, foot: np.ndarray) 
     return color, label
 
 
-def _block_albedo(scene: Scene, block: Block, s, t, foot) -> tuple[np.ndarray, np.ndarray]:
+def _block_albedo(
+    scene: Scene, block: Block, s: np.ndarray, t: np.ndarray, foot: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     edge = scene.street.half_width
     d = t - edge  # metres from the nearest kerb
     for open_, distance in ((block.open_start, s - block.start), (block.open_end, block.end - s)):
@@ -357,7 +369,7 @@ def _block_albedo(scene: Scene, block: Block, s, t, foot) -> tuple[np.ndarray, n
     return np.clip(color, 0.01, 0.9), label
 
 
-def _paving(scene: Scene, block: Block, s, t, foot) -> np.ndarray:
+def _paving(scene: Scene, block: Block, s: np.ndarray, t: np.ndarray, foot: np.ndarray) -> np.ndarray:
     rng = np.random.default_rng([scene.seed, 43, int(block.start) + 100])
     tone = (np.array([1.0, 0.97, 0.92]) * (1 + rng.normal(0, 0.05, 3))).astype(np.float32)
     value = block.shade * (
@@ -376,7 +388,7 @@ def _paving(scene: Scene, block: Block, s, t, foot) -> np.ndarray:
     return times(np.broadcast_to(tone, (len(s), 3)), value)
 
 
-def _turf(scene: Scene, s, t, foot) -> np.ndarray:
+def _turf(scene: Scene, s: np.ndarray, t: np.ndarray, foot: np.ndarray) -> np.ndarray:
     lush = (np.asarray(scene.foliage[0]) * 1.1 + 0.02).astype(np.float32)
     dry = np.array([0.16, 0.13, 0.075], np.float32)
     mixture = np.clip(0.35 + 0.25 * noise(s, t, 19.0, 1.2, 8) + 0.12 * noise(s, t, 3.0, 0.6, 9), 0, 1) * np.float32(0.7)

@@ -34,7 +34,7 @@ def surface_albedo(material: int, color: np.ndarray, uv: np.ndarray, xyz: np.nda
     return np.clip(out, 0.004, 0.95)
 
 
-def _brick(color, u, v, xyz, foot) -> np.ndarray:
+def _brick(color: np.ndarray, u: np.ndarray, v: np.ndarray, xyz: np.ndarray, foot: np.ndarray) -> np.ndarray:
     fade = np.clip(0.06 / foot, 0, 1)
     row = np.floor(v / 0.075)
     w = u / 0.225 + 0.5 * odd(row)
@@ -47,7 +47,7 @@ def _brick(color, u, v, xyz, foot) -> np.ndarray:
     return out * (1 - mix) + _MORTAR * mix
 
 
-def _stone(color, u, v, xyz, foot) -> np.ndarray:
+def _stone(color: np.ndarray, u: np.ndarray, v: np.ndarray, xyz: np.ndarray, foot: np.ndarray) -> np.ndarray:
     fade = np.clip(0.12 / foot, 0, 1)
     row = np.floor(v / 0.3)
     w = u / 0.65 + 0.37 * row
@@ -56,17 +56,17 @@ def _stone(color, u, v, xyz, foot) -> np.ndarray:
     return times(color, each * np.where(joint, 1 - 0.45 * fade, 1) + 0.12 * noise(u, v, 6.0, 0.9, 13))
 
 
-def _plaster(color, u, v, xyz, foot) -> np.ndarray:
+def _plaster(color: np.ndarray, u: np.ndarray, v: np.ndarray, xyz: np.ndarray, foot: np.ndarray) -> np.ndarray:
     stain = np.clip(noise(u, v * 0.25, 14.0, 1.2, 14), 0, 3)  # stretched downwards, as rain leaves it
     return times(color, 1 + 0.05 * noise(u, v, 4.0, 0.6, 15) - 0.08 * stain)
 
 
-def _concrete(color, u, v, xyz, foot) -> np.ndarray:
+def _concrete(color: np.ndarray, u: np.ndarray, v: np.ndarray, xyz: np.ndarray, foot: np.ndarray) -> np.ndarray:
     joint = (np.abs(part(u / 2.7) - 0.5) > 0.495) | (np.abs(part(v / 1.35) - 0.5) > 0.49)  # of the formwork
     return times(color, (1 + 0.12 * noise(u, v, 9.0, 1.0, 16)) * np.where(joint, 0.7, 1))
 
 
-def _roof(color, u, v, xyz, foot) -> np.ndarray:
+def _roof(color: np.ndarray, u: np.ndarray, v: np.ndarray, xyz: np.ndarray, foot: np.ndarray) -> np.ndarray:
     fade = np.clip(0.15 / foot, 0, 1)
     row = np.floor(v / 0.3)
     w = u / 0.3 + 0.5 * odd(row)
@@ -79,35 +79,35 @@ def _roof(color, u, v, xyz, foot) -> np.ndarray:
     return times(color, value)
 
 
-def _kerb(color, u, v, xyz, foot) -> np.ndarray:
+def _kerb(color: np.ndarray, u: np.ndarray, v: np.ndarray, xyz: np.ndarray, foot: np.ndarray) -> np.ndarray:
     value = 0.9 + 0.15 * noise(u, v, 9.0, 0.9, 18) - 0.3 * (part(u / 0.9) < 0.03)
     return times(np.broadcast_to(_KERB_STONE, (len(u), 3)), value)
 
 
-def _bark(color, u, v, xyz, foot) -> np.ndarray:
+def _bark(color: np.ndarray, u: np.ndarray, v: np.ndarray, xyz: np.ndarray, foot: np.ndarray) -> np.ndarray:
     value = 1 + 0.35 * noise(u * 6, v, 2.0, 0.6, 19) + 0.15 * noise(xyz[:, 0], xyz[:, 2], 3.0, 0.8, 20)
     return times(color, np.clip(value, 0.3, 2))
 
 
-def _foliage(color, u, v, xyz, foot) -> np.ndarray:
+def _foliage(color: np.ndarray, u: np.ndarray, v: np.ndarray, xyz: np.ndarray, foot: np.ndarray) -> np.ndarray:
     return times(color, np.clip(1 + 0.25 * noise(xyz[:, 0] + xyz[:, 1], xyz[:, 2], 5.0, 0.7, 21), 0.3, 2))
 
 
-def _cloth(color, u, v, xyz, foot) -> np.ndarray:
+def _cloth(color: np.ndarray, u: np.ndarray, v: np.ndarray, xyz: np.ndarray, foot: np.ndarray) -> np.ndarray:
     folds = noise(xyz[:, 0] * 3 + xyz[:, 1] * 3, xyz[:, 2] * 2, 3.0, 0.9, 22)
     return times(color, np.clip(1 + 0.18 * folds, 0.4, 1.6))
 
 
-def _wood(color, u, v, xyz, foot) -> np.ndarray:
+def _wood(color: np.ndarray, u: np.ndarray, v: np.ndarray, xyz: np.ndarray, foot: np.ndarray) -> np.ndarray:
     return times(color, np.clip(1 + 0.2 * noise(u * 4, v, 3.0, 0.9, 23), 0.4, 1.6))
 
 
-def _hill(color, u, v, xyz, foot) -> np.ndarray:
+def _hill(color: np.ndarray, u: np.ndarray, v: np.ndarray, xyz: np.ndarray, foot: np.ndarray) -> np.ndarray:
     value = 1 + 0.35 * noise(xyz[:, 0] + xyz[:, 1] * 0.7, xyz[:, 2] * 2 + xyz[:, 1], 160.0, 0.8, 24)
     return times(color, np.clip(value, 0.3, 2))
 
 
-def _fascia(color, u, v, xyz, foot) -> np.ndarray:
+def _fascia(color: np.ndarray, u: np.ndarray, v: np.ndarray, xyz: np.ndarray, foot: np.ndarray) -> np.ndarray:
     """Something like letters: dark or light strokes in the middle of the board."""
     row = np.floor(v / 0.42)
     inside = np.abs(part(v / 0.42) - 0.5) < 0.27
@@ -119,11 +119,11 @@ def _fascia(color, u, v, xyz, foot) -> np.ndarray:
     return np.where(ink[:, None], np.where(light, 0.75, 0.04), color)
 
 
-def _plain(color, u, v, xyz, foot) -> np.ndarray:
+def _plain(color: np.ndarray, u: np.ndarray, v: np.ndarray, xyz: np.ndarray, foot: np.ndarray) -> np.ndarray:
     return times(color, 1 + 0.06 * noise(xyz[:, 0] + xyz[:, 1], xyz[:, 2], 3.0, 1.0, 25))
 
 
-def _railing(color, u, v, xyz, foot) -> np.ndarray:
+def _railing(color: np.ndarray, u: np.ndarray, v: np.ndarray, xyz: np.ndarray, foot: np.ndarray) -> np.ndarray:
     """Upright bars on a sheet: a balcony's railing need not be made of triangles."""
     out = _plain(color, u, v, xyz, foot)
     return np.where((np.abs(part(u / 0.12) - 0.5) < 0.3)[:, None], out, out * 0.35)

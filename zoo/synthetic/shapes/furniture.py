@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from zoo.synthetic.shapes.mesh import Builder, Mesh
+from zoo.synthetic.shapes.mesh import Builder, Mesh, Rgb
 from zoo.synthetic.shapes.surfaces import Label, Material
 
 __all__ = ["bench", "bin_", "board", "bollard", "lamp", "mast", "shelter", "sign", "traffic_light"]
@@ -42,7 +44,9 @@ def lamp(rng: np.random.Generator, variant: int) -> Mesh:
     return b.mesh()
 
 
-def _signal_head(b: Builder, x, y, z, state: int, facing: int = -1, pedestrian: bool = False) -> None:
+def _signal_head(
+    b: Builder, x: float, y: float, z: float, state: int, facing: int = -1, pedestrian: bool = False
+) -> None:
     lenses = 2 if pedestrian else 3
     h, w, d = 0.3 * lenses, 0.16, 0.14
     b.box([x - d, y - w, z], [x + d, y + w, z + h], (0.025, 0.03, 0.025), Material.PLAIN, label=Label.TRAFFIC_LIGHT)
@@ -101,7 +105,9 @@ def traffic_light(rng: np.random.Generator, variant: int) -> Mesh:
     return b.mesh()
 
 
-def _plate(b: Builder, shape: str, x: float, z: float, size: float, face, rim, symbol) -> None:
+def _plate(
+    b: Builder, shape: str, x: float, z: float, size: float, face: Rgb, rim: Rgb, symbol: Sequence[Sequence[float]]
+) -> None:
     """A sign plate at height `z` facing -x, with a rim and a simple symbol; its back is grey metal."""
     count = {"circle": 20, "triangle": 3, "yield": 3, "octagon": 8, "diamond": 4, "square": 4, "wide": 4, "tall": 4}[
         shape
@@ -112,7 +118,7 @@ def _plate(b: Builder, shape: str, x: float, z: float, size: float, face, rim, s
     a = np.arange(count) * 2 * np.pi / count + turn
     stretch = {"wide": (1.9, 0.8), "tall": (0.9, 1.3)}.get(shape, (1.0, 1.0))
 
-    def fan(scale, dx, color, material=Material.SIGN):
+    def fan(scale: float, dx: float, color: Rgb, material: int = Material.SIGN) -> None:
         disc = np.stack(
             [np.full(count, x + dx), size * scale * stretch[0] * np.cos(a), z + size * scale * stretch[1] * np.sin(a)],
             -1,

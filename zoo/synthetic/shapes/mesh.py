@@ -15,7 +15,12 @@ import numpy as np
 from zoo.geometry.transforms import yaw_matrix
 from zoo.synthetic.shapes.surfaces import Material
 
-__all__ = ["Builder", "Mesh", "concatenate", "place", "refined"]
+__all__ = ["Builder", "Mesh", "Points", "Rgb", "concatenate", "place", "refined"]
+
+Rgb = Sequence[float] | np.ndarray
+"""Linear reflectance: of all faces, or one row per face."""
+Points = Sequence[Any] | np.ndarray
+"""Coordinates in metres, as nested sequences or an array."""
 
 
 @dataclass(frozen=True)
@@ -197,12 +202,27 @@ class Builder:
             instance=np.full(len(faces), -1, np.int32),
         )
 
-    def box(self, low: Sequence[float], high: Sequence[float], color=(0.5, 0.5, 0.5), material=0, **kwargs) -> None:
+    def box(
+        self,
+        low: Sequence[float],
+        high: Sequence[float],
+        color: Rgb = (0.5, 0.5, 0.5),
+        material: int = 0,
+        **kwargs: Any,
+    ) -> None:
         """An axis-aligned box between two corners; uv in metres on each side."""
         corners = np.where(_BOX, np.asarray(high, np.float32), np.asarray(low, np.float32))
         self.quads(corners, color, material, **kwargs)
 
-    def quads(self, corners: np.ndarray, color=(0.5, 0.5, 0.5), material=0, *, uv=None, **kwargs) -> None:
+    def quads(
+        self,
+        corners: np.ndarray,
+        color: Rgb = (0.5, 0.5, 0.5),
+        material: int = 0,
+        *,
+        uv: np.ndarray | None = None,
+        **kwargs: Any,
+    ) -> None:
         """`(Q, 4, 3)` corners in order around each quad; `uv` `(Q, 4, 2)`, by default metres from the first corner."""
         corners = np.asarray(corners, np.float32).reshape(-1, 4, 3)
         count = len(corners)
@@ -216,7 +236,19 @@ class Builder:
             color = np.repeat(color, 2, axis=0)
         self.add(corners.reshape(-1, 3), faces, color, material, uv=np.asarray(uv).reshape(-1, 2), **kwargs)
 
-    def tubes(self, start, end, r0, r1, sides=6, color=(0.5, 0.5, 0.5), material=0, *, caps=False, **kwargs) -> None:
+    def tubes(
+        self,
+        start: Points,
+        end: Points,
+        r0: float | Points,
+        r1: float | Points,
+        sides: int = 6,
+        color: Rgb = (0.5, 0.5, 0.5),
+        material: int = 0,
+        *,
+        caps: bool = False,
+        **kwargs: Any,
+    ) -> None:
         """`(K, 3)` start and end points, `(K,)` radii: tapered tubes."""
         start, end = np.atleast_2d(np.asarray(start, float)), np.atleast_2d(np.asarray(end, float))
         count = len(start)
@@ -248,7 +280,17 @@ class Builder:
         uv = np.stack([around, along], -1).reshape(-1, 2)
         self.add(vertices.reshape(-1, 3), faces, color, material, smooth=not caps and sides > 4, uv=uv, **kwargs)
 
-    def ellipsoid(self, centre, radii, color=(0.5, 0.5, 0.5), material=0, *, rings=5, sides=8, **kwargs) -> None:
+    def ellipsoid(
+        self,
+        centre: Points,
+        radii: Points,
+        color: Rgb = (0.5, 0.5, 0.5),
+        material: int = 0,
+        *,
+        rings: int = 5,
+        sides: int = 8,
+        **kwargs: Any,
+    ) -> None:
         """An ellipsoid of `rings` by `sides` patches."""
         polar = np.linspace(0, np.pi, rings + 1)
         angle = np.arange(sides) * (2 * np.pi / sides)
@@ -263,7 +305,14 @@ class Builder:
         self.loft(unit * np.asarray(radii) + np.asarray(centre), color, material, closed=True, smooth=True, **kwargs)
 
     def loft(
-        self, rings: np.ndarray, color=(0.5, 0.5, 0.5), material=0, *, closed=False, smooth=True, **kwargs
+        self,
+        rings: np.ndarray,
+        color: Rgb = (0.5, 0.5, 0.5),
+        material: int | np.ndarray = 0,
+        *,
+        closed: bool = False,
+        smooth: bool = True,
+        **kwargs: Any,
     ) -> None:
         """`(K, R, 3)` rings of points joined to a skin; `color`, `material`, `slot` may be `(K - 1, R or R - 1)`."""
         rings = np.asarray(rings, np.float32)
@@ -274,16 +323,15 @@ class Builder:
         c, d = a + r, b + r
         faces = np.stack([np.stack([a, c, b], -1), np.stack([b, c, d], -1)], 2).reshape(-1, 3)
 
-        def per_face(value, channels):
-            value = np.asarray(value)
-            if value.ndim == channels:
-                return value
-            return np.repeat(value.reshape(-1, *value.shape[2:]), 2, axis=0)
+        def per_face(value: Rgb | int, channels: int) -> np.ndarray:
+            values = np.asarray(value)
+            if values.ndim == channels:
+                return values
+            return np.repeat(values.reshape(-1, *values.shape[2:]), 2, axis=0)
 
-        color, material = per_face(color, 1), per_face(material, 0)
         if "slot" in kwargs:
             kwargs["slot"] = per_face(kwargs["slot"], 0)
-        self.add(rings.reshape(-1, 3), faces, color, material, smooth=smooth, **kwargs)
+        self.add(rings.reshape(-1, 3), faces, per_face(color, 1), per_face(material, 0), smooth=smooth, **kwargs)
 
 
 def _smooth_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:

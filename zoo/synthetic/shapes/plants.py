@@ -10,7 +10,16 @@ from zoo.synthetic.shapes.surfaces import Label, Material
 __all__ = ["bush", "conifer", "far_tree", "grass", "tree"]
 
 
-def _branches(rng, base, direction, length, radius, level, spread, out) -> None:
+def _branches(
+    rng: np.random.Generator,
+    base: np.ndarray,
+    direction: np.ndarray,
+    length: float,
+    radius: float,
+    level: int,
+    spread: float,
+    out: list[tuple[np.ndarray, np.ndarray, float, float, int]],
+) -> None:
     """Appends (start, end, r0, r1) of a branch and its children."""
     pieces = 3 if level > 1 else 2
     p, d = np.asarray(base, float), np.asarray(direction, float)
@@ -39,7 +48,9 @@ def _branches(rng, base, direction, length, radius, level, spread, out) -> None:
         p = q
 
 
-def _leaves(rng, centres, size, count, larger=1.0) -> tuple[np.ndarray, np.ndarray]:
+def _leaves(
+    rng: np.random.Generator, centres: np.ndarray, size: float, count: int, larger: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
     """Leaf sprays: `count` random triangles around each centre; returns vertices and faces."""
     n = len(centres) * count
     middle = np.repeat(centres, count, 0) + rng.normal(0, 1, (n, 3)) * size * [1.0, 1.0, 0.75]
@@ -54,7 +65,9 @@ def _leaves(rng, centres, size, count, larger=1.0) -> tuple[np.ndarray, np.ndarr
     return vertices.reshape(-1, 3), np.arange(3 * n).reshape(-1, 3)
 
 
-def _add_leaves(b: Builder, rng, centres, size, count, larger=1.0) -> None:
+def _add_leaves(
+    b: Builder, rng: np.random.Generator, centres: np.ndarray, size: float, count: int, larger: float = 1.0
+) -> None:
     vertices, faces = _leaves(rng, np.asarray(centres), size, count, larger)
     shade = rng.uniform(0.55, 1.35, (len(faces), 1)) * (1 + rng.normal(0, 0.12, (len(faces), 3)))
     b.add(vertices, faces, np.clip(shade * 0.25, 0.01, 1), Material.FOLIAGE, slot=-1)

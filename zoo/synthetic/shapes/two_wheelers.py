@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from zoo.synthetic.shapes.mesh import Builder, Mesh
+from zoo.synthetic.shapes.mesh import Builder, Mesh, Points, Rgb
 from zoo.synthetic.shapes.surfaces import Label, Material
 
 __all__ = ["bicycle", "motorcycle"]
@@ -13,7 +13,15 @@ _DARK = (0.02, 0.02, 0.022)
 _CHROME = (0.55, 0.55, 0.57)
 
 
-def _ring(b: Builder, centre, radius, tube, color, sides=20, label=None) -> None:
+def _ring(
+    b: Builder,
+    centre: Points,
+    radius: float,
+    tube: float,
+    color: Rgb,
+    sides: int = 20,
+    label: int | None = None,
+) -> None:
     angle = np.arange(sides + 1) * 2 * np.pi / sides
     p = np.asarray(centre) + radius * np.stack([np.cos(angle), 0 * angle, np.sin(angle)], -1)
     b.tubes(p[:-1], p[1:], tube, tube, 4, color, Material.RUBBER, label=label)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
-from zoo.synthetic.shapes.mesh import Builder, Mesh
+from zoo.synthetic.shapes.mesh import Builder, Mesh, Rgb
 from zoo.synthetic.shapes.surfaces import Label, Material
 
 __all__ = ["CAR_STYLES", "bonnet", "bus", "car", "train", "truck"]
@@ -20,7 +22,9 @@ _TAIL_GLASS = (0.45, 0.02, 0.02)
 _BUMPER = (0.04, 0.04, 0.04)
 
 
-def _wheels(b: Builder, xs, half_width: float, radius: float, width: float = 0.22, hub=_CHROME) -> None:
+def _wheels(
+    b: Builder, xs: Sequence[float], half_width: float, radius: float, width: float = 0.22, hub: Rgb = _CHROME
+) -> None:
     for x in xs:
         for side in (-1, 1):
             y = side * half_width
@@ -44,7 +48,9 @@ def _wheels(b: Builder, xs, half_width: float, radius: float, width: float = 0.2
                 b.tubes([p], [q], 0.03, 0.06, 3, _DARK, Material.RUBBER)
 
 
-def _panel(b: Builder, x, y0, y1, z0, z1, color, material, **kwargs) -> None:
+def _panel(
+    b: Builder, x: float, y0: float, y1: float, z0: float, z1: float, color: Rgb, material: int, **kwargs: Any
+) -> None:
     """An upright rectangle across the vehicle at `x`."""
     b.quads(np.array([[[x, y0, z0], [x, y1, z0], [x, y1, z1], [x, y0, z1]]]), color, material, **kwargs)
 
@@ -268,7 +274,20 @@ def _car_plates_and_bumpers(b: Builder, size: _CarSize, rng: np.random.Generator
         b.box([front - 0.1, -width * 0.4, 0.3], [front + 0.03, width * 0.4, 0.44], _BUMPER, Material.PLAIN)
 
 
-def _hull(b: Builder, x0, x1, width, z0, z1, windows, *, pane=1.2, slot=0, round_=0.18, stripe=None) -> None:
+def _hull(
+    b: Builder,
+    x0: float,
+    x1: float,
+    width: float,
+    z0: float,
+    z1: float,
+    windows: tuple[float, float],
+    *,
+    pane: float = 1.2,
+    slot: int = 0,
+    round_: float = 0.18,
+    stripe: int | None = None,
+) -> None:
     """A rounded box from `x0` to `x1` with bands of windows `(low, high)` along both sides."""
     w = width / 2
     low, high = windows if windows else (z0 + 0.5 * (z1 - z0), z0 + 0.5 * (z1 - z0) + 0.01)
@@ -305,7 +324,9 @@ def _hull(b: Builder, x0, x1, width, z0, z1, windows, *, pane=1.2, slot=0, round
     b.loft(np.concatenate([ends[0], rings, ends[1]]), color, material, slot=slots, smooth=False)
 
 
-def _front(b: Builder, x, width, z0, z1, rng, *, back=False) -> None:
+def _front(
+    b: Builder, x: float, width: float, z0: float, z1: float, rng: np.random.Generator, *, back: bool = False
+) -> None:
     """Windscreen, lamps, plate and bumper of a large vehicle's end at `x`."""
     s = -1 if back else 1
     _panel(b, x + s * 0.03, -width * 0.44, width * 0.44, z0, z1, _GLASS, Material.GLASS)

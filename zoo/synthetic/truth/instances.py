@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from zoo.data.labels import CITYSCAPES_IDS
 from zoo.synthetic.models.build import LABELS_WITH_INSTANCES
 
-__all__ = ["REGULAR_IDS", "instance_ids"]
-
-REGULAR_IDS = np.array([7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33])
-"""Regular Cityscapes id of every training id, 0 to 18."""
+__all__ = ["instance_ids"]
 
 
 def instance_ids(labels: np.ndarray, tracks: np.ndarray) -> np.ndarray:
@@ -18,7 +16,7 @@ def instance_ids(labels: np.ndarray, tracks: np.ndarray) -> np.ndarray:
     Tracks of a place stay below 1000, so that a number means the same object in every picture, sweep and box.
     """
     ids = np.zeros(256, np.int32)
-    ids[: len(REGULAR_IDS)] = REGULAR_IDS
+    ids[: len(CITYSCAPES_IDS)] = CITYSCAPES_IDS
     out = ids[labels]
     here = np.isin(labels, list(LABELS_WITH_INSTANCES))
     out[here] = out[here] * 1000 + tracks[here]

@@ -1,13 +1,14 @@
-"""The machine and the packages that a measurement was made with."""
+"""Descriptions of the machine and the installed packages, recorded with every measurement."""
 
 from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-__all__ = ["machine", "packages"]
+__all__ = ["machine", "packages", "processor", "versions"]
 
 _PACKAGES = (
     "perception-zoo",
@@ -19,14 +20,17 @@ _PACKAGES = (
     "onnxscript",
     "onnxruntime",
     "onnxruntime-gpu",
+    "openvino",
+    "tensorrt",
 )
+"""Packages whose versions can change a result."""
 
 
 def machine() -> dict[str, Any]:
-    """Processor, its CPUs that this process may use, and the system."""
+    """Processor, number of CPUs available to this process, operating system and Python version."""
     affinity = getattr(os, "sched_getaffinity", None)
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cpus": len(affinity(0)) if affinity else os.cpu_count(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
@@ -34,9 +38,14 @@ def machine() -> dict[str, Any]:
 
 
 def packages() -> dict[str, str]:
-    """Versions of the installed packages that decide a result."""
+    """Versions of the installed packages that can change a result."""
+    return versions(_PACKAGES)
+
+
+def versions(names: Iterable[str]) -> dict[str, str]:
+    """Versions of those of the named packages that are installed."""
     found = {}
-    for name in (*_PACKAGES, "openvino", "tensorrt"):
+    for name in names:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -44,7 +53,8 @@ def packages() -> dict[str, str]:
     return found
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Model name of the processor, or its architecture if the system does not report the model."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as handle:
             names = [line.split(":", 1)[1].strip() for line in handle if line.startswith("model name")]
