@@ -43,6 +43,7 @@ _EXTRA_OF = {
     "timm": "torch",
     "torch": "torch",
     "torchvision": "torch",
+    "transformers": "hf",
 }
 
 

@@ -11,6 +11,7 @@ from zoo.engines import ENGINES, Engine, EngineRow, engine_row
 from zoo.errors import InputError, MissingExtraError, NotReleasedError, closest, require
 from zoo.folder.catalogue import BUNDLED, Entry, entries, entry
 from zoo.folder.model_folder import ModelFolder
+from zoo.foreign import scheme_of
 from zoo.inputs import Input
 from zoo.inputs.windows import InferenceMode
 from zoo.predictor import Predictor, Stage
@@ -35,6 +36,11 @@ def find_folder(reference: str | Path, revision: str | None = None) -> Path:
         InputError: If there is no such name or folder.
     """
     text = str(reference)
+    if scheme_of(reference) is not None:
+        raise InputError(
+            f"{text} is a model of another project, without a model folder; zoo evaluate, zoo predict and "
+            "zoo.foreign.load run it"
+        )
     if text.startswith(_HUB_PREFIX):
         return _download(text.removeprefix(_HUB_PREFIX), revision)
     known = entries()
