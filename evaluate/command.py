@@ -17,10 +17,12 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from zoo.class_maps import read_class_map, with_class_maps
 from zoo.data import Dataset, open_dataset, parse_source
 from zoo.errors import InputError
 from zoo.files import write_json
 from zoo.folder.provenance import row_caveats
+from zoo.foreign import descriptions_by_model, scheme_of
 
 __all__ = ["Arguments", "run"]
 
@@ -30,9 +32,11 @@ class Arguments:
     """Evaluates models per weather and light condition and writes metrics.json and report.html."""
 
     models: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="MODEL [MODEL ...]")]
-    """Catalogue names, model folders, or hf-hub:org/name. Every further model is compared with the first."""
+    """Catalogue names, model folders, hf-hub:org/name, or models of other projects: onnx:FILE.onnx,
+    python:MODULE:FUNCTION, hf:ORG/NAME, torchvision:NAME. Every further model is compared with the first."""
     data: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="KIND[=DIR]")] = ()
-    """Data set: acdc=DIR, camvid=DIR, cityscapes=DIR, or synthetic (embedded frames). Repeat for several."""
+    """Data set: acdc=DIR, camvid=DIR, cityscapes=DIR, folder=DIR (your own images and label maps), or synthetic
+    (embedded frames). Repeat for several."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/evaluate")
     """Folder for the results."""
     split: Literal["train", "val", "test", "all"] = "val"
@@ -47,6 +51,12 @@ class Arguments:
     """CPU threads of the engine."""
     file: str | None = None
     """Run this file of the model folder, for example onnx/NAME.fp16.onnx."""
+    description: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="[MODEL=]FILE.yaml")] = ()
+    """Classes, input and output of an onnx: or python: model. Default for onnx:FILE.onnx: FILE.yaml. Repeat for
+    several models."""
+    class_map: Annotated[tyro.conf.UseAppendAction[tuple[Path, ...]], tyro.conf.arg(metavar="FILE.yaml")] = ()
+    """Which class of the data each class of a model counts as, in place of the tables of this package. Repeat for
+    several."""
     source: Annotated[str | None, tyro.conf.arg(metavar="DATA|GROUP|DATA:GROUP")] = None
     """Source domain, the denominator of rPD. Default: for ACDC, Cityscapes if it is evaluated too; otherwise the data
     set's own clear, day or reference frames."""
@@ -75,7 +85,7 @@ def run(arguments: Arguments) -> int:
         raise InputError("--record stores results of whole splits only; omit --limit")
     if arguments.submission is not None:
         _check_submission(arguments, datasets)
-    predictors = _load(arguments)
+    predictors = _with_class_maps(arguments, _load(arguments), datasets)
     if arguments.submission is not None:
         _submit(arguments, predictors, datasets[0])
         if not _has_truth(predictors, datasets[0]):
@@ -105,21 +115,48 @@ def _load(arguments: Arguments) -> dict[str, Any]:
     device = _device(arguments)
     if twice := [name for name in arguments.models if arguments.models.count(name) > 1]:
         raise InputError(f"model {twice[0]} is given twice")
+    descriptions = descriptions_by_model(arguments.description, arguments.models)
+    options: dict[str, Any] = {
+        "engine": arguments.engine,
+        "device": device,
+        "precision": arguments.precision,
+        "threads": arguments.threads,
+    }
     predictors: dict[str, Any] = {}
     for reference in arguments.models:
-        predictor = zoo.load(
-            reference,
-            engine=arguments.engine,
-            device=device,
-            precision=arguments.precision,
-            threads=arguments.threads,
-            file=arguments.file,
-        )
-        if arguments.record:
-            predictor.folder.refuse_installed("record measurements in")
+        if scheme_of(reference) is not None:
+            predictor = _load_foreign(arguments, reference, description=descriptions.get(reference), **options)
+        else:
+            predictor = zoo.load(reference, file=arguments.file, **options)
+            if arguments.record:
+                predictor.folder.refuse_installed("record measurements in")
         # Two folders may contain models of the same name; the second is labelled with its folder too.
         label = predictor.name if predictor.name not in predictors else f"{predictor.name} ({reference})"
         predictors[label] = predictor
+    return predictors
+
+
+def _load_foreign(arguments: Arguments, reference: str, **options: Any) -> Any:
+    from zoo import foreign
+
+    if arguments.record:
+        raise InputError(f"--record adds results to a model folder, which {reference} does not have; omit it")
+    if arguments.file is not None:
+        raise InputError(f"--file chooses a file of a model folder, which {reference} does not have; omit it")
+    return foreign.load(reference, **options)
+
+
+def _with_class_maps(arguments: Arguments, predictors: dict[str, Any], datasets: list[Dataset]) -> dict[str, Any]:
+    """The models with the class maps of `--class-map`."""
+    maps = [read_class_map(path) for path in arguments.class_map]
+    taxonomies = [dataset.classes.taxonomy for dataset in datasets]
+    for each in maps:
+        if each.target not in taxonomies:
+            raise InputError(f"{each.path} leads to {each.target}; the data has the classes {', '.join(taxonomies)}")
+    tables = {label: each.classes for label, each in predictors.items() if each.classes is not None}
+    for label, table in with_class_maps(tables, maps).items():
+        if table.maps:
+            predictors[label] = predictors[label].with_classes(table)
     return predictors
 
 

@@ -17,6 +17,7 @@ from zoo.files import write_bytes
 __all__ = [
     "TITLES",
     "interval_notes",
+    "model_notes",
     "percent",
     "shown_columns",
     "shown_groups",
@@ -58,11 +59,16 @@ def write_report(path: Path, metrics: Mapping[str, Any], pictures: Sequence[Mapp
                 "columns": shown_columns(metric, _all_figures(models, kind)),
                 "findings": [_finding(model, kind, groups, headline) for model in models],
                 "notes": [(model["name"], interval_notes(metrics, kind, model)) for model in models],
+                "model_notes": [note for model in models for note in model_notes(kind, model)],
                 "conditions": conditions_plot(
                     models, kind, groups, headline, f"{headline.title} per condition, 95 % intervals"
                 ),
                 "rpd": rpd_plot(models, kind, shifted, f"rPD, source {data['source']}") if shifted else None,
-                "reliability": [reliability_plot(m, kind, single, m["name"]) for m in models] if segmentation else [],
+                "reliability": [
+                    reliability_plot(model, kind, single, model["name"])
+                    for model in models
+                    if segmentation and _has_scores(model, kind)
+                ],
                 "comparison": [row for row in metrics["comparison"] if row["data"] == kind and row["group"] in groups],
                 "pictures": [picture for picture in pictures if picture["data"] == kind],
             }
@@ -104,6 +110,17 @@ def interval_notes(metrics: Mapping[str, Any], kind: str, model: Mapping[str, An
     return [f"{', '.join(groups)}: {words}" for words, groups in notes.items()]
 
 
+def model_notes(kind: str, model: Mapping[str, Any]) -> list[str]:
+    """What to keep in mind with one model's figures on one data set."""
+    notes = [f"{model['name']}: {caveat['text']}." for caveat in model.get("caveats", ())]
+    if never := model["results"][kind].get("unpredicted"):
+        notes.append(
+            f"{model['name']} cannot predict {', '.join(never)}: such pixels count as wrong, and the IoU of these "
+            "classes is 0 where they occur in the ground truth."
+        )
+    return notes
+
+
 def percent(value: float | None, digits: int = 1) -> str:
     """A fraction as a percentage such as `62.1`, or a dash if it is undefined."""
     return "–" if value is None else f"{100 * value:.{digits}f}"
@@ -138,6 +155,11 @@ def _finding(model: Mapping[str, Any], kind: str, groups: Sequence[str], headlin
     ratio = results[worst]["rpd"]
     start = f"{model['name']}: the worst condition is {worst}, {shown(worst)}"
     return f"{start}, rPD {with_interval(ratio, 1, 2)} relative to {ratio['source']}."
+
+
+def _has_scores(model: Mapping[str, Any], kind: str) -> bool:
+    """Whether the model returned scores; without them there is no calibration."""
+    return any(figures["ece"]["value"] is not None for figures in _all_figures([model], kind))
 
 
 def _all_figures(models: Sequence[Mapping[str, Any]], kind: str) -> list[Mapping[str, Any]]:

@@ -7,8 +7,8 @@
 | `format`, `created`, `command`, `environment` | version of this layout, UTC time, command line, machine and packages |
 | `protocol` | method of the intervals, settings of the metric (`ece_bins`), `--source` |
 | `data` | per data set: folder, split, fingerprint, classes, frames per group, source of rPD, caveats |
-| `models` | per model: name, task, metric, artefact (file, hash, engine, precision), settings, `results` by data set |
-| `models[].results[data]` | class map, protocol hash, per group the figures of `summary.measure`, `rpd`, `pools` |
+| `models` | per model: name, task, metric, artefact (file, hash, engine, precision), settings, caveats, `results` |
+| `models[].results[data]` | class map, `unpredicted` classes, protocol hash, per group figures, `rpd`, `pools` |
 | `comparison` | per data set, group and further model: difference to the first model, with paired intervals |
 """
 
@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from zoo.class_maps import class_map_name, unpredicted
 from zoo.data import Dataset
 from zoo.errors import InputError
 from zoo.evaluate.core import evaluate, load_frame
@@ -43,7 +44,10 @@ RECORD_KEY = ("artefact_sha256", "data", "split", "group", "protocol")
 
 
 class EvaluatedModel(Protocol):
-    """Interface that a model needs to be evaluated; `zoo.load` returns such models."""
+    """Interface that a model needs to be evaluated; `zoo.load` and `zoo.foreign.load` return such models.
+
+    The latter also have `caveats`, which are shown with their figures.
+    """
 
     name: str
     task: Task
@@ -150,6 +154,7 @@ class Session:
             "classes": _class_names(predictor.task),
             "artefact": dict(predictor.artefact),
             "settings": dict(predictor.settings),
+            **_given_maps(predictor.task, dataset),
         }
         store = FrameStore(self.out / "frames", f"{label}.{dataset.kind}", protocol, metric, self.rank, self.world)
         return Run(label, predictor, dataset, metric, frames, protocol, store)
@@ -221,6 +226,7 @@ class Session:
                 groups[group] = result.json
             models[run.label]["results"][run.dataset.kind] = {
                 "class_map": _class_map(run.predictor.task, run.dataset),
+                "unpredicted": _unpredicted(run.predictor.task, run.dataset),
                 "protocol": protocol_hash(run.protocol),
                 "groups": groups,
             }
@@ -315,6 +321,12 @@ class Session:
         }
 
 
+def _given_maps(task: Task, dataset: Dataset) -> dict[str, Any]:
+    """The user's class map, which the per-frame records depend on."""
+    given = None if task.classes is None else task.classes.maps.get(dataset.classes.taxonomy)
+    return {} if given is None else {"class_map": dict(given)}
+
+
 def metric_of(task: Task, dataset: Dataset) -> Metric:
     """The metric that evaluates models of a task on a data set.
 
@@ -333,9 +345,12 @@ def _class_names(task: Task) -> list[str] | None:
 
 def _class_map(task: Task, dataset: Dataset) -> str | None:
     """Human-readable name of the class map in use; `None` if the classes are the same."""
-    if task.classes is None or task.classes.names == dataset.classes.names:
-        return None
-    return f"{task.classes.taxonomy} to {dataset.classes.taxonomy}"
+    return None if task.classes is None else class_map_name(task.classes, dataset.classes)
+
+
+def _unpredicted(task: Task, dataset: Dataset) -> list[str]:
+    """Classes of the data set that the model can never predict."""
+    return [] if task.classes is None else unpredicted(task.classes, dataset.classes)
 
 
 def _model_block(label: str, predictor: EvaluatedModel) -> dict[str, Any]:
@@ -345,6 +360,7 @@ def _model_block(label: str, predictor: EvaluatedModel) -> dict[str, Any]:
         "metric": predictor.task.metric,
         "artefact": dict(predictor.artefact),
         "settings": dict(predictor.settings),
+        "caveats": [dict(caveat) for caveat in getattr(predictor, "caveats", ())],
         "taxonomy": None if predictor.task.classes is None else predictor.task.classes.taxonomy,
         "results": {},
     }
@@ -397,7 +413,11 @@ def record_rows(metrics: Mapping[str, Any], model: str) -> list[dict[str, Any]]:
 
 def environment() -> dict[str, Any]:
     """The machine, the processes and threads, and the packages in use."""
-    engines = [name for name in ("torch", "onnxruntime", "openvino", "tensorrt") if name in sys.modules]
+    engines = [
+        name
+        for name in ("torch", "torchvision", "transformers", "onnxruntime", "openvino", "tensorrt")
+        if name in sys.modules
+    ]
     torch: Any = sys.modules.get("torch")
     return {
         "python": platform.python_version(),

@@ -11,7 +11,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from zoo.evaluate.metrics import Column, headline_column, metric_class
-from zoo.evaluate.report import TITLES, interval_notes, shown_columns, shown_groups, with_interval
+from zoo.evaluate.report import (
+    TITLES,
+    interval_notes,
+    model_notes,
+    shown_columns,
+    shown_groups,
+    with_interval,
+)
 
 __all__ = ["print_tables"]
 
@@ -27,6 +34,8 @@ def print_tables(metrics: Mapping[str, Any], console: Console) -> None:
                     highlight=False,
                     soft_wrap=True,
                 )
+            for note in model_notes(kind, model):
+                console.print(f"[yellow]note:[/yellow] {escape(note)}", highlight=False, soft_wrap=True)
         for caveat in data["caveats"]:
             console.print(f"[yellow]note:[/yellow] {caveat}", highlight=False, soft_wrap=True)
     for model in dict.fromkeys(row["model"] for row in metrics["comparison"]):

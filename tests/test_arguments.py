@@ -47,7 +47,7 @@ LINES = {
         ("MODEL", "IMAGES", "--out"),
         numbers=("--threads", "--alpha"),
         pairs=("--window", "--window-stride"),
-        texts=("--engine", "--device", "--precision", "--file"),
+        texts=("--engine", "--device", "--precision", "--file", "--description"),
         switches=("--whole",),
         open_ended=True,
     ),

@@ -7,7 +7,7 @@ split of CamVid.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,12 +26,15 @@ class ClassTable:
         names: Class names.
         colors: One RGB triple (0..255) per class.
         ignore_index: Label of pixels without a class; metrics never count them.
+        maps: Class maps that the user gave, by the taxonomy that they lead to: for each name the name of its
+            counterpart, or `None`. They take precedence over `zoo.class_maps`.
     """
 
     taxonomy: str
     names: tuple[str, ...]
     colors: tuple[tuple[int, int, int], ...]
     ignore_index: int = 255
+    maps: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.colors):

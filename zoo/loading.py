@@ -13,6 +13,7 @@ from zoo.errors import InputError, MissingExtraError, NotReleasedError, closest,
 from zoo.folder.catalogue import BUNDLED, entries, entry
 from zoo.folder.installed import find_installed, installed_names
 from zoo.folder.model_folder import ModelFolder
+from zoo.foreign import scheme_of
 from zoo.hub import HUB_PREFIX, download
 from zoo.inputs import Input
 from zoo.inputs.windows import InferenceMode
@@ -60,6 +61,11 @@ def resolve(reference: str | Path, revision: str | None = None, *, local_files_o
         InputError: If there is no such name, folder, repository or revision, or the download fails.
     """
     text = str(reference)
+    if scheme_of(reference) is not None:
+        raise InputError(
+            f"{text} is a model of another project, without a model folder; zoo evaluate, zoo predict and "
+            "zoo.foreign.load run it"
+        )
     if text.startswith(HUB_PREFIX):
         return Found(download(text, revision, local_files_only=local_files_only), "hub")
     found = _of_name(text, revision, local_files_only) if isinstance(reference, str) else None

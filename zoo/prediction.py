@@ -31,13 +31,14 @@ class Segmentation2D:
 
     Attributes:
         labels: `(H, W)` uint8 class labels.
-        scores: `(H, W)` float32 in [0, 1], the softmax probability of the label.
+        scores: `(H, W)` float32 in [0, 1], the softmax probability of the label; `None` from a model of another project
+            that returns labels only.
         classes: Names and colours of the classes.
         image: `(H, W, 3)` uint8 RGB, the segmented image.
     """
 
     labels: np.ndarray
-    scores: np.ndarray
+    scores: np.ndarray | None
     classes: ClassTable
     image: np.ndarray
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -79,6 +81,12 @@ class Predictor:
     def classes(self) -> ClassTable | None:
         """Names and colours of the labels; `None` for a task without classes."""
         return self.task.classes
+
+    def with_classes(self, classes: ClassTable) -> Predictor:
+        """The same model with another class table, for example with class maps that the user gave."""
+        changed = copy.copy(self)
+        changed.task = dataclasses.replace(self.task, classes=classes)  # type: ignore[type-var]
+        return changed
 
     @property
     def module(self) -> Any:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from zoo.class_maps import class_map
+from zoo.class_maps import class_map, class_map_name
 from zoo.classes import ClassTable
 from zoo.errors import InputError
 from zoo.evaluate.metrics import Column, Figure
@@ -68,7 +68,8 @@ class Segmentation2DMetric:
         if task.classes is None:
             raise InputError(f"models of the task {task.name} predict no classes, so mIoU is undefined")
         self._task, self._classes, self._absent, self._instances = task, classes, absent_classes, instances
-        self._lookup = None if task.classes.names == classes.names else class_map(task.classes, classes)
+        same = class_map_name(task.classes, classes) is None
+        self._lookup = None if same else class_map(task.classes, classes)
 
     def has_truth(self, frame: Frame) -> bool:
         """Whether the frame's camera has labels."""

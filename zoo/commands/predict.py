@@ -14,6 +14,7 @@ from PIL import Image
 
 from zoo.errors import InputError
 from zoo.files import atomic_file
+from zoo.foreign import scheme_of
 from zoo.inputs.windows import InferenceMode
 from zoo.loading import load
 from zoo.prediction import Segmentation2D
@@ -21,6 +22,8 @@ from zoo.predictor import Predictor
 
 if TYPE_CHECKING:
     import tyro
+
+    from zoo.foreign import ForeignModel
 
 __all__ = ["Arguments", "parse", "run"]
 
@@ -30,7 +33,8 @@ class Arguments:
     """Segments images. Writes <stem>.png (8-bit class ids), <stem>_overlay.jpg and <stem>.json for each."""
 
     model: Annotated[str, tyro.conf.Positional]
-    """Catalogue name, model folder, or hf-hub:org/name."""
+    """Catalogue name, model folder, hf-hub:org/name, or a model of another project: onnx:FILE.onnx,
+    python:MODULE:FUNCTION, hf:ORG/NAME, torchvision:NAME."""
     images: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Image files."""
     out: Path
@@ -45,6 +49,8 @@ class Arguments:
     """Number of CPU threads."""
     file: str | None = None
     """File of the model folder to run, for example onnx/NAME.fp16.onnx."""
+    description: str | None = None
+    """Classes, input and output of an onnx: or python: model, as YAML. Default for onnx:FILE.onnx: FILE.yaml."""
     alpha: float = 0.55
     """Opacity of the class colours in the overlay, 0 to 1."""
     whole: bool = False
@@ -62,8 +68,11 @@ _VALUES: dict[str, Any] = {
     "precision": str,
     "threads": int,
     "file": str,
+    "description": str,
     "alpha": float,
 }
+_FOREIGN_KEYS = ("source", "revision")
+"""Keys of an artefact that only models of other projects have."""
 _PAIRS = ("window", "window_stride")
 
 
@@ -126,15 +135,7 @@ def run(arguments: Arguments) -> int:
         stems[path.stem] = path
     if not 0.0 <= arguments.alpha <= 1.0:
         raise InputError(f"--alpha {arguments.alpha} is outside 0 to 1")
-    predictor = load(
-        arguments.model,
-        engine=arguments.engine,
-        device=arguments.device,
-        precision=arguments.precision,
-        threads=arguments.threads,
-        file=arguments.file,
-        inference=chosen_inference(arguments),
-    )
+    predictor = _load(arguments)
     if predictor.task.name != "segmentation2d":
         raise InputError(f"{predictor.name} is a model for {predictor.task.name}; zoo predict segments images")
     for path in arguments.images:
@@ -143,6 +144,25 @@ def run(arguments: Arguments) -> int:
         shares = [f"{name} {100 * share:.0f} %" for name, share in list(prediction.fractions().items())[:4]]
         print(f"{path}: {', '.join(shares)} -> {arguments.out / (path.stem + '_overlay.jpg')}")
     return 0
+
+
+def _load(arguments: Arguments) -> Predictor | ForeignModel:
+    inference = chosen_inference(arguments)
+    options: dict[str, Any] = {
+        "engine": arguments.engine,
+        "device": arguments.device,
+        "precision": arguments.precision,
+        "threads": arguments.threads,
+    }
+    if scheme_of(arguments.model) is None:
+        if arguments.description is not None:
+            raise InputError(f"{arguments.model} is a model folder, which describes itself; omit --description")
+        return load(arguments.model, file=arguments.file, inference=inference, **options)
+    if arguments.file is not None or inference is not None:
+        raise InputError(f"--file, --whole and --window are for model folders; {arguments.model} has none")
+    from zoo import foreign
+
+    return foreign.load(arguments.model, description=arguments.description, **options)
 
 
 def chosen_inference(arguments: Arguments) -> InferenceMode | None:
@@ -159,16 +179,22 @@ def chosen_inference(arguments: Arguments) -> InferenceMode | None:
     return InferenceMode(mode="sliding", window=arguments.window, window_stride=(stride[0], stride[1]))
 
 
-def _write(out: Path, path: Path, prediction: Segmentation2D, predictor: Predictor, alpha: float) -> None:
+def _write(
+    out: Path, path: Path, prediction: Segmentation2D, predictor: Predictor | ForeignModel, alpha: float
+) -> None:
     height, width = prediction.labels.shape
     summary = {
         "image": str(path),
         "height": height,
         "width": width,
         "model": predictor.name,
-        "artefact": {key: predictor.artefact.get(key) for key in ("file", "engine", "precision", "sha256")},
+        "artefact": {
+            key: predictor.artefact.get(key)
+            for key in ("file", "engine", "precision", "sha256", *_FOREIGN_KEYS)
+            if key in predictor.artefact or key not in _FOREIGN_KEYS
+        },
         "settings": predictor.settings,
-        "mean_score": float(np.mean(prediction.scores, dtype=np.float64)),
+        "mean_score": None if prediction.scores is None else float(np.mean(prediction.scores, dtype=np.float64)),
         "fractions": prediction.fractions(),
         "classes": [
             {"id": i, "name": name, "color": list(color)}

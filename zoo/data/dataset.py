@@ -26,7 +26,7 @@ class Dataset:
     """The frames of one split of one data set, and what an evaluation must know about them.
 
     Attributes:
-        kind: Name of the reader (`cityscapes`, `acdc`, `camvid`, `synthetic`).
+        kind: Name of the reader (`cityscapes`, `acdc`, `camvid`, `folder`, `synthetic`).
         root: Folder that was read, `None` for the embedded frames.
         split: `train`, `val`, `test`, ...
         classes: Meaning of the labels.
@@ -43,6 +43,7 @@ class Dataset:
             class that does not occur in the ground truth counts as an IoU (and accuracy) of 0.
         instances: The official metric includes the instance-weighted iIoU.
         caveats: Sentences to show wherever figures from these frames are shown.
+        name: Name of the data, where the reader reads the data of many publishers (`folder`).
     """
 
     kind: str
@@ -58,6 +59,7 @@ class Dataset:
     absent_classes: Literal["skip", "zero"] = "skip"
     instances: bool = False
     caveats: tuple[str, ...] = ()
+    name: str = ""
 
     def __post_init__(self) -> None:
         if not self.frames:
@@ -153,6 +155,7 @@ READERS = {
     "acdc": Reader("zoo.data.acdc:read"),
     "camvid": Reader("zoo.data.camvid:read", splits=("train", "val", "test", "all")),
     "cityscapes": Reader("zoo.data.cityscapes:read"),
+    "folder": Reader("zoo.data.own_folder:read", splits=("train", "val", "test", "all")),
     "synthetic": Reader("zoo.data.embedded:read", splits=("val",), folder=False),
 }
 

@@ -118,7 +118,7 @@ def terms_of(dataset: Dataset) -> Terms:
     """The terms of the frames that were read: those of the reader, unless the frames are synthetic."""
     if is_synthetic(dataset):
         return SYNTHETIC
-    unknown = Terms(name=dataset.kind, licence="unknown", commercial=None)
+    unknown = Terms(name=dataset.name or dataset.kind, licence="unknown", commercial=None)
     return TERMS.get(dataset.kind, unknown)
 
 

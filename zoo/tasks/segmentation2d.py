@@ -133,7 +133,10 @@ def _compared(outputs: Outputs) -> str:
 
 def _values(outputs: Outputs, prediction: Segmentation2D, compared: str) -> np.ndarray:
     """`(C, h, w)` logits or `(1, H, W)` scores."""
-    return outputs["logits"] if compared == "logits" else prediction.scores[None]
+    if compared == "logits":
+        return outputs["logits"]
+    assert prediction.scores is not None  # `decode` always computes them
+    return prediction.scores[None]
 
 
 def _agreement(
