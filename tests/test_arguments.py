@@ -56,6 +56,9 @@ LINES = {
         choices={"--split": "train"},
         open_ended=True,
     ),
+    "push": Command(
+        "push f --repo o/n", ("FOLDER", "--repo"), texts=("--message",), switches=("--private", "--dry-run")
+    ),
     "export": Command(
         "export m --out o",
         ("MODEL", "--out"),

@@ -25,6 +25,7 @@ COMMANDS = {
     "export": ("zoo.export.command", "export a model to ONNX; the file is kept only if it agrees with the model"),
     "verify": ("zoo.export.verify", "check the hashes of a model folder and its exported files against their source"),
     "benchmark": ("zoo.export.benchmark", "measure the latency, throughput and memory of a model on each engine"),
+    "push": ("zoo.commands.push", "publish a model folder on the Hub in one commit"),
     "synthetic": ("zoo.synthetic.command", "render frames of the synthetic street world in the layout of a data set"),
     "train": ("zoo.training.command", "run a training recipe"),
 }

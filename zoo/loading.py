@@ -11,6 +11,7 @@ from zoo.engines import ENGINES, Engine, EngineRow, engine_row
 from zoo.errors import InputError, MissingExtraError, NotReleasedError, closest, require
 from zoo.folder.catalogue import BUNDLED, Entry, entries, entry
 from zoo.folder.model_folder import ModelFolder
+from zoo.hub import HUB_PREFIX, download
 from zoo.inputs import Input
 from zoo.inputs.windows import InferenceMode
 from zoo.predictor import Predictor, Stage
@@ -20,29 +21,31 @@ if TYPE_CHECKING:
 
 __all__ = ["create", "engines_for", "find_folder", "load"]
 
-_HUB_PREFIX = "hf-hub:"
 
-
-def find_folder(reference: str | Path, revision: str | None = None) -> Path:
-    """The model folder that `reference` refers to.
+def find_folder(reference: str | Path, revision: str | None = None, *, local_files_only: bool = False) -> Path:
+    """The model folder that `reference` refers to. A model on the Hub is downloaded to the Hub's cache first.
 
     Args:
-        reference: A catalogue name, a folder, or `hf-hub:org/name`.
-        revision: Commit, tag or branch of a Hub repository; the catalogue's pinned one by default.
+        reference: A catalogue name, a folder, or `hf-hub:org/name`, optionally followed by `@` and a revision.
+        revision: Commit, tag or branch of a Hub repository; the catalogue's pinned commit or `main` by default.
+        local_files_only: Use the Hub's cache without connecting to the Hub.
 
     Raises:
         NotReleasedError: If the catalogue knows the name, but its weights are not released.
-        InputError: If there is no such name or folder.
+        IntegrityError: If a file of the Hub differs from its manifest.
+        MissingExtraError: If the model is on the Hub and the extra `hub` is not installed.
+        InputError: If there is no such name, folder, repository or revision, or the download fails.
     """
     text = str(reference)
-    if text.startswith(_HUB_PREFIX):
-        return _download(text.removeprefix(_HUB_PREFIX), revision)
+    if text.startswith(HUB_PREFIX):
+        return download(text, revision, local_files_only=local_files_only)
     known = entries()
     if isinstance(reference, str) and text in known:
-        return _of_entry(known[text], revision)
+        return _of_entry(known[text], revision, local_files_only)
     path = Path(reference)
     try:
         if path.is_dir():
+            _refuse_revision(revision, text)
             return path
         if path.exists():
             raise InputError(f"{path} is a file; a model folder, a name or hf-hub:org/name was expected")
@@ -54,30 +57,20 @@ def find_folder(reference: str | Path, revision: str | None = None) -> Path:
     )
 
 
-def _of_entry(found: Entry, revision: str | None) -> Path:
+def _of_entry(found: Entry, revision: str | None, local_files_only: bool) -> Path:
     if not found.released:
         raise NotReleasedError(f"the weights of {found.name} are not released; recipe: {found.recipe}")
     if found.bundled:
+        _refuse_revision(revision, found.name)
         return BUNDLED / found.name
     if found.hub:
-        return _download(found.hub, revision or found.revision)
+        return download(f"{HUB_PREFIX}{found.hub}", revision or found.revision, local_files_only=local_files_only)
     raise InputError(f"{found.name} is neither bundled with this package nor on the Hub; reinstall perception-zoo")
 
 
-def _download(repository: str, revision: str | None) -> Path:
-    if repository.count("/") != 1 or not all(repository.split("/")):
-        raise InputError(f"Hub reference {_HUB_PREFIX}{repository}: expected {_HUB_PREFIX}org/name")
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError as error:
-        raise require("huggingface_hub", "hub", f"loading {_HUB_PREFIX}{repository}") from error
-    try:
-        return Path(snapshot_download(repository, revision=revision))
-    except Exception as error:  # the client raises many kinds, from connection errors to missing repositories
-        raise InputError(
-            f"downloading {_HUB_PREFIX}{repository} failed ({type(error).__name__}: {str(error).splitlines()[0]}); "
-            "check the name and the network, or give a folder"
-        ) from error
+def _refuse_revision(revision: str | None, what: str) -> None:
+    if revision is not None:
+        raise InputError(f"revision {revision!r}: {what} is not loaded from the Hub and has only one; omit revision")
 
 
 def load(
@@ -90,6 +83,7 @@ def load(
     file: str | None = None,
     inference: InferenceMode | None = None,
     revision: str | None = None,
+    local_files_only: bool = False,
 ) -> Predictor:
     """A predictor with released weights; every file is checked against the manifest before it is used.
 
@@ -98,7 +92,7 @@ def load(
     the published file, starts ten times as fast as torch, and computes in float32 on every CPU.
 
     Args:
-        reference: A catalogue name, a model folder, or `hf-hub:org/name`.
+        reference: A catalogue name, a model folder, or `hf-hub:org/name`, optionally followed by `@` and a revision.
         engine: `torch`, `onnx`, `openvino` (runs the ONNX file), or `auto`.
         device: Where the engine runs: `cpu`; for torch `cuda:0`; for onnx `cuda`, `cuda:1`, `tensorrt`, `openvino`; for
             openvino what it finds here, for example `gpu`. There is no fallback to another device.
@@ -107,16 +101,17 @@ def load(
         threads: CPU threads; by default those that the process may use. For torch this sets the whole process.
         file: One of the folder's files, for example `onnx/NAME.fp16.onnx`; chosen by engine and precision by default.
         inference: Whole-image or sliding-window inference, overriding the model's own; for image models only.
-        revision: Commit, tag or branch, for the Hub.
+        revision: Commit, tag or branch of a model on the Hub; the catalogue's pinned commit or `main` by default.
+        local_files_only: Use the Hub's cache without connecting to the Hub.
 
     Raises:
         NotReleasedError: If the catalogue knows the name, but its weights are not released.
         IntegrityError: If a file differs from the manifest or is damaged.
-        MissingExtraError: If the engine's package is not installed.
+        MissingExtraError: If the package of the engine or of the Hub is not installed.
         InputError: If the name, engine, device or file is unknown or unusable, the configuration is invalid, or the
             download fails.
     """
-    folder = ModelFolder.open(find_folder(reference, revision))
+    folder = ModelFolder.open(find_folder(reference, revision, local_files_only=local_files_only))
     if engine == "auto":
         engine = _automatic(folder, device, precision, file)
     row = engine_row(engine)

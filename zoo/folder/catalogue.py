@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,8 +39,8 @@ class Entry:
         inputs: As in `config.json`.
         taxonomy: Name of its classes; empty for an encoder.
         exportable: Whether it can be exported to ONNX.
-        hub: Hub repository, `org/name`.
-        revision: Pinned commit of the Hub repository.
+        hub: Hub repository, `org/name`; empty unless the model is published there.
+        revision: Full commit hash of the Hub repository. A branch or tag could move to other weights.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Entry:
             "licence": self.licence,
             "training_data": list(self.training_data),
             "exportable": self.exportable,
+            "hub": f"{self.hub}@{self.revision}" if self.hub else None,
             "description": self.description,
         }
 
@@ -105,6 +107,8 @@ def entries() -> Mapping[str, Entry]:
         if row["name"] in result:
             raise RuntimeError(f"catalogue: two models are called {row['name']}")
         result[row["name"]] = Entry(architecture=architecture, **row)
+        if row.get("hub") and not re.fullmatch("[0-9a-f]{40}", row.get("revision", "")):
+            raise RuntimeError(f"catalogue: {row['name']} names a Hub repository without a full commit hash")
     return result
 
 

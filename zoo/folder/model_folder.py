@@ -46,6 +46,7 @@ __all__ = [
     "ModelFolder",
     "encode_document",
     "parse_document",
+    "read_manifest",
     "write_manifest",
 ]
 
@@ -85,7 +86,7 @@ class ModelFolder:
         path = Path(path)
         if not path.is_dir():
             raise InputError(f"{path} is {'not a folder' if path.exists() else 'neither a known name nor a folder'}")
-        manifest = _read_manifest(path)
+        manifest = read_manifest(path)
         _check_files(path, manifest)
         folder = cls(path, {}, manifest)
         config = parse_document(folder.read_bytes(CONFIG), "config", path / CONFIG)
@@ -208,8 +209,14 @@ class ModelFolder:
         return ModelFolder.open(target)
 
     def refuse_installed(self, action: str) -> None:
-        """Raises an `InputError` if the folder belongs to the installed package."""
-        if self.path.resolve().is_relative_to(Path(__file__).parents[1].resolve()):
+        """Raises an `InputError` if the folder belongs to the installed package or to the Hub's cache."""
+        path = self.path.resolve()
+        if path.parent.name == "snapshots" and (path.parents[1] / "blobs").is_dir():
+            raise InputError(
+                f"cannot {action} {self.path}: it is a snapshot in the Hub's cache; "
+                f"copy it first (zoo copy {self.path} DIR) and use the copy"
+            )
+        if path.is_relative_to(Path(__file__).parents[1].resolve()):
             raise InputError(
                 f"cannot {action} {self.name}: it is part of the installed package; "
                 f"copy it first (zoo copy {self.name} DIR) and use the copy"
@@ -310,7 +317,13 @@ def _identity(row: Mapping[str, Any], key: Sequence[str]) -> str:
     return json.dumps([row.get(name) for name in key], sort_keys=True)
 
 
-def _read_manifest(path: Path) -> Mapping[str, Mapping[str, Any]]:
+def read_manifest(path: Path) -> Mapping[str, Mapping[str, Any]]:
+    """`files` of the `MANIFEST.json` in the folder `path`, validated.
+
+    Raises:
+        InputError: If it has another format version.
+        IntegrityError: If it is missing, not a regular file inside the folder, invalid or ambiguous.
+    """
     try:
         _check_file(path / MANIFEST, MANIFEST, None, _roots(path))
         content = read_regular(path / MANIFEST, _LIMITS[".json"])
