@@ -5,6 +5,7 @@ With torch installed, the source model runs; without it, the outputs that were s
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -81,9 +82,10 @@ def verify(arguments: Arguments) -> list[str]:
     for entry in exported:
         _check_entry(folder, entry)
         described = read_back(folder.read_bytes(entry["file"]), folder, entry)
-        source = _source(folder, entry, arguments)
-        file = _exported_file(folder, entry, arguments, described)
-        compared, _ = compare(source, file, sets, LIMITS[entry["precision"]])
+        with contextlib.ExitStack() as opened:  # one file's engines are freed before the next is loaded
+            source = _source(folder, entry, opened)
+            file = _exported_file(folder, entry, arguments, described, opened)
+            compared, _ = compare(source, file, sets, LIMITS[entry["precision"]])
         refuse_if_beyond(compared, entry["file"])
         about = {"artefact_sha256": entry["sha256"], "file": entry["file"], "precision": entry["precision"]}
         row = {**about, **compared.to_json()}
@@ -114,11 +116,11 @@ def _check_entry(folder: ModelFolder, entry: Mapping[str, Any]) -> None:
         )
 
 
-def _source(folder: ModelFolder, entry: Mapping[str, Any], arguments: Arguments) -> EngineSource | StoredSource:
+def _source(folder: ModelFolder, entry: Mapping[str, Any], opened: contextlib.ExitStack) -> EngineSource | StoredSource:
     sha256 = entry["source_sha256"]
     here = {artefact["sha256"]: artefact for artefact in folder.config["artefacts"] if artefact["engine"] == "torch"}
     if sha256 in here and _torch_is_installed():
-        predictor = load(folder.path, engine="torch", file=here[sha256]["file"])
+        predictor = opened.enter_context(load(folder.path, engine="torch", file=here[sha256]["file"]))
         return EngineSource(Side(predictor.engine, predictor.input, predictor.task), sha256)
     stored = reference_name(entry["file"])
     if stored not in folder.manifest:
@@ -137,9 +139,14 @@ def _torch_is_installed() -> bool:
 
 
 def _exported_file(
-    folder: ModelFolder, entry: Mapping[str, Any], arguments: Arguments, described: Input
+    folder: ModelFolder,
+    entry: Mapping[str, Any],
+    arguments: Arguments,
+    described: Input,
+    opened: contextlib.ExitStack,
 ) -> ExportedFile:
-    predictor = load(
+    loaded = load(
         folder.path, engine=arguments.engine, device=arguments.device, threads=arguments.threads, file=entry["file"]
     )
+    predictor = opened.enter_context(loaded)
     return ExportedFile(predictor.engine, described, predictor.task, tuple(entry.get("in_graph", ())))

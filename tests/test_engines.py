@@ -170,7 +170,7 @@ def test_a_fixed_file_takes_windows_one_by_one_and_no_other_size(
 @pytest.mark.parametrize("make", [OnnxEngine, OpenVINOEngine])
 def test_what_the_runtimes_would_swallow_is_refused(make: Any) -> None:
     engine = make(red_model().SerializeToString(), declared=[image_tensor(3, 4)])
-    engine.warmup({"image": (2, 3, 8, 4)})
+    engine.run({"image": np.zeros((2, 3, 8, 4), np.float32)})
     with pytest.raises(InputError, match="image height 6 is not a multiple of 4; pad it to 8"):
         engine.run({"image": np.zeros((1, 3, 6, 8), np.float32)})
     with pytest.raises(InputError, match="image width 10 is not a multiple of 4; pad it to 12"):

@@ -87,8 +87,6 @@ class FakeEngine:
     def run(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {"logits": self._run(arrays["image"])}
 
-    def warmup(self, shapes: Mapping[str, tuple[int, ...]]) -> None: ...
-
     def close(self) -> None: ...
 
 

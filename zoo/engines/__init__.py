@@ -104,9 +104,6 @@ class Engine(Protocol):
             InputError: If the arrays are not what `spec` describes.
         """
 
-    def warmup(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Runs once on zeros of these shapes, so that the next run is not slowed down by initialisation."""
-
     def close(self) -> None:
         """Frees the device; the engine cannot run afterwards."""
 

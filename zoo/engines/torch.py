@@ -80,10 +80,6 @@ class TorchEngine:
         values = [found] if isinstance(found, torch.Tensor) else list(found)
         return {spec.name: _to_numpy(value) for spec, value in zip(self.spec.outputs, values, strict=True)}
 
-    def warmup(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Runs once on zeros of these shapes."""
-        self.run({spec.name: np.zeros(shapes[spec.name], spec.dtype) for spec in self.spec.inputs})
-
     def close(self) -> None:
         """Frees the module."""
         del self.module
