@@ -72,8 +72,7 @@ def main(arguments: Arguments) -> None:
 def _frame(seed: int, rig: Rig, arguments: Arguments) -> Frame:
     scene = describe(seed)
     if arguments.ideal:
-        things = tuple(dataclasses.replace(thing, speed=0.0) for thing in scene.things)
-        scene = dataclasses.replace(scene, ego_speed=0.0, things=things)
+        scene = scene.at_rest()
     return render_rig(World(scene), 0, rig, Condition(), exact=arguments.exact)
 
 

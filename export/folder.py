@@ -9,12 +9,12 @@ from typing import Any
 from zoo.engines import ENGINES
 from zoo.errors import InputError
 from zoo.files import atomic_directory, write_bytes
-from zoo.folder.card import render_card
 from zoo.folder.model_folder import (
     CARD,
     CONFIG,
     FORMAT,
     METRICS,
+    PARITY,
     ModelFolder,
     encode_document,
     parse_document,
@@ -23,7 +23,6 @@ from zoo.folder.model_folder import (
 
 __all__ = ["PARITY", "add_file", "add_row", "not_measured", "read_parity", "reference_name"]
 
-PARITY = "parity.json"
 _ROW_KEY = ("artefact_sha256", "engine", "device", "machine", "frame_sets")
 
 
@@ -112,12 +111,13 @@ def add_file(
         (temporary / file).write_bytes(content)
         (temporary / reference_name(file)).write_bytes(stored)
         (temporary / CONFIG).write_bytes(encode_document(config, "config", out / CONFIG))
-        (temporary / PARITY).write_bytes(encode_document(_merged(parity, row, files), "parity", out / PARITY))
+        merged = _merged(parity, row, files)
+        (temporary / PARITY).write_bytes(encode_document(merged, "parity", out / PARITY))
         if METRICS in folder.manifest:
             metrics = {"format": FORMAT, "rows": rows}
             (temporary / METRICS).write_bytes(encode_document(metrics, "metrics", out / METRICS))
         if CARD in folder.manifest and "provenance" in config:
-            (temporary / CARD).write_text(render_card(config, rows), encoding="utf-8")
+            (temporary / CARD).write_text(folder.card(config, rows, merged["rows"]), encoding="utf-8")
         write_manifest(temporary)
     return ModelFolder.open(out)
 
@@ -135,6 +135,10 @@ def add_row(folder: ModelFolder, row: Mapping[str, Any]) -> None:
         raise InputError(
             f"{folder.path / PARITY} has no entry for the file {row['artefact_sha256'][:12]}…; export it again"
         )
-    content = encode_document(_merged(parity, row, files), "parity", folder.path / PARITY)
-    write_bytes(folder.path / PARITY, content)
-    folder.renew_manifest([PARITY])
+    merged = _merged(parity, row, files)
+    contents = {PARITY: encode_document(merged, "parity", folder.path / PARITY)}
+    if CARD in folder.manifest and "provenance" in folder.config:  # rendered by this package, not written by hand
+        contents[CARD] = folder.card(parity=merged["rows"]).encode()
+    for file, content in contents.items():
+        write_bytes(folder.path / file, content)
+    folder.renew_manifest(list(contents))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,13 +20,14 @@ from zoo.export.command import parity_lines
 from zoo.export.folder import add_row, reference_name
 from zoo.export.gate import LIMITS, compare, refuse_if_beyond
 from zoo.export.readback import read_back
-from zoo.export.samples import embedded_set, frames_in
+from zoo.export.samples import FrameSet, embedded_set, frames_in
 from zoo.export.sources import EngineSource, ExportedFile, Side, StoredSource
-from zoo.folder.model_folder import ModelFolder
+from zoo.folder.model_folder import MANIFEST, SIGNATURE, ModelFolder
+from zoo.folder.signature import check_signature
 from zoo.inputs import Input
 from zoo.loading import find_folder, load
 
-__all__ = ["Arguments", "run", "verify"]
+__all__ = ["Arguments", "compare_file", "run", "signature_lines", "verify"]
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,10 @@ class Arguments:
     """CPU threads."""
     frames: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Also compare on the images in this folder; needs torch."""
+    key: Path | None = None
+    """Public key in PEM: also require that the manifest is signed with its private key."""
     record: bool = True
-    """Add the row to parity.json, except for models in the installed package."""
+    """Add the row to parity.json, except for models in the installed package and signed ones."""
 
 
 def run(arguments: Arguments) -> int:
@@ -69,8 +72,9 @@ def verify(arguments: Arguments) -> list[str]:
     if arguments.engine not in readers:
         raise InputError(f"--engine {arguments.engine}: expected one of {', '.join(readers)}")
     folder = ModelFolder.open(find_folder(arguments.folder))
+    shown = list(signature_lines(folder, arguments.key))
     folder.verify()
-    shown = [f"{folder.path}: {len(folder.manifest)} files match the manifest"]
+    shown.append(f"{folder.path}: {len(folder.manifest)} files match the manifest")
     sets = [embedded_set()] + ([frames_in(arguments.frames)] if arguments.frames else [])
     exported = [entry for entry in folder.config["artefacts"] if entry["engine"] == "onnx"]
     if not exported:
@@ -80,15 +84,7 @@ def verify(arguments: Arguments) -> list[str]:
             f"{folder.name} has {len(folder.inputs)} stages; so far, only single-stage models can be compared"
         )
     for entry in exported:
-        _check_entry(folder, entry)
-        described = read_back(folder.read_bytes(entry["file"]), folder, entry)
-        with contextlib.ExitStack() as opened:  # one file's engines are freed before the next is loaded
-            source = _source(folder, entry, opened)
-            file = _exported_file(folder, entry, arguments, described, opened)
-            compared, _ = compare(source, file, sets, LIMITS[entry["precision"]])
-        refuse_if_beyond(compared, entry["file"])
-        about = {"artefact_sha256": entry["sha256"], "file": entry["file"], "precision": entry["precision"]}
-        row = {**about, **compared.to_json()}
+        row = compare_file(folder, entry, arguments, sets)
         reference = "the stored outputs of the source" if row["source"]["stored"] else "the source model"
         shown += [f"{entry['file']} compared with {reference}:", *parity_lines(row, folder.task)]
         if not arguments.record:
@@ -100,6 +96,46 @@ def verify(arguments: Arguments) -> list[str]:
         else:
             folder = ModelFolder.open(folder.path)
     return shown
+
+
+def compare_file(
+    folder: ModelFolder,
+    entry: Mapping[str, Any],
+    arguments: Arguments,
+    sets: Sequence[FrameSet],
+    stored: bool = False,
+) -> dict[str, Any]:
+    """Compares one exported file with its source; returns its row for `parity.json`.
+
+    Args:
+        folder: The model.
+        entry: The file's entry in the list of artefacts.
+        arguments: Engine, device and threads.
+        sets: Frames to compare on.
+        stored: Compare with the stored outputs of the source even if torch is installed.
+
+    Raises:
+        ParityError: If the two differ by more than the limits.
+        InputError: If the source or the engine is not available.
+    """
+    _check_entry(folder, entry)
+    described = read_back(folder.read_bytes(entry["file"]), folder, entry)
+    with contextlib.ExitStack() as opened:  # frees the engines before the next file is loaded
+        source = _stored_source(folder, entry) if stored else _source(folder, entry, opened)
+        file = _exported_file(folder, entry, arguments, described, opened)
+        compared, _ = compare(source, file, sets, LIMITS[entry["precision"]])
+    refuse_if_beyond(compared, entry["file"])
+    about = {"artefact_sha256": entry["sha256"], "file": entry["file"], "precision": entry["precision"]}
+    return {**about, **compared.to_json()}
+
+
+def signature_lines(folder: ModelFolder, key: Path | None) -> Iterator[str]:
+    """Checks the signature if a key was given, and says what was done."""
+    if key is not None:
+        check_signature(folder, key)
+        yield f"{folder.path / SIGNATURE}: {MANIFEST} is signed with the key of {key}"
+    elif folder.signature() is not None:
+        yield f"{folder.path / SIGNATURE} was not checked; --key FILE does that"
 
 
 def _check_entry(folder: ModelFolder, entry: Mapping[str, Any]) -> None:
@@ -122,13 +158,17 @@ def _source(folder: ModelFolder, entry: Mapping[str, Any], opened: contextlib.Ex
     if sha256 in here and _torch_is_installed():
         predictor = opened.enter_context(load(folder.path, engine="torch", file=here[sha256]["file"]))
         return EngineSource(Side(predictor.engine, predictor.input, predictor.task), sha256)
+    return _stored_source(folder, entry)
+
+
+def _stored_source(folder: ModelFolder, entry: Mapping[str, Any]) -> StoredSource:
     stored = reference_name(entry["file"])
     if stored not in folder.manifest:
         raise InputError(
             f"{folder.path} has no stored outputs for {entry['file']}; to compare with the source itself: "
             "pip install 'perception-zoo[torch]'"
         )
-    return StoredSource(folder.read_bytes(stored), sha256, folder.task, folder.inputs[0], stored)
+    return StoredSource(folder.read_bytes(stored), entry["source_sha256"], folder.task, folder.inputs[0], stored)
 
 
 def _torch_is_installed() -> bool:

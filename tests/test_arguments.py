@@ -35,8 +35,12 @@ class Command:
 
 
 LINES = {
-    "list": Command("list x", (), texts=("--task", "--licence"), switches=("--json", "--released")),
+    "list": Command("list x", (), texts=("--task", "--licence"), switches=("--json", "--released", "--commercial")),
     "info": Command("info m", ("MODEL",), switches=("--json",)),
+    "install": Command("install f", ("FOLDER",), texts=("--as",), switches=("--force",)),
+    "uninstall": Command("uninstall m", ("NAME",)),
+    "card": Command("card f", ("FOLDER",), switches=("--check", "--pictures")),
+    "sign": Command("sign f --key k", ("FOLDER", "--key")),
     "copy": Command("copy m x", ("MODEL", "TO")),
     "predict": Command(
         "predict m a.png --out o",
@@ -70,7 +74,7 @@ LINES = {
         "verify f",
         ("FOLDER",),
         numbers=("--threads",),
-        texts=("--engine", "--device", "--frames"),
+        texts=("--engine", "--device", "--frames", "--key"),
         switches=("--record",),
     ),
     "benchmark": Command(
@@ -79,6 +83,12 @@ LINES = {
         numbers=("--threads", "--runs", "--warmup"),
         texts=("--engine", "--device", "--file", "--image", "--size", "--out"),
         switches=("--whole", "--record"),
+    ),
+    "deploy": Command(
+        "deploy f",
+        ("FOLDER",),
+        numbers=("--threads", "--runs"),
+        texts=("--engine", "--device", "--key", "--name"),
     ),
     "synthetic": Command(
         "synthetic --layout acdc --frames 2 --out o",

@@ -62,9 +62,9 @@ def bare(speed: float = 0.0, things: tuple[Thing, ...] = ()) -> Scene:
     """A straight level street along the world's x axis; the ego drives on its middle from x = 0."""
     scene = describe(0)
     # 400 stations 0.5 m apart, one of them at the origin.
-    street = dataclasses.replace(scene.street, start=-20.0, end=179.5, bend=(0.0,) * 7, grade=(0.0,) * 7)
+    street = dataclasses.replace(scene.street, start=-20.0, end=179.5, bend=(0.0,) * 7, grade=(0.0,) * 7, relief=None)
     return dataclasses.replace(
-        scene, street=street, things=things, ego_lane=0.0, ego_speed=speed, ego_start=0.0, bonnet=None
+        scene, street=street, things=things, ego_lane=0.0, ego_speed=speed, ego_start=0.0, ego_way=None, bonnet=None
     )
 
 
@@ -131,7 +131,7 @@ def test_what_moves_is_where_it_was_when_the_ray_fired(monkeypatch):
     # A block 2 m long comes down the street at 20 m/s; it is at x = 50 at time 0, so its front at 1 s is at 29, and
     # 1 ms earlier at 29.02. The standing ego is at 0.
     monkeypatch.setattr(
-        "zoo.synthetic.sensors.lidar.build_body", lambda thing: block((-1, -2, 0), (1, 2, 3), instance=4)
+        "zoo.synthetic.sensors.lidar.build_body", lambda thing, pose: block((-1, -2, 0), (1, 2, 3), instance=4)
     )
     scene = bare(0.0, (Thing(kind="car", variant=0, s=50.0, t=0.0, yaw=np.pi, speed=-20.0, instance=4),))
     sweep = turn(scene, block((100, -50, 0), (101, 50, 9)), lidar(columns=3600, start_deg=20.0))
@@ -203,7 +203,7 @@ def test_nothing_nearer_or_farther_than_the_sensor_reaches():
 
 @pytest.fixture(scope="module")
 def worlds() -> dict[int, World]:
-    return {38: World(describe(38))}
+    return {2001: World(describe(2001))}
 
 
 SMALL = RigLidar(
@@ -235,17 +235,17 @@ def sweep_of(world: World, condition: Condition) -> Sweep:
 
 @pytest.mark.parametrize(("weather", "severity"), [("clear", 0), ("rain", 4)])
 def test_night_is_as_clear_as_day(worlds: dict[int, World], weather: str, severity: int):
-    day = sweep_of(worlds[38], Condition(weather=weather, severity=severity))
+    day = sweep_of(worlds[2001], Condition(weather=weather, severity=severity))
     for time_of_day in ("dusk", "night"):
-        dark = sweep_of(worlds[38], Condition(time_of_day=time_of_day, weather=weather, severity=severity or 3))
+        dark = sweep_of(worlds[2001], Condition(time_of_day=time_of_day, weather=weather, severity=severity or 3))
         for name in ("points", "labels", "instances", "materials"):
             assert getattr(dark, name).tobytes() == getattr(day, name).tobytes()
 
 
 @pytest.mark.parametrize("weather", ["fog", "rain", "snow"])
 def test_weather_takes_returns(worlds: dict[int, World], weather: str):
-    clear = sweep_of(worlds[38], CLEAR)
-    steps = [sweep_of(worlds[38], Condition(weather=weather, severity=k)) for k in (1, 3, 5)]
+    clear = sweep_of(worlds[2001], CLEAR)
+    steps = [sweep_of(worlds[2001], Condition(weather=weather, severity=k)) for k in (1, 3, 5)]
     surface = [s.points[s.materials != 255] for s in (clear, *steps)]
     count = [len(points) for points in surface]
     assert count == sorted(count, reverse=True)
@@ -283,7 +283,7 @@ def test_fog_thins_returns_as_beer_and_lambert_say():
 
 
 def test_wet_road_gives_less_back(worlds: dict[int, World]):
-    dry, wet = (sweep_of(worlds[38], c) for c in (CLEAR, Condition(weather="rain", severity=5)))
+    dry, wet = (sweep_of(worlds[2001], c) for c in (CLEAR, Condition(weather="rain", severity=5)))
     road = [s.points[s.materials == Material.ASPHALT] for s in (dry, wet)]
     far = [(np.linalg.norm(points[:, :3], axis=1) > 18).sum() for points in road]
     assert far[0] > 50
@@ -299,16 +299,15 @@ def test_wet_road_gives_less_back(worlds: dict[int, World]):
 
 def frozen(seed: int) -> World:
     scene = describe(seed)
-    things = tuple(dataclasses.replace(thing, speed=0.0) for thing in scene.things)
-    return World(dataclasses.replace(scene, ego_speed=0.0, things=things))
+    return World(scene.at_rest())
 
 
 @pytest.fixture(scope="module")
 def frozen_worlds() -> dict[int, World]:
-    return {seed: frozen(seed) for seed in (38, 5)}
+    return {seed: frozen(seed) for seed in (56, 2007)}
 
 
-@pytest.mark.parametrize("seed", [38, 5])
+@pytest.mark.parametrize("seed", [56, 2007])
 def test_points_meet_the_cameras_label_and_depth(frozen_worlds: dict[int, World], seed: int):
     # Both look from one place, so nothing is hidden from one of them alone; time stands still.
     eye = (1.2, 0.1, 1.7)
@@ -365,7 +364,7 @@ def test_points_meet_the_cameras_label_and_depth(frozen_worlds: dict[int, World]
 
 @pytest.fixture(scope="module")
 def frames() -> list[Frame]:
-    return list(render_scene(38, 3, rig=SMALL_RIG, sweeps=1, exact=True))
+    return list(render_scene(2009, 3, rig=SMALL_RIG, sweeps=1, exact=True))
 
 
 def corners(box) -> np.ndarray:
@@ -394,7 +393,7 @@ def test_boxes_hold_the_stated_number_of_points(frames: list[Frame]):
 def test_points_of_an_object_lie_in_its_box(frames: list[Frame], frozen_worlds: dict[int, World]):
     # What moves is left behind by up to its speed times the time since the ray; what stands is not. 0.1 m: five
     # deviations of the range.
-    standing = render_rig(frozen_worlds[5], 0, dataclasses.replace(SMALL_RIG, cameras={}), CLEAR)
+    standing = render_rig(frozen_worlds[2007], 0, dataclasses.replace(SMALL_RIG, cameras={}), CLEAR)
     met = 0
     for frame in (*frames, standing):
         sweep = frame.lidars["top"][0]
@@ -405,7 +404,9 @@ def test_points_of_an_object_lie_in_its_box(frames: list[Frame], frozen_worlds: 
             late = 0.1 + 0.1 * np.linalg.norm(box.velocity)
             assert points_in_box(box_array(dataclasses.replace(box, size=box.size + 2 * late)), own).all()
             met += len(own) > 0
-        assert set(np.unique(sweep.instances)) - {0} <= {box.track for box in frame.boxes} or frame is not standing
+        near = np.linalg.norm(sweep.points[:, :2], axis=1) < 70  # boxes are given up to 80 m
+        seen = set(np.unique(sweep.instances[near])) - {0}
+        assert seen <= {box.track for box in frame.boxes} or frame is not standing
     assert met > 15
 
 
@@ -467,16 +468,16 @@ def test_objects_keep_identity_size_and_velocity(frames: list[Frame]):
                 step, (a.velocity + b.velocity) / 2, atol=0.15
             )  # metres, speed changes in between
             moving += a.moving
-            if a.moving and a.kind != "person":  # vehicles drive forwards
+            if a.moving and np.linalg.norm(a.velocity) > 0.1:  # everybody walks and drives forwards
                 heading = [np.cos(a.yaw), np.sin(a.yaw)]
-                assert a.velocity[:2] @ heading > 0.99 * np.linalg.norm(a.velocity[:2])
+                assert a.velocity[:2] @ heading > 0.97 * np.linalg.norm(a.velocity[:2])
     assert moving > 3
     for frame in frames:
         ahead = frame.world_from_ego[:3, 0]
-        scene = describe(38)
+        scene = describe(2009)
         later = scene.ego_poses(np.array([frame.timestamp_us * 1e-6 + 0.1]))[0]
         step = (later[:3, 3] - frame.world_from_ego[:3, 3]) / 0.1
-        assert step @ ahead > 0.999 * np.linalg.norm(step)
+        assert step @ ahead >= 0.999 * np.linalg.norm(step)
 
 
 def test_visibility_of_a_car_behind_a_wall():
@@ -509,7 +510,7 @@ def test_visibility_of_a_car_behind_a_wall():
 
 
 def test_each_sensor_has_its_own_time(frames: list[Frame]):
-    scene = describe(38)
+    scene = describe(2009)
     for k, frame in enumerate(frames):
         assert frame.timestamp_us == 1_000_000 + 300_000 * k
         camera, turns = frame.cameras["ahead"], frame.lidars["top"]
@@ -538,7 +539,7 @@ def same(a: Frame, b: Frame) -> bool:
 
 
 def test_a_later_start_and_an_older_turn_give_the_same_bytes(frames: list[Frame]):
-    (last,) = render_scene(38, 3, rig=SMALL_RIG, sweeps=1, exact=True, start=2)
+    (last,) = render_scene(2009, 3, rig=SMALL_RIG, sweeps=1, exact=True, start=2)
     assert same(last, frames[2])
     assert not same(last, frames[1])
     often = dataclasses.replace(SMALL_RIG, cameras={}, period_s=0.1)
@@ -669,12 +670,13 @@ def test_impossible_rigs_are_refused(call, message: str):
 
 
 def test_a_way_that_is_too_long_is_refused():
-    scene = describe(38)
+    scene = describe(2009)
     most = longest(scene, "nuscenes")
-    # The ego drives from its start until 10 m before the end of the street; its first frame is at 1 s.
-    assert most == int(((180 - scene.ego_start) / scene.ego_speed - 1) / 0.5) + 1
+    # The ego drives until 10 m before the end of the street; its first frame is at 1 s.
+    last = scene.ego_along(np.array([1 + 0.5 * (most - 1), 1 + 0.5 * (most + 1)]))
+    assert last[0] <= 180 < last[1]
     with pytest.raises(InputError, match=f"{most + 1} frames of rig 'nuscenes'.* more than the {most} that fit"):
-        next(render_scene(38, most + 1, rig="nuscenes"))
+        next(render_scene(2009, most + 1, rig="nuscenes"))
 
 
 def test_custom_rig_with_the_places_own_camera():

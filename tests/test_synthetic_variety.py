@@ -15,7 +15,7 @@ from zoo.synthetic.models.houses import building
 from zoo.synthetic.rendering.light import light_of, sky_radiance
 from zoo.synthetic.rendering.street_texture import ground_albedo, road_albedo
 from zoo.synthetic.scene.describe import describe
-from zoo.synthetic.scene.types import Scene, Thing
+from zoo.synthetic.scene.types import Scene
 from zoo.synthetic.shapes.mesh import Mesh
 from zoo.synthetic.shapes.surfaces import Label
 from zoo.synthetic.shapes.templates import KINDS, VARIANTS, template
@@ -146,48 +146,6 @@ def test_classes_are_as_skewed_as_in_traffic(scenes):
     assert count["car"] > 15 * count["bus"] > 15 * count["train"] > 0
     assert count["person"] > 3 * count["cyclist"] > 0
     assert count["bicycle"] > count["motorcycle"] > 0
-
-
-def _corners(scene: Scene, thing: Thing, time_s: float) -> np.ndarray:
-    """`(4, 2)` world metres of the rectangle around a thing."""
-    where, yaw, _ = thing.places(scene.street, np.array([time_s]))
-    vertices = template(thing.kind, thing.variant).vertices * np.asarray(thing.scale)
-    (x0, y0), (x1, y1) = vertices[:, :2].min(0), vertices[:, :2].max(0)
-    c, s = np.cos(yaw[0]), np.sin(yaw[0])
-    return np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]) @ np.array([[c, s], [-s, c]]) + where[0, :2]
-
-
-def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether two rectangles meet: no side of either separates them (the separating axis theorem)."""
-    for axis in (a[1] - a[0], a[2] - a[1], b[1] - b[0], b[2] - b[1]):
-        p, q = a @ axis, b @ axis
-        if p.max() <= q.min() or q.max() <= p.min():
-            return False
-    return True
-
-
-def test_overlap_of_rectangles():
-    square = np.array([[0, 0], [2, 0], [2, 2], [0, 2.0]])
-    turned = np.array([[0, -1], [1, 0], [0, 1], [-1, 0.0]])
-    assert _overlap(square, turned + [2.6, 2.6]) is False  # boxes around them meet, they do not
-    assert _overlap(square, turned + [2.4, 2.4]) is True
-    assert _overlap(square, square + [2.1, 0]) is False
-
-
-def test_vehicles_keep_out_of_each_other(scenes):
-    for scene in scenes[:20]:
-        kinds = ("car", "truck", "bus", "train", "motorcycle", "bicycle")
-        vehicles = [thing for thing in scene.things if thing.kind in kinds and thing.h == 0]
-        ego = Thing(
-            kind="car", variant=0, s=scene.ego_start, t=scene.ego_lane, speed=scene.ego_speed, scale=(0.9, 0.9, 1)
-        )
-        for time_s in (0.0, 0.7, 2.0, 5.0, 9.0):
-            placed = [_corners(scene, thing, time_s) for thing in [ego, *vehicles]]
-            middle = np.array([corners.mean(0) for corners in placed])
-            reach = np.array([np.linalg.norm(corners[0] - corners[2]) / 2 for corners in placed])
-            apart = np.linalg.norm(middle[:, None] - middle, axis=2)
-            for i, k in np.argwhere(np.triu(apart < reach[:, None] + reach, 1)):
-                assert not _overlap(placed[i], placed[k]), (scene.seed, time_s, i, k)
 
 
 def test_places_are_rich_in_detail(scenes):

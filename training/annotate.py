@@ -2,9 +2,9 @@
 
     python -m zoo.training.annotate zoo/models/NAME --data camvid=DIR --data synthetic
 
-Writes `provenance.trained_on` into `config.json`, recomputes the caveats of every recorded row whose frames are given
-with `--data` (rows are matched by fingerprint), adds the figures of `also` to their rows, and updates the card and the
-manifest. Weights and exported files are not touched. Running it again changes nothing.
+Writes `provenance.trained_on` and `licence_chain` into `config.json`, recomputes the caveats of every recorded row
+whose frames are given with `--data` (rows are matched by fingerprint), adds the figures of `also` to their rows, and
+updates the card and the manifest. Weights and exported files are not touched. Running it again changes nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from zoo.data import Dataset, open_dataset, parse_source
 from zoo.errors import InputError
 from zoo.evaluate.summary import groups_of
 from zoo.files import write_bytes
-from zoo.folder.card import render_card
+from zoo.folder.licences import chain_of
 from zoo.folder.model_folder import CARD, CONFIG, FORMAT, METRICS, ModelFolder, encode_document
 from zoo.folder.provenance import row_caveats
 
@@ -55,12 +55,16 @@ def annotate(path: Path, datasets: Sequence[Dataset]) -> ModelFolder:
     weights = folder.artefact("torch")["sha256"]
     if known is None or known["weights_sha256"] != weights:
         raise InputError(f"{path}: {RELEASED.name} has no entry for {folder.name} with the weights {weights[:12]}…")
-    config = {**folder.config, "provenance": {**folder.config["provenance"], "trained_on": known["trained_on"]}}
+    config = {
+        **folder.config,
+        "licence_chain": [link.to_json() for link in chain_of(folder.config)],
+        "provenance": {**folder.config["provenance"], "trained_on": known["trained_on"]},
+    }
     rows = [_with_figures(row, known["also"]) for row in _rows(folder, config, datasets)]
     contents = {
         CONFIG: encode_document(config, "config", path / CONFIG),
         METRICS: encode_document({"format": FORMAT, "rows": rows}, "metrics", path / METRICS),
-        CARD: render_card(config, rows).encode(),
+        CARD: folder.card(config, rows).encode(),
     }
     for name, content in contents.items():
         write_bytes(path / name, content)

@@ -7,7 +7,6 @@ weights.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import re
@@ -21,12 +20,24 @@ from torch import nn
 
 from zoo.classes import ClassTable
 from zoo.data.dataset import Dataset
-from zoo.data.terms import IMAGENET, SYNTHETIC, Terms, terms_named, terms_of
+from zoo.data.terms import IMAGENET, IMAGENET_21K, SYNTHETIC, Terms, terms_named, terms_of
 from zoo.errors import InputError
 from zoo.files import atomic_directory
 from zoo.folder.card import render_card
 from zoo.folder.catalogue import Entry, entries
-from zoo.folder.licences import APACHE, UNKNOWN, licence_text, terms_of_weights, weights_licence
+from zoo.folder.licences import (
+    APACHE,
+    CODE,
+    OWN_PARTS,
+    RANDOM,
+    UNKNOWN,
+    Link,
+    chain_of,
+    licence_text,
+    terms_of_weights,
+    weights_licence,
+    weights_link,
+)
 from zoo.folder.model_folder import CARD, CONFIG, FORMAT, METRICS, ModelFolder, encode_document, write_manifest
 from zoo.folder.provenance import trained_on
 from zoo.folder.weights import serialise
@@ -34,8 +45,6 @@ from zoo.frame import Frame
 from zoo.inputs import input_from_json
 
 __all__ = ["Facts", "Start", "Used", "describe", "publish"]
-
-_OWN_ENTRIES = ("weights", "code", "initial weights")  # all other entries of a licence section are data sets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,19 +58,23 @@ class Start:
         licences: Entries of the licence section for that data.
         training_data: Names of that data, in order of use.
         trained_on: Records of that data (`zoo.folder.provenance`).
+        chain: Links of that data in the licence chain.
+        weights: Terms of the initial weights themselves.
     """
 
     kind: str
     summary: str
+    weights: Terms
     terms: tuple[Terms, ...] = ()
     licences: Mapping[str, str] = field(default_factory=dict)
     training_data: tuple[str, ...] = ()
     trained_on: tuple[Mapping[str, Any], ...] = ()
+    chain: tuple[Link, ...] = ()
 
     @classmethod
     def random(cls) -> Start:
         """Random initial weights."""
-        return cls(kind="random", summary="random")
+        return cls(kind="random", summary="random", weights=RANDOM)
 
     @classmethod
     def imagenet(cls, architecture: Mapping[str, Any]) -> Start:
@@ -73,13 +86,17 @@ class Start:
         tag = (known.tag if known else "") or ""
         data = [IMAGENET]
         if re.search(r"in2[12]k|in12k", tag):
-            data.insert(0, dataclasses.replace(IMAGENET, name="ImageNet-21k"))
+            data.insert(0, IMAGENET_21K)
         elif "in1k" not in tag:
             data.insert(0, Terms(name=f"data of timm's weights {tag or name}", licence=UNKNOWN, commercial=None))
+        summary = f"timm {name}.{tag}".rstrip(".")
         return cls(
             kind="imagenet",
-            summary=f"timm {name}.{tag}".rstrip("."),
+            summary=summary,
+            # timm's README: assume that the licence of the original data set applies to the weights.
+            weights=terms_of_weights(summary, weights_licence(data)),
             terms=tuple(data),
+            chain=tuple(Link("data", terms) for terms in data),
             licences={terms.name: terms.summary for terms in data},
             training_data=tuple(terms.name for terms in data),
         )
@@ -100,8 +117,10 @@ class Start:
         return cls(
             kind="finetuned",
             summary=f"{folder.name} ({weights})" + (f", which started from {before}" if before else ""),
+            weights=terms_of_weights(folder.name, weights),
             terms=(terms_of_weights(folder.name, weights), *known),
-            licences={part: terms for part, terms in licences.items() if part not in _OWN_ENTRIES},
+            chain=tuple(link for link in chain_of(folder.config) if link.part == "data"),
+            licences={part: terms for part, terms in licences.items() if part not in OWN_PARTS},
             training_data=data or (f"unknown data of {folder.name}",),
             trained_on=tuple({"by": folder.name, **entry} for entry in recorded),
         )
@@ -161,6 +180,7 @@ class Facts:
     entry: Entry
     classes: ClassTable | None
     licence: Mapping[str, str]
+    chain: tuple[Link, ...]
     training_data: tuple[str, ...]
     trained_on: tuple[Mapping[str, Any], ...]
 
@@ -203,9 +223,18 @@ def describe(
         entry=entry,
         classes=classes,
         licence=licence,
+        chain=_chain(name, weights, start, own),
         training_data=data,
         trained_on=(*(each.record for each in used), *start.trained_on),
     )
+
+
+def _chain(name: str, licence: str, start: Start, own: Sequence[Terms]) -> tuple[Link, ...]:
+    """The licence chain, each data set once: what was read, then what the initial weights were made from."""
+    data = {terms.name: Link("data", terms) for terms in own}
+    data |= {link.terms.name: link for link in start.chain if link.terms.name not in data}
+    made_from = (Link("initial weights", start.weights), *data.values())
+    return (weights_link(name, licence, made_from), Link("code", CODE), *made_from)
 
 
 def _title(taxonomy: str) -> str:
@@ -226,13 +255,7 @@ def _refuse_false_name(name: str, entry: Entry, data: Sequence[str], classes: Cl
     owner = entries().get(name)
     if owner is None:
         return
-    bare = [{each.partition(" (")[0] for each in names} for names in (data, owner.training_data)]
-    differs = {
-        "architecture": owner.architecture != entry.architecture,
-        "classes": owner.classes != classes,
-        "training data": bare[0] != bare[1],
-    }
-    wrong = [what for what, other in differs.items() if other]
+    wrong = owner.differences(entry.architecture, classes, data)
     if wrong:
         raise InputError(
             f"--name {name} belongs to a catalogue model with different {' and '.join(wrong)} "
@@ -280,6 +303,7 @@ def _config(facts: Facts, model: nn.Module, record: Mapping[str, Any], weights: 
         **config,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "licence": dict(facts.licence),
+        "licence_chain": [link.to_json() for link in facts.chain],
         "training_data": list(facts.training_data),
         "provenance": {**record, "trained_on": list(facts.trained_on)},
         "artefacts": [

@@ -129,7 +129,8 @@ def _arguments(kind: type, config: Sequence[Any], prefix: str = "") -> Iterator[
         if typing.get_origin(hint) is typing.Annotated:
             hint, *own = typing.get_args(hint)
             markers += tuple(own)
-        flag = f"{prefix}{field.name}".replace("_", "-")
+        named = next((marker.name for marker in markers if getattr(marker, "name", None)), field.name)
+        flag = f"{prefix}{named}".replace("_", "-")
         if dataclasses.is_dataclass(hint):
             yield from _arguments(typing.cast(type, hint), config, f"{flag}.")
             continue

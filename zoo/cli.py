@@ -17,14 +17,25 @@ from zoo.errors import InputError, ParityError, closest, require
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
-    "list": ("zoo.commands.list", "list the models in the catalogue"),
+    "list": ("zoo.commands.list", "list the models in the catalogue and the installed ones"),
     "info": ("zoo.commands.info", "show a model's description, licences and measured results"),
+    "install": (
+        "zoo.commands.install",
+        "install a model folder, so that its name can be used like one of the catalogue",
+    ),
+    "uninstall": ("zoo.commands.uninstall", "remove an installed model"),
+    "card": ("zoo.commands.card", "render the model card of a folder anew from its JSON files, or check it"),
+    "sign": ("zoo.commands.sign", "sign the manifest of a model folder with a key"),
     "copy": ("zoo.commands.copy", "copy a model folder so that measurements and exports can be added to it"),
     "predict": ("zoo.commands.predict", "segment images"),
     "evaluate": ("zoo.evaluate.command", "evaluate models per weather and light condition and write a report"),
     "export": ("zoo.export.command", "export a model to ONNX; the file is kept only if it agrees with the model"),
     "verify": ("zoo.export.verify", "check the hashes of a model folder and its exported files against their source"),
     "benchmark": ("zoo.export.benchmark", "measure the latency, throughput and memory of a model on each engine"),
+    "deploy": (
+        "zoo.export.deploy",
+        "check a model folder on this device, measure it, and keep the record in the folder",
+    ),
     "push": ("zoo.commands.push", "publish a model folder on the Hub in one commit"),
     "synthetic": ("zoo.synthetic.command", "render frames of the synthetic street world in the layout of a data set"),
     "train": ("zoo.training.command", "run a training recipe"),
@@ -36,6 +47,7 @@ _EXTRA_OF = {
     "gradio": "demo",
     "huggingface_hub": "hub",
     "jaxtyping": "torch",
+    "model_signing": "sign",
     "lightning_fabric": "train",
     "onnx": "export",
     "onnxruntime": "onnx",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import hashlib
@@ -30,6 +31,7 @@ __all__ = [
     "read_image",
     "read_index_png",
     "read_regular",
+    "remove_directory",
     "require_regular",
     "sha256_of",
     "write_bytes",
@@ -99,20 +101,28 @@ def write_json(path: Path | str, value: Any) -> None:
 
 
 @contextlib.contextmanager
-def atomic_directory(path: Path | str) -> Iterator[Path]:
+def atomic_directory(path: Path | str, *, replace: bool = False) -> Iterator[Path]:
     """An empty temporary folder that becomes `path` when the block ends without an error.
 
     The temporary folder is created next to `path` as `.NAME.XXXXXXXX.part`. A killed process cannot remove its own, so
     the next process that writes the same `path` does. The owner holds a lock on the folder, which the system releases
     when the owner dies, so a folder that is still being written is never touched.
 
+    Args:
+        path: Folder to create.
+        replace: Replace an existing folder. Both change places in one step, so there is never a moment without `path`.
+
     Raises:
-        InputError: If `path` exists, the disk is full or the folder cannot be written.
+        InputError: If `path` exists and is not to be replaced, or is not a folder; if the disk is full or the folder
+            cannot be written.
     """
     path = Path(path)
     with _disk_errors(path, every=True):
         if os.path.lexists(path):
-            raise InputError(f"{path} exists already; choose another folder or remove it first")
+            if not replace:
+                raise _exists(path)
+            if path.is_symlink() or not path.is_dir():
+                raise InputError(f"{path} is not a folder of its own, so it is not replaced; remove it first")
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(path)
         temporary, lock = _locked_directory(path)
@@ -120,12 +130,75 @@ def atomic_directory(path: Path | str) -> Iterator[Path]:
         try:
             temporary.chmod(0o755)
             yield temporary
-            os.rename(temporary, path)
+            _move_into_place(temporary, path, replace)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         finally:
             os.close(lock)
+
+
+def _exists(path: Path) -> InputError:
+    return InputError(f"{path} exists already; choose another folder or remove it first")
+
+
+def _move_into_place(temporary: Path, path: Path, replace: bool) -> None:
+    """Renames a finished folder, or exchanges it with the one that it replaces, which is then removed."""
+    while True:
+        try:
+            os.rename(temporary, path)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            if not replace:  # another process was faster
+                raise _exists(path) from error
+        try:
+            _exchange(temporary, path)
+        except FileNotFoundError:  # it was removed in the meantime
+            continue
+        shutil.rmtree(temporary, ignore_errors=True)  # now the former folder
+        return
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Makes two folders change places in one step, for which Python has no function: Linux's renameat2.
+
+    Raises:
+        InputError: If the file system cannot.
+        OSError: If it fails for another reason.
+    """
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of linux/fcntl.h and linux/fs.h
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0:
+        return
+    code = ctypes.get_errno()
+    if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        raise InputError(f"the file system of {other} cannot replace a folder in one step; remove {other} first")
+    raise OSError(code, os.strerror(code), str(other))
+
+
+def remove_directory(path: Path) -> None:
+    """Removes a folder: its name disappears in one step, before the files do.
+
+    If the process is killed in between, the next one that writes `path` removes the rest, as `atomic_directory` does.
+
+    Raises:
+        InputError: If the folder cannot be removed.
+    """
+    with _disk_errors(path, every=True):
+        temporary, lock = _locked_directory(path)
+        try:
+            os.rename(path, temporary)  # the temporary folder is empty, so it is replaced
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.rmdir()
+            raise
+        finally:
+            os.close(lock)
+        shutil.rmtree(temporary, ignore_errors=True)
+        if temporary.exists():
+            raise InputError(f"{path} is gone, but its files in {temporary} cannot be removed; remove them by hand")
 
 
 def _locked_directory(path: Path) -> tuple[Path, int]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.engines import ENGINES, Engine, EngineRow, engine_row
 from zoo.errors import InputError, MissingExtraError, NotReleasedError, closest, require
-from zoo.folder.catalogue import BUNDLED, Entry, entries, entry
+from zoo.folder.catalogue import BUNDLED, entries, entry
+from zoo.folder.installed import find_installed, installed_names
 from zoo.folder.model_folder import ModelFolder
 from zoo.hub import HUB_PREFIX, download
 from zoo.inputs import Input
@@ -19,53 +21,83 @@ from zoo.predictor import Predictor, Stage
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["create", "engines_for", "find_folder", "load"]
+__all__ = ["Found", "create", "engines_for", "find_folder", "load", "resolve"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """Where a reference led.
+
+    Attributes:
+        path: The model folder.
+        origin: `bundled`, `installed`, `hub` or `folder`.
+    """
+
+    path: Path
+    origin: str
 
 
 def find_folder(reference: str | Path, revision: str | None = None, *, local_files_only: bool = False) -> Path:
-    """The model folder that `reference` refers to. A model on the Hub is downloaded to the Hub's cache first.
+    """The model folder that `reference` refers to; see `resolve`."""
+    return resolve(reference, revision, local_files_only=local_files_only).path
+
+
+def resolve(reference: str | Path, revision: str | None = None, *, local_files_only: bool = False) -> Found:
+    """The model folder that `reference` refers to, and where it was found.
+
+    A name means the bundled model of that name, then the installed one, then the one on the Hub, which is downloaded to
+    the Hub's cache first. A folder of the same name in the current directory is `./NAME`.
 
     Args:
-        reference: A catalogue name, a folder, or `hf-hub:org/name`, optionally followed by `@` and a revision.
+        reference: A name, a folder, or `hf-hub:org/name`, optionally followed by `@` and a revision.
         revision: Commit, tag or branch of a Hub repository; the catalogue's pinned commit or `main` by default.
         local_files_only: Use the Hub's cache without connecting to the Hub.
 
     Raises:
-        NotReleasedError: If the catalogue knows the name, but its weights are not released.
+        NotReleasedError: If the catalogue knows the name, but its weights are neither released nor installed.
         IntegrityError: If a file of the Hub differs from its manifest.
         MissingExtraError: If the model is on the Hub and the extra `hub` is not installed.
         InputError: If there is no such name, folder, repository or revision, or the download fails.
     """
     text = str(reference)
     if text.startswith(HUB_PREFIX):
-        return download(text, revision, local_files_only=local_files_only)
-    known = entries()
-    if isinstance(reference, str) and text in known:
-        return _of_entry(known[text], revision, local_files_only)
+        return Found(download(text, revision, local_files_only=local_files_only), "hub")
+    found = _of_name(text, revision, local_files_only) if isinstance(reference, str) else None
+    if found is not None:
+        return found
     path = Path(reference)
     try:
         if path.is_dir():
             _refuse_revision(revision, text)
-            return path
+            return Found(path, "folder")
         if path.exists():
             raise InputError(f"{path} is a file; a model folder, a name or hf-hub:org/name was expected")
     except OSError as error:  # path too long, no permission
         raise InputError(f"{text[:100]!r} cannot be a model folder: {error.strerror}") from error
     raise InputError(
-        f"unknown model {text!r}: neither a name in the catalogue nor a folder{closest(text, known)}; "
-        "`zoo list` shows all names"
+        f"unknown model {text!r}: neither a name in the catalogue nor a folder, and not installed either"
+        f"{closest(text, [*entries(), *installed_names()])}; `zoo list` shows all names"
     )
 
 
-def _of_entry(found: Entry, revision: str | None, local_files_only: bool) -> Path:
-    if not found.released:
-        raise NotReleasedError(f"the weights of {found.name} are not released; recipe: {found.recipe}")
-    if found.bundled:
-        _refuse_revision(revision, found.name)
-        return BUNDLED / found.name
-    if found.hub:
-        return download(f"{HUB_PREFIX}{found.hub}", revision or found.revision, local_files_only=local_files_only)
-    raise InputError(f"{found.name} is neither bundled with this package nor on the Hub; reinstall perception-zoo")
+def _of_name(name: str, revision: str | None, local_files_only: bool) -> Found | None:
+    """What a name means, `None` if it is not a name."""
+    known = entries().get(name)
+    if known is not None and known.bundled:
+        _refuse_revision(revision, name)
+        return Found(BUNDLED / name, "bundled")
+    installed = find_installed(name)
+    if installed is not None:
+        _refuse_revision(revision, name)
+        return Found(installed, "installed")
+    if known is None:
+        return None
+    if not known.released:
+        raise NotReleasedError(f"the weights of {name} are not released; recipe: {known.recipe}")
+    if known.hub:
+        hub = f"{HUB_PREFIX}{known.hub}"
+        return Found(download(hub, revision or known.revision, local_files_only=local_files_only), "hub")
+    raise InputError(f"{name} is neither bundled with this package nor on the Hub; reinstall perception-zoo")
 
 
 def _refuse_revision(revision: str | None, what: str) -> None:
@@ -92,7 +124,8 @@ def load(
     the published file, starts ten times as fast as torch, and computes in float32 on every CPU.
 
     Args:
-        reference: A catalogue name, a model folder, or `hf-hub:org/name`, optionally followed by `@` and a revision.
+        reference: A catalogue name, an installed model, a model folder, or `hf-hub:org/name`, optionally followed by
+            `@` and a revision.
         engine: `torch`, `onnx`, `openvino` (runs the ONNX file), or `auto`.
         device: Where the engine runs: `cpu`; for torch `cuda:0`; for onnx `cuda`, `cuda:1`, `tensorrt`, `openvino`; for
             openvino what it finds here, for example `gpu`. There is no fallback to another device.
@@ -105,7 +138,7 @@ def load(
         local_files_only: Use the Hub's cache without connecting to the Hub.
 
     Raises:
-        NotReleasedError: If the catalogue knows the name, but its weights are not released.
+        NotReleasedError: If the catalogue knows the name, but its weights are neither released nor installed.
         IntegrityError: If a file differs from the manifest or is damaged.
         MissingExtraError: If the package of the engine or of the Hub is not installed.
         InputError: If the name, engine, device or file is unknown or unusable, the configuration is invalid, or the

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,21 +20,23 @@ from zoo.folder.card import render_card
 from zoo.folder.model_folder import (
     CARD,
     CONFIG,
+    DEVICES,
     FORMAT,
     MANIFEST,
     METRICS,
+    PARITY,
+    SIGNATURE,
     ModelFolder,
     encode_document,
     parse_document,
     read_manifest,
 )
-from zoo.folder.provenance import headline
+from zoo.folder.publishable import publishable
 from zoo.hub import explained, hub_client, parse_repository
 
 __all__ = ["PushPlan", "Pushed", "plan_push", "push"]
 
-_PARITY = "parity.json"
-_LOCAL_FOLDERS = {"tensorrt": "an engine built for one device", "devices": "a record of one device"}
+_LOCAL_FOLDERS = {"tensorrt": "an engine built for one device", DEVICES: "a record of one device"}
 _ENGINE_SUFFIXES = (".engine", ".plan", ".trt")
 _READ_AHEAD = 8 * 1024 * 1024  # bytes; larger files are read by the client, which shows their progress
 _OF_EVERY_REPOSITORY = {".gitattributes", "README.md", "LICENSE"}  # a new repository may have them
@@ -79,14 +80,9 @@ def plan_push(folder: ModelFolder) -> PushPlan:
         IntegrityError: If a file differs from the manifest.
         InputError: If the folder may not be published; the message lists all reasons.
     """
-    folder.verify()
     left_out = {file: reason for file in folder.manifest if (reason := _stays_local(folder, file))}
     artefacts = [entry for entry in folder.config["artefacts"] if entry["file"] not in left_out]
-    problems = [
-        *_parity_problems(folder, artefacts),
-        *_metrics_problems(folder, artefacts),
-        *_licence_problems(folder.config),
-    ]
+    problems = publishable(folder, artefacts)
     if not artefacts:
         problems.append("it holds no file that runs on more than one device")
     if problems:
@@ -98,7 +94,10 @@ def plan_push(folder: ModelFolder) -> PushPlan:
         large = folder.manifest[file]["size"] > _READ_AHEAD
         files[file] = written.get(file) or (folder.path / file if large else folder.read_bytes(file))
     manifest = {file: _entry(written[file]) if file in written else folder.manifest[file] for file in kept}
-    files[MANIFEST] = _encoded_manifest(manifest) if left_out else (folder.path / MANIFEST).read_bytes()
+    files[MANIFEST] = _encoded_manifest(manifest) if left_out else folder.manifest_bytes()
+    signature = None if left_out else folder.signature()  # a manifest written anew is another than the signed one
+    if signature is not None:
+        files[SIGNATURE] = signature
     return PushPlan(folder.name, files, manifest, {**left_out, **_unlisted(folder)})
 
 
@@ -113,44 +112,17 @@ def _stays_local(folder: ModelFolder, file: str) -> str | None:
 
 def _unlisted(folder: ModelFolder) -> dict[str, str]:
     present = (file.relative_to(folder.path).as_posix() for file in folder.path.rglob("*") if file.is_file())
-    return {file: f"not listed in {MANIFEST}" for file in sorted(present) if file not in {*folder.manifest, MANIFEST}}
+    return {
+        file: f"not listed in {MANIFEST}"
+        for file in sorted(present)
+        if file not in {*folder.manifest, MANIFEST, SIGNATURE}
+    }
 
 
 def _read_parity(folder: ModelFolder) -> dict[str, Any]:
-    if _PARITY not in folder.manifest:
+    if PARITY not in folder.manifest:
         return {"format": FORMAT, "rows": [], "files": []}
-    return parse_document(folder.read_bytes(_PARITY), "parity", folder.path / _PARITY)
-
-
-def _parity_problems(folder: ModelFolder, artefacts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    compared = {row["artefact_sha256"] for row in _read_parity(folder)["rows"]}
-    for entry in artefacts:
-        if entry["engine"] != "torch" and entry["sha256"] not in compared:
-            yield f"{entry['file']} has no row in {_PARITY} (zoo verify {folder.path} adds one)"
-
-
-def _metrics_problems(folder: ModelFolder, artefacts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    if folder.task.metric is None:  # an encoder without a head
-        return
-    rows = [row for row in folder.metrics() if row.get("kind") != "latency"]
-    measured = {row["artefact_sha256"] for row in rows if headline(row)[1] is not None}
-    for entry in artefacts:
-        if entry["sha256"] not in measured:
-            yield f"{entry['file']} has no measured figure in {METRICS} (zoo evaluate {folder.path} --record adds them)"
-
-
-def _licence_problems(config: Mapping[str, Any]) -> Iterator[str]:
-    licence = config.get("licence", {})
-    for part in ("weights", "code"):
-        if part not in licence:
-            yield f"the licence chain in {CONFIG} lacks {part}"
-    if not set(licence) - {"weights", "code"}:
-        yield f"the licence chain in {CONFIG} names neither data nor initial weights"
-    for part, terms in licence.items():
-        if not terms.strip() or re.search(r"\b(unknown|unreleased)\b", terms, re.IGNORECASE):
-            yield f"the licence of {part} is unknown ({terms!r})"
-    if not config.get("training_data"):
-        yield f"{CONFIG} does not name the training data"
+    return parse_document(folder.read_bytes(PARITY), "parity", folder.path / PARITY)
 
 
 def _without(folder: ModelFolder, artefacts: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
@@ -164,7 +136,7 @@ def _without(folder: ModelFolder, artefacts: Sequence[Mapping[str, Any]]) -> dic
     documents = {
         CONFIG: encode_document(config, "config", folder.path / CONFIG),
         METRICS: encode_document({"format": FORMAT, "rows": rows}, "metrics", folder.path / METRICS),
-        _PARITY: encode_document(parity, "parity", folder.path / _PARITY),
+        PARITY: encode_document(parity, "parity", folder.path / PARITY),
     }
     if "provenance" in config:  # rendered by this package, not written by hand
         documents[CARD] = render_card(config, rows).encode()

@@ -13,7 +13,7 @@ from zoo.errors import NotReleasedError
 from zoo.folder.catalogue import entries
 from zoo.folder.model_folder import ModelFolder
 from zoo.folder.provenance import headline, row_note
-from zoo.loading import find_folder
+from zoo.loading import resolve
 
 __all__ = ["Arguments", "run"]
 
@@ -23,24 +23,25 @@ class Arguments:
     """Shows one model: its description, licences and measured results."""
 
     model: Annotated[str, tyro.conf.Positional]
-    """Catalogue name, model folder, or hf-hub:org/name."""
+    """Catalogue name, installed model, model folder, or hf-hub:org/name."""
     json: bool = False
     """Print everything as one JSON object."""
 
 
 def run(arguments: Arguments) -> int:
-    """Prints the catalogue entry and, for released models, the contents of the verified folder."""
+    """Prints the catalogue entry, and what the verified folder says where there is one."""
     known = entries().get(arguments.model)
     values: dict[str, Any] = {}
     if known:
         values = {**known.summary(), "licences": dict(known.licences), "recipe": known.recipe}
     try:
-        folder = ModelFolder.open(find_folder(arguments.model))
+        found = resolve(arguments.model)
     except NotReleasedError:
-        folder = None
-    if folder is not None:
+        pass
+    else:
+        folder = ModelFolder.open(found.path)
         folder.verify()
-        values = {**_of_folder(folder), **values, "folder": str(folder.path), "rows": folder.metrics()}
+        values |= _of_folder(folder) | {"origin": found.origin, "folder": str(folder.path), "rows": folder.metrics()}
     if arguments.json:
         print(json.dumps(values, indent=2))
         return 0
@@ -65,12 +66,14 @@ def _of_folder(folder: ModelFolder) -> dict[str, Any]:
     classes = folder.task.classes
     return {
         "name": folder.name,
+        "description": config.get("description", ""),
         "task": config["task"],
         "modality": config.get("modality", ""),
-        "released": True,
+        "training_data": list(config.get("training_data", ())),
         "classes": list(classes.names) if classes else [],
         "parameters": config.get("parameters"),
         "licence": config.get("licence", {}).get("weights", "not stated"),
+        "licences": {part: terms for part, terms in config.get("licence", {}).items() if part != "weights"},
         "files": {
             entry["file"]: f"{entry['engine']} {entry.get('precision', '')}, SHA-256 {entry['sha256']}, "
             f"{Path(folder.path / entry['file']).stat().st_size:,} bytes"

@@ -6,6 +6,7 @@ Terms that could not be looked up are `None`, and such a licence is `unknown`, a
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from zoo.frame import Frame
 
 __all__ = [
     "IMAGENET",
+    "IMAGENET_21K",
     "MARKER",
     "SYNTHETIC",
     "TERMS",
@@ -76,6 +78,7 @@ IMAGENET = Terms(
     commercial=False,
     source="https://www.image-net.org/download.php",
 )
+IMAGENET_21K = dataclasses.replace(IMAGENET, name="ImageNet-21k")
 TERMS: dict[str, Terms] = {
     "a2d2": Terms(
         name="A2D2",
@@ -103,6 +106,7 @@ TERMS: dict[str, Terms] = {
         source="https://www.cityscapes-dataset.com/license/",
     ),
     "kitti": _by_nc_sa("KITTI", "https://www.cvlibs.net/datasets/kitti/"),
+    "kitti360": _by_nc_sa("KITTI-360", "https://www.cvlibs.net/datasets/kitti-360/"),
     "nuscenes": _by_nc_sa("nuScenes", "https://www.nuscenes.org/terms-of-use"),
     "semantickitti": _by_nc_sa("SemanticKITTI", "http://www.semantic-kitti.org"),
     "synthetic": SYNTHETIC,
@@ -121,7 +125,7 @@ def terms_of(dataset: Dataset) -> Terms:
 def terms_named(name: str) -> Terms | None:
     """The terms of an entry in a list of training data, such as `CamVid (train)`; `None` if the table lacks it."""
     bare = name.partition(" (")[0]
-    return next((terms for terms in (*TERMS.values(), IMAGENET) if terms.name == bare), None)
+    return next((terms for terms in (*TERMS.values(), IMAGENET, IMAGENET_21K) if terms.name == bare), None)
 
 
 def is_synthetic(dataset: Dataset) -> bool:

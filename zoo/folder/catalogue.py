@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -70,6 +70,26 @@ class Entry:
         """Whether its folder is bundled with the package."""
         return (BUNDLED / self.name).is_dir()
 
+    def differences(
+        self, architecture: Mapping[str, Any], classes: ClassTable | None, training_data: Iterable[str]
+    ) -> list[str]:
+        """In what a model differs from this entry: `architecture`, `classes`, `training data`.
+
+        Only a model that differs in nothing may carry the entry's name.
+
+        Args:
+            architecture: Of the model.
+            classes: Of its labels.
+            training_data: Names of the data that it was trained on; what they say in brackets does not count.
+        """
+        bare = [{name.partition(" (")[0] for name in names} for names in (training_data, self.training_data)]
+        differs = {
+            "architecture": architecture != self.architecture,
+            "classes": classes != self.classes,
+            "training data": bare[0] != bare[1],
+        }
+        return [what for what, different in differs.items() if different]
+
     def summary(self) -> dict[str, Any]:
         """The entry as `zoo list --json` shows it."""
         return {
@@ -125,9 +145,14 @@ def entry(name: str) -> Entry:
 
 
 def matching(pattern: str | None = None) -> list[Entry]:
-    """Entries whose name matches the shell pattern, or contains it if it has no wildcard."""
+    """Entries whose name fits the pattern; see `fitting`."""
+    return [entries()[name] for name in fitting(entries(), pattern)]
+
+
+def fitting(names: Iterable[str], pattern: str | None = None) -> list[str]:
+    """Names that match the shell pattern, or contain it if it has no wildcard; all of them without a pattern."""
     if pattern is None:
-        return list(entries().values())
+        return list(names)
     if not any(sign in pattern for sign in "*?["):
         pattern = f"*{pattern}*"
-    return [entry for entry in entries().values() if fnmatch(entry.name, pattern)]
+    return [name for name in names if fnmatch(name, pattern)]

@@ -1,12 +1,34 @@
-"""The licence of weights, derived from everything that went into them, and the text of the `LICENSE` file."""
+"""The licence of weights, derived from everything that went into them, and the text of the `LICENSE` file.
+
+`licence` in `config.json` says it in words, part by part. `licence_chain` says the same for programs: one entry each
+for the weights, the code, the initial weights and every data set, with what its terms allow.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from zoo.data.terms import Terms
+from zoo.data.terms import Terms, terms_named
 
-__all__ = ["APACHE", "RESEARCH_ONLY", "UNKNOWN", "licence_text", "terms_of_weights", "weights_licence"]
+__all__ = [
+    "APACHE",
+    "CODE",
+    "OWN_PARTS",
+    "RANDOM",
+    "RESEARCH_ONLY",
+    "UNKNOWN",
+    "Link",
+    "chain_of",
+    "commercial_use",
+    "licence_text",
+    "terms_of_weights",
+    "weights_licence",
+    "weights_link",
+]
 
 APACHE = "Apache-2.0"
 UNKNOWN = "unknown"
@@ -14,6 +36,13 @@ RESEARCH_ONLY = "research-only"
 NO_DERIVATIVES = "no-derivatives"
 SHARE_ALIKE = "share-alike"
 _PERMISSIVE = {"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CC-BY-4.0", "CC0-1.0", "ISC", "MIT", "Unlicense"}
+
+OWN_PARTS = ("weights", "code", "initial weights")
+"""Parts of a chain that are not data sets."""
+CODE = Terms(name="perception-zoo", licence=APACHE, commercial=True, share_alike=False, no_derivatives=False)
+"""Of the code that trains and runs the models."""
+RANDOM = Terms(name="random", licence="none needed", commercial=True, share_alike=False, no_derivatives=False)
+"""Of random initial weights."""
 
 _TEXTS = {
     UNKNOWN: """The licence of these weights is unknown.
@@ -66,14 +95,108 @@ def _follows_from(part: Terms) -> str:
 def terms_of_weights(name: str, licence: str) -> Terms:
     """The terms of existing weights whose folder states `licence`; unknown if that licence is not known here."""
     commercial = {RESEARCH_ONLY: False, UNKNOWN: None}.get(licence, True)
-    known = licence in _PERMISSIVE or licence in _TEXTS
     return Terms(
         name=name,
         licence=licence,
-        commercial=commercial if known else None,
+        commercial=commercial if _is_known(licence) else None,
         share_alike=licence == SHARE_ALIKE,
         no_derivatives=licence == NO_DERIVATIVES,
     )
+
+
+def _is_known(licence: str) -> bool:
+    return licence in _PERMISSIVE or licence in _TEXTS
+
+
+@dataclass(frozen=True)
+class Link:
+    """One entry of a licence chain.
+
+    Attributes:
+        part: One of `OWN_PARTS`, or `data`.
+        terms: What may be done with works made from it; for the weights, with the weights themselves.
+    """
+
+    part: str
+    terms: Terms
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry in `config.json`; null where the terms are unknown."""
+        terms = self.terms
+        entry = {
+            "part": self.part,
+            "name": terms.name,
+            "licence": terms.licence,
+            "commercial": terms.commercial,
+            "share_alike": terms.share_alike,
+            "no_derivatives": terms.no_derivatives,
+        }
+        return {**entry, "source": terms.source} if terms.source else entry
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> Link:
+        """The link that an entry in `config.json` describes."""
+        return cls(entry["part"], Terms(**{key: value for key, value in entry.items() if key != "part"}))
+
+
+def chain_of(config: Mapping[str, Any]) -> tuple[Link, ...]:
+    """The licence chain of a model folder; empty if the folder states no licence.
+
+    Folders written before there was a `licence_chain` state their licences in words only. Their data sets are looked up
+    in `zoo.data.terms`, and what it does not know is unknown.
+
+    Args:
+        config: Content of `config.json`.
+    """
+    if "licence_chain" in config:
+        return tuple(map(Link.from_json, config["licence_chain"]))
+    stated = config.get("licence", {})
+    links = [Link(part if part in OWN_PARTS else "data", _in_words(config, part, stated[part])) for part in stated]
+    if stated:  # data of the initial weights was listed as training data, but not always with its licence
+        data = dict.fromkeys(name.partition(" (")[0] for name in config.get("training_data", ()))
+        links += [Link("data", _in_words(config, name, UNKNOWN)) for name in data if name not in stated]
+    if "weights" in stated:
+        links[list(stated).index("weights")] = weights_link(config["name"], stated["weights"], links)
+    return tuple(links)
+
+
+def _in_words(config: Mapping[str, Any], part: str, text: str) -> Terms:
+    if part == "weights":
+        return terms_of_weights(config["name"], text)
+    if part == "initial weights":
+        if text == RANDOM.name:
+            return RANDOM
+        # "NAME, LICENCE" or "NAME (LICENCE), which started from ..."
+        name, *words = re.findall(r"[\w.+-]+", text) or [text]
+        return terms_of_weights(name, next((word for word in words if _is_known(word)), UNKNOWN))
+    if part == "code":
+        return terms_of_weights(CODE.name, text)
+    return terms_named(part) or Terms(name=part, licence=UNKNOWN, commercial=None)
+
+
+def commercial_use(chain: Sequence[Link]) -> bool:
+    """Whether every part is known to allow commercial use."""
+    return bool(chain) and all(link.terms.commercial is True for link in chain)
+
+
+def weights_link(name: str, licence: str, others: Sequence[Link]) -> Link:
+    """The link of weights under `licence`, which inherit the conditions of everything that went into them.
+
+    Args:
+        name: Of the model.
+        licence: Of its weights.
+        others: The links of the initial weights and the data.
+    """
+    parts = [link.terms for link in others if link.part in ("initial weights", "data")]
+    own = terms_of_weights(name, licence)
+    share_alike = _any_of([own.share_alike, *(terms.share_alike for terms in parts)])
+    no_derivatives = _any_of([own.no_derivatives, *(terms.no_derivatives for terms in parts)])
+    return Link("weights", dataclasses.replace(own, share_alike=share_alike, no_derivatives=no_derivatives))
+
+
+def _any_of(values: Sequence[bool | None]) -> bool | None:
+    """Whether one of several is true, where `None` is unknown."""
+    return True if True in values else None if None in values else False
 
 
 def licence_text(name: str, licences: Mapping[str, str]) -> str:

@@ -5,9 +5,13 @@
 | `config.json` | architecture, preprocessing, inference, classes, licences, provenance, list of artefacts |
 | `model.safetensors` | weights |
 | `metrics.json` | measured rows, keyed by the SHA-256 of the measured file |
+| `parity.json` | comparisons of every exported file with its source |
+| `benchmark.json` | further rows of latency, as `zoo benchmark` writes them |
 | `LICENSE`, `README.md` | licence of the weights; model card |
 | `onnx/`, `tensorrt/` | exported files |
-| `MANIFEST.json` | SHA-256 and size of every other file; written last |
+| `MANIFEST.json` | SHA-256 and size of every other file but the two below; written last |
+| `MANIFEST.sig` | optional signature of the manifest |
+| `devices/` | optional records of single devices: parity and latency measured there, not signed |
 
 A file that the manifest does not list is never used. This module does not import torch.
 
@@ -24,7 +28,6 @@ import functools
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,11 +41,15 @@ from zoo.inputs import Input, input_class, input_from_json
 from zoo.tasks import Task, task_class, task_from_json
 
 __all__ = [
+    "BENCHMARK",
     "CARD",
     "CONFIG",
+    "DEVICES",
     "FORMAT",
     "MANIFEST",
     "METRICS",
+    "PARITY",
+    "SIGNATURE",
     "ModelFolder",
     "encode_document",
     "parse_document",
@@ -51,12 +58,23 @@ __all__ = [
 ]
 
 FORMAT = 1
+BENCHMARK = "benchmark.json"
 CARD = "README.md"
 CONFIG = "config.json"
 MANIFEST = "MANIFEST.json"
 METRICS = "metrics.json"
+PARITY = "parity.json"
+SIGNATURE = "MANIFEST.sig"
+DEVICES = "devices"
 _MB = 1024 * 1024
-_LIMITS = {".json": 16 * _MB, ".md": 16 * _MB, "LICENSE": 16 * _MB, ".npz": 256 * _MB}  # bytes, by suffix or name
+_LIMITS = {
+    ".json": 16 * _MB,
+    ".md": 16 * _MB,
+    "LICENSE": 16 * _MB,
+    ".npz": 256 * _MB,
+    SIGNATURE: _MB,
+    ".sig": _MB,
+}  # bytes, by suffix or name
 _OTHER_LIMIT = 8192 * _MB  # weights
 
 
@@ -156,9 +174,38 @@ class ModelFolder:
 
     def metrics(self) -> list[dict[str, Any]]:
         """Measured rows; each names the SHA-256 of the measured file."""
-        if METRICS not in self.manifest:
+        return self._rows(METRICS, "metrics")
+
+    def card(
+        self,
+        config: Mapping[str, Any] | None = None,
+        rows: Sequence[Mapping[str, Any]] | None = None,
+        parity: Sequence[Mapping[str, Any]] | None = None,
+        pictures: str = "",
+    ) -> str:
+        """The model card, rendered anew from the folder's JSON files.
+
+        Args:
+            config: In place of the content of `config.json`.
+            rows: In place of the rows of `metrics.json`.
+            parity: In place of the rows of `parity.json`.
+            pictures: Path from the card to the model folder; see `render_card`.
+
+        Raises:
+            InputError: If a file violates its schema, or lacks a value that the card shows.
+            IntegrityError: If a file differs from the manifest.
+        """
+        config = self.config if config is None else config
+        known = {entry["sha256"] for entry in config["artefacts"]}
+        timed = [row for row in self._rows(BENCHMARK, "metrics") if row["artefact_sha256"] in known]
+        rows = [*(self.metrics() if rows is None else rows), *timed]
+        return render_card(config, rows, self._rows(PARITY, "parity") if parity is None else parity, pictures)
+
+    def _rows(self, file: str, kind: str) -> list[dict[str, Any]]:
+        """Rows of one of its JSON files; none if the folder does not have it."""
+        if file not in self.manifest:
             return []
-        return parse_document(self.read_bytes(METRICS), "metrics", self.path / METRICS)["rows"]
+        return parse_document(self.read_bytes(file), kind, self.path / file)["rows"]
 
     def record(self, rows: Sequence[Mapping[str, Any]], key: Sequence[str]) -> None:
         """Adds rows to `metrics.json` and updates the manifest.
@@ -181,7 +228,7 @@ class ModelFolder:
         rows = kept + [dict(row) for row in rows]
         contents = {METRICS: encode_document({"format": FORMAT, "rows": rows}, "metrics", self.path / METRICS)}
         if CARD in self.manifest and "provenance" in self.config:  # rendered by this package, not written by hand
-            contents[CARD] = render_card(self.config, rows).encode()
+            contents[CARD] = self.card(rows=rows).encode()
         for file, content in contents.items():
             write_bytes(self.path / file, content)
         self.renew_manifest(list(contents))
@@ -194,21 +241,63 @@ class ModelFolder:
         entries = {**self.manifest, **{file: _manifest_entry(self.path / file) for file in written}}
         write_json(self.path / MANIFEST, {"format": FORMAT, "files": dict(sorted(entries.items()))})
 
-    def copy_to(self, target: Path | str) -> ModelFolder:
-        """A verified copy in a new folder, to which measurements and exports can be added.
+    def manifest_bytes(self) -> bytes:
+        """Content of `MANIFEST.json`.
 
         Raises:
-            InputError: If `target` exists or cannot be written.
+            IntegrityError: If it is no longer the one that was read when the folder was opened.
+        """
+        content = _manifest_content(self.path)
+        if parse_document(content, "manifest", self.path / MANIFEST)["files"] != self.manifest:
+            raise IntegrityError(f"{self.path / MANIFEST} was changed while it was in use")
+        return content
+
+    def signature(self) -> bytes | None:
+        """Content of `MANIFEST.sig`, `None` if the folder is not signed.
+
+        Raises:
+            IntegrityError: If it is not a regular file inside the folder, or too large.
+        """
+        path = self.path / SIGNATURE
+        if not os.path.lexists(path):
+            return None
+        try:
+            _check_file(path, SIGNATURE, None, _roots(self.path))
+            return read_regular(path, _LIMITS[SIGNATURE])
+        except FileNotFoundError as error:
+            raise IntegrityError(f"{path} is a link to nothing") from error
+
+    def copy_to(self, target: Path | str, *, replace: bool = False, signed: bool = False) -> ModelFolder:
+        """A verified copy in another folder, to which measurements and exports can be added.
+
+        Args:
+            target: Folder to create.
+            replace: Replace an existing folder.
+            signed: Copy the signature too, if there is one; such a copy takes no measurements.
+
+        Raises:
+            InputError: If `target` exists and is not to be replaced, or cannot be written.
             IntegrityError: If a file differs from the manifest.
         """
-        with atomic_directory(target) as temporary:
+        with atomic_directory(target, replace=replace) as temporary:
             for file in self.manifest:
                 (temporary / file).parent.mkdir(parents=True, exist_ok=True)
                 (temporary / file).write_bytes(self.read_bytes(file))
-            shutil.copyfile(self.path / MANIFEST, temporary / MANIFEST)
+            (temporary / MANIFEST).write_bytes(self.manifest_bytes())
+            if signed and (signature := self.signature()) is not None:
+                (temporary / SIGNATURE).write_bytes(signature)
         return ModelFolder.open(target)
 
     def refuse_installed(self, action: str) -> None:
+        """Raises an `InputError` if the folder must not be changed: part of the installed package, or signed."""
+        self.refuse_package(action)
+        if os.path.lexists(self.path / SIGNATURE):
+            raise InputError(
+                f"cannot {action} {self.name}: it is signed, and the change would break the signature; copy it first "
+                f"(zoo copy {self.path} DIR) and use the copy"
+            )
+
+    def refuse_package(self, action: str) -> None:
         """Raises an `InputError` if the folder belongs to the installed package or to the Hub's cache."""
         path = self.path.resolve()
         if path.parent.name == "snapshots" and (path.parents[1] / "blobs").is_dir():
@@ -305,7 +394,8 @@ def write_manifest(path: Path, listed: Sequence[str] | None = None) -> None:
             for file in path.rglob("*")
             if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
         ]
-    files = {file: _manifest_entry(path / file) for file in sorted(set(listed) - {MANIFEST})}
+    listed = [file for file in listed if file not in (MANIFEST, SIGNATURE) and not file.startswith(f"{DEVICES}/")]
+    files = {file: _manifest_entry(path / file) for file in sorted(set(listed))}
     write_json(path / MANIFEST, {"format": FORMAT, "files": files})
 
 
@@ -317,6 +407,14 @@ def _identity(row: Mapping[str, Any], key: Sequence[str]) -> str:
     return json.dumps([row.get(name) for name in key], sort_keys=True)
 
 
+def _manifest_content(path: Path) -> bytes:
+    try:
+        _check_file(path / MANIFEST, MANIFEST, None, _roots(path))
+        return read_regular(path / MANIFEST, _LIMITS[".json"])
+    except FileNotFoundError as error:
+        raise IntegrityError(f"{path} is not a model folder: it has no {MANIFEST}") from error
+
+
 def read_manifest(path: Path) -> Mapping[str, Mapping[str, Any]]:
     """`files` of the `MANIFEST.json` in the folder `path`, validated.
 
@@ -324,16 +422,12 @@ def read_manifest(path: Path) -> Mapping[str, Mapping[str, Any]]:
         InputError: If it has another format version.
         IntegrityError: If it is missing, not a regular file inside the folder, invalid or ambiguous.
     """
-    try:
-        _check_file(path / MANIFEST, MANIFEST, None, _roots(path))
-        content = read_regular(path / MANIFEST, _LIMITS[".json"])
-    except FileNotFoundError as error:
-        raise IntegrityError(f"{path} is not a model folder: it has no {MANIFEST}") from error
+    content = _manifest_content(path)
     files = parse_document(content, "manifest", path / MANIFEST)["files"]
-    folded: dict[str, str] = {MANIFEST.lower(): MANIFEST}
+    folded: dict[str, str] = {name.lower(): name for name in (MANIFEST, SIGNATURE)}
     for file in files:  # two names for one file, on case-insensitive file systems
         other = folded.setdefault(file.lower(), file)
-        if other != file or file == MANIFEST:
+        if other != file or file in (MANIFEST, SIGNATURE):
             raise IntegrityError(f"{path / MANIFEST} lists both {other} and {file}")
     for file in files:
         parents = file.lower().split("/")[:-1]

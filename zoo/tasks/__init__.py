@@ -70,6 +70,8 @@ class Task(Protocol):
     usage: ClassVar[str]
     """A line of Python that uses `prediction`, for the model card."""
 
+    # A task may also have `command: ClassVar[str]`, the command line for the model card, with `{name}` for the model.
+
     @classmethod
     def from_json(cls, section: Mapping[str, Any]) -> Task:
         """The task that a configuration's `output` section describes.

@@ -43,6 +43,7 @@ class Segmentation2DTask:
     metric: ClassVar[str | None] = "segmentation2d"
     predicts: ClassVar[str] = "labels"
     pipeline_tag: ClassVar[str] = "image-segmentation"
+    command: ClassVar[str] = "zoo predict {name} street.png --out results"
     usage: ClassVar[str] = 'prediction.overlay().save("overlay.jpg")'
     schema: ClassVar[Mapping[str, Any]] = {
         "type": "object",

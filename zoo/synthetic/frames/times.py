@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from zoo.errors import InputError
 from zoo.synthetic.scene.types import Scene
 from zoo.synthetic.sensors.rigs import Rig, rig_of
@@ -14,21 +16,27 @@ _ROOM_M = 10.0  # metres of street left ahead of the ego vehicle in its last fra
 
 def stops(scene: Scene, frames: int) -> list[tuple[float, float]]:
     """(seconds, metres along the street) of the ego vehicle for each frame: at most 1.6 s apart, 9 s in all."""
-    first = scene.ego_start
     step = min(1.6, 9.0 / max(frames - 1, 1)) if frames > 1 else 0.0
-    return [(k * step, first + scene.ego_speed * k * step) for k in range(frames)]
+    times = np.arange(frames) * step
+    return list(zip(times.tolist(), scene.ego_along(times).tolist()))
 
 
 def longest(scene: Scene, rig: str | Rig) -> int:
     """Number of frames that `rig` can take before the ego vehicle reaches the end of the street.
 
-    From the fastest to the slowest driver this is 23 to 89 for nuScenes and A2D2, and 114 to 441 for KITTI and Waymo.
+    It depends on how fast the ego vehicle drives and on how long it waits in queues and at signals.
     """
     rig = rig_of(rig)
-    if rig.period_s is None or scene.ego_speed == 0:
+    stop = scene.street.end - _ROOM_M
+    if rig.period_s is None or (scene.ego_speed == 0 and scene.ego_way is None):
         return 10**6
-    way = scene.street.end - _ROOM_M - scene.ego_start
-    return int((way / scene.ego_speed - _LEAD_S) / rig.period_s) + 1
+    if scene.ego_way is None:
+        arrival = (stop - scene.ego_start) / scene.ego_speed
+    else:
+        s = np.asarray(scene.ego_way.s)
+        passed = np.nonzero(s >= stop)[0]
+        arrival = scene.ego_way.times_s[max(int(passed[0]) - 1, 0) if len(passed) else -1]
+    return int((arrival - _LEAD_S) / rig.period_s) + 1
 
 
 def frame_times(scene: Scene, rig: Rig, frames: int) -> list[int]:

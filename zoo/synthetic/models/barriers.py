@@ -8,11 +8,12 @@ import numpy as np
 
 from zoo.synthetic.models.ground import bent
 from zoo.synthetic.scene.types import Scene, Street, Strip
-from zoo.synthetic.shapes.mesh import Builder, Mesh, Rgb, concatenate
+from zoo.synthetic.shapes.mesh import Builder, Mesh, Rgb, concatenate, refined
 from zoo.synthetic.shapes.surfaces import Label, Material
 
 __all__ = ["boxes_around", "build_sheets", "strip_mesh"]
 
+_PIECE_M = 3.0  # longest straight piece of a barrier: it follows the ground and the bends of the street
 _BARS_M = 0.9  # height of bars on top of a wall
 
 
@@ -22,7 +23,7 @@ def strip_mesh(street: Street, strip: Strip) -> Mesh:
     line = np.asarray(strip.line)
     length = float(np.hypot(*(line[1] - line[0])))
     step = (line[1] - line[0]) / length
-    mesh = _MAKERS[strip.kind](strip, length, rng)
+    mesh = refined(_MAKERS[strip.kind](strip, length, rng), _PIECE_M)
     # Until here along the x axis; now along the line, in street coordinates, and bent with the street.
     v = mesh.vertices
     across = np.array([-step[1], step[0]])
@@ -36,13 +37,10 @@ def _wall(strip: Strip, length: float, rng: np.random.Generator) -> Mesh:
     b = Builder(Label.WALL)
     h = strip.height
     material = (Material.BRICK, Material.STONE, Material.PLASTER, Material.CONCRETE)[strip.variant % 4]
-    pieces = np.arange(0, length, 4.0)  # short, so that it can follow a bend
-    for x in pieces:
-        b.box([x, -0.13, -0.1], [min(x + 4.0, length), 0.13, h], strip.color, material)
-    for x in pieces:
-        b.box([x, -0.18, h], [min(x + 4.0, length), 0.18, h + 0.09], (0.35, 0.33, 0.3), Material.STONE)
+    _rail(b, length, (-0.13, 0.13), (-0.1, h), strip.color, material)
+    _rail(b, length, (-0.18, 0.18), (h, h + 0.09), (0.35, 0.33, 0.3), Material.STONE)
     if strip.variant % 3 == 0:
-        for x in pieces:
+        for x in np.arange(0, length, _PIECE_M):
             b.box([x - 0.22, -0.22, -0.1], [x + 0.22, 0.22, h + 0.25], strip.color, material)
     if _bars_on_wall(strip):
         _bars(b, length, h, h + _BARS_M, 0.14, 0.012, (0.03, 0.03, 0.03), Label.FENCE)
@@ -63,13 +61,15 @@ def _fence(strip: Strip, length: float, rng: np.random.Generator) -> Mesh:
         _boards(b, strip, length, rng)
     elif style == "wire":
         for z in np.linspace(0.1, strip.height, 9):
-            b.tubes([[0, 0, z]], [[length, 0, z]], 0.006, 0.006, 3, strip.color, Material.METAL)
+            x = np.append(np.arange(0, length, _PIECE_M), length)
+            wire = np.stack([x, 0 * x, 0 * x + z], -1)
+            b.tubes(wire[:-1], wire[1:], 0.006, 0.006, 3, strip.color, Material.METAL)
         _posts(b, np.arange(0, length, 0.22), strip.height, 0.006, 3, strip.color, Material.METAL)
         _posts(b, np.arange(0, length, 2.5), strip.height + 0.1, 0.035, 6, strip.color, Material.METAL)
     else:
         _posts(b, np.arange(0, length, 2.0), strip.height, 0.045, 6, strip.color, Material.WOOD)
         for z in np.linspace(0.35, 0.95, 3) * strip.height:
-            b.box([0, -0.02, z - 0.05], [length, 0.02, z + 0.05], strip.color, Material.WOOD)
+            _rail(b, length, (-0.02, 0.02), (z - 0.05, z + 0.05), strip.color, Material.WOOD)
     return b.mesh()
 
 
@@ -97,7 +97,7 @@ def _hedge(strip: Strip, length: float, rng: np.random.Generator) -> Mesh:
     p[top, 1] = rng.uniform(-wide, wide, len(top))
     p[:, 2] *= h
     p[top, 2] = h * rng.uniform(0.88, 1.04, len(top))
-    a, c = rng.normal(0, 0.085, (n, 3)), rng.normal(0, 0.085, (n, 3))
+    a, c = (np.clip(rng.normal(0, 0.085, (n, 3)), -0.16, 0.16) for _ in range(2))
     vertices = np.stack([p + a, p - a + c, p - a - c], 1).reshape(-1, 3)
     # The reflectance is a quarter of what it will be: `build` multiplies it by four times the place's foliage colour.
     shade = np.clip(rng.uniform(0.5, 1.4, (n, 1)) * 0.25 * np.ones(3), 0, 1)
@@ -107,13 +107,28 @@ def _hedge(strip: Strip, length: float, rng: np.random.Generator) -> Mesh:
 
 def _guard_rail(strip: Strip, length: float, rng: np.random.Generator) -> Mesh:
     b = Builder(Label.NONE)  # a guard rail has no class of the nineteen
-    b.box([0, -0.02, 0.45], [length, 0.04, 0.75], strip.color, Material.METAL)
+    _rail(b, length, (-0.02, 0.04), (0.45, 0.75), strip.color, Material.METAL)
     for x in np.arange(0.5, length, 2.0):
         b.box([x, -0.12, 0], [x + 0.08, -0.03, 0.7], strip.color, Material.METAL)
     return b.mesh()
 
 
 _MAKERS = {"wall": _wall, "fence": _fence, "hedge": _hedge, "rail": _guard_rail}
+
+
+def _rail(
+    b: Builder,
+    length: float,
+    across: tuple[float, float],
+    height: tuple[float, float],
+    color: Rgb,
+    material: int,
+    label: int | None = None,
+) -> None:
+    """A bar along the whole barrier, in pieces, that lies between two places across it and two heights."""
+    for x in np.arange(0, length, _PIECE_M):
+        low, high = [x, across[0], height[0]], [min(x + _PIECE_M, length), across[1], height[1]]
+        b.box(low, high, color, material, label=label)
 
 
 def _posts(
@@ -136,7 +151,7 @@ def _bars(b: Builder, length: float, low: float, high: float, spacing: float, r:
     """A railing: bars from `low` to `high`, two rails, and posts every 2.5 m."""
     _posts(b, np.arange(0, length, spacing), high, r, 3, color, Material.METAL, low, label)
     for z in (low + 0.1, high - 0.12):
-        b.box([0, -0.015, z - 0.02], [length, 0.015, z + 0.02], color, Material.METAL, label=label)
+        _rail(b, length, (-0.015, 0.015), (z - 0.02, z + 0.02), color, Material.METAL, label)
     _posts(b, np.arange(0, length, 2.5), high + 0.1, 0.03, 5, color, Material.METAL, label=label)
 
 
@@ -148,7 +163,7 @@ def build_sheets(scene: Scene) -> tuple[Mesh | None, np.ndarray]:
             continue
         low, high = (0.05, strip.height) if strip.kind == "fence" else (strip.height, strip.height + _BARS_M)
         (s0, t0), (s1, t1) = strip.line
-        steps = np.linspace(0, 1, max(2, int((s1 - s0) / 4)))
+        steps = np.linspace(0, 1, max(2, int((s1 - s0) / _PIECE_M)))
         line = np.stack([s0 + (s1 - s0) * steps, t0 + (t1 - t0) * steps], -1)
         b = Builder(Label.FENCE)
         rings = [np.concatenate([line, np.full((len(line), 1), scene.street.kerb + h)], 1) for h in (low, high)]

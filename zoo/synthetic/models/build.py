@@ -29,15 +29,12 @@ def _placed(scene: Scene, chosen: Callable[[Thing], bool], time_s: float) -> lis
     for index, thing in enumerate(scene.things):
         if not chosen(thing):
             continue
-        s = thing.s + thing.speed * time_s
-        if thing.kind in MOVING and not scene.street.start < s < scene.street.end:
+        position, yaw, there = thing.places(scene.street, np.array(time_s))
+        if thing.kind in MOVING and not there:
             continue
-        far = thing.kind == "tree" and (abs(thing.t) > _NEAR_SIDE or s > _NEAR_AHEAD)
-        mesh = template("far_tree" if far else thing.kind, thing.variant)
-        position = scene.street.to_world(np.array(s), np.array(thing.t), thing.h)
-        mesh = place(
-            mesh, position, scene.street.heading(s) + thing.yaw, thing.scale, thing.palette, thing.instance, thing.label
-        )
+        far = thing.kind == "tree" and (abs(thing.t) > _NEAR_SIDE or thing.s > _NEAR_AHEAD)
+        mesh = template("far_tree" if far else thing.kind, thing.variant, thing.pose(time_s))
+        mesh = place(mesh, position, float(yaw), thing.scale, thing.palette, thing.instance, thing.label)
         if thing.kind in ("tree", "conifer", "bush"):
             mesh = _tinted(mesh, tint[index % len(tint)])
         out.append(mesh)
@@ -63,7 +60,7 @@ def build_static(scene: Scene) -> Mesh:
 
 def build_parked(scene: Scene) -> Mesh | None:
     """Parked vehicles and standing people."""
-    parts = _placed(scene, lambda thing: thing.kind in MOVING and thing.speed == 0, 0.0)
+    parts = _placed(scene, lambda thing: thing.kind in MOVING and not thing.moves, 0.0)
     return concatenate(parts) if parts else None
 
 
@@ -81,7 +78,7 @@ def build_moving(
     Returns:
         The mesh, and `(K, 8, 3)` corners of the axis-aligned boxes around its K things.
     """
-    parts = _placed(scene, lambda thing: thing.kind in MOVING and (parked or thing.speed != 0), time_s)
+    parts = _placed(scene, lambda thing: thing.kind in MOVING and (parked or thing.moves), time_s)
     if scene.bonnet is not None and world_from_ego is not None:
         parts.append(_bonnet(scene, world_from_ego))
     if not parts:
@@ -89,9 +86,9 @@ def build_moving(
     return concatenate(parts), boxes_around(parts)
 
 
-def build_body(thing: Thing) -> Mesh:
+def build_body(thing: Thing, pose: int = 0) -> Mesh:
     """One thing in its own axes, at its size and in its colours."""
-    mesh = template(thing.kind, thing.variant)
+    mesh = template(thing.kind, thing.variant, pose)
     return place(mesh, (0, 0, 0), 0.0, thing.scale, thing.palette, thing.instance, thing.label)
 
 

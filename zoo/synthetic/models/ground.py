@@ -15,6 +15,10 @@ from zoo.synthetic.shapes.surfaces import Label, Material
 
 __all__ = ["bent", "ground"]
 
+_STEP_M = 1.5  # between vertices along the street
+_ROUND_M = 1.0  # from the kerb to the first vertex on the block
+_ASIDE_M = np.array([1.0, 2, 3, 4, 5.5, 7, 9, 11, 13, 16, 20, 25, 32, 40, 50, 60])
+_BEYOND_M = np.array([20.0, 60.0, 120.0])
 _SIDE_REACH = 75.0  # metres to each side; streets bend with radii above 125 m, so the inner side does not fold over
 
 
@@ -35,23 +39,36 @@ def _grid(b: Builder, s: np.ndarray, t: np.ndarray, h: float | np.ndarray, mater
     b.add(points.reshape(-1, 3), faces, (0.2, 0.2, 0.2), material, uv=points.reshape(-1, 3)[:, :2], label=label)
 
 
+def _across(edge: float) -> np.ndarray:
+    """`(R,)` metres left of the centre line of the vertices: close together where the ground has small relief."""
+    road = np.linspace(-edge, edge, 2 * round(edge / 1.5) + 1)
+    side = edge + _ASIDE_M[edge + _ASIDE_M < _SIDE_REACH]
+    return np.concatenate([[-_SIDE_REACH], -side[::-1], road, side, [_SIDE_REACH]])
+
+
+def _hidden(scene: Scene, s: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """`(K, R)` height of the road's sheet: below the blocks it lies deeper, so as not to come through them."""
+    out = np.zeros((len(s), len(t)))
+    for block in scene.blocks:
+        along = (s > block.start + 3) & (s < block.end - 3)
+        out[np.ix_(along, block.side * t > scene.street.half_width + _ROUND_M + 0.5)] = -0.5
+    return out
+
+
 def ground(scene: Scene) -> Mesh:
     """Road, blocks, and what closes the view at the horizon."""
     street = scene.street
     b = Builder(Label.ROAD)
-    s = np.concatenate([[street.start - 60], np.arange(street.start, street.end + 1, 4.0), [street.end + 120]])
-    t = np.array(
+    s = np.concatenate(
         [
-            -_SIDE_REACH,
-            -street.half_width - 1,
-            -street.half_width / 2,
-            0,
-            street.half_width / 2,
-            street.half_width + 1,
-            _SIDE_REACH,
+            [street.start - 60, street.start - 30],
+            np.arange(street.start, street.end + 1, _STEP_M),
+            street.end + _BEYOND_M,
         ]
     )
-    _grid(b, s, np.broadcast_to(t, (len(s), len(t))), 0.0, Material.ASPHALT, Label.ROAD)
+    t = _across(street.half_width + _ROUND_M)
+    h = _hidden(scene, s, t)
+    _grid(b, s, np.broadcast_to(t, (len(s), len(t))), h, Material.ASPHALT, Label.ROAD)
     for block in scene.blocks:
         _block(b, street, block)
     # A plain of grass out to the horizon, 6 m lower: on a slope the street would otherwise sink into it.
@@ -87,7 +104,7 @@ def _block(b: Builder, street: Street, block: Block) -> None:
     length = block.end - block.start
     fine = np.linspace(0, min(r, length / 2), 6)
     s = np.concatenate(
-        [block.start + fine, np.arange(block.start + r + 3, block.end - r - 1, 4.0), block.end - fine[::-1]]
+        [block.start + fine, np.arange(block.start + r + 1, block.end - r - 0.7, _STEP_M), block.end - fine[::-1]]
     )
     inset = np.zeros_like(s)
     for closed, distance in ((not block.open_start, s - block.start), (not block.open_end, block.end - s)):
@@ -96,7 +113,9 @@ def _block(b: Builder, street: Street, block: Block) -> None:
             inset = np.maximum(inset, r - np.sqrt(np.maximum(r * r - (r - d) ** 2, 0)))
     edge = street.half_width + inset
     h = street.kerb
-    rows = np.stack([edge + 0.14, edge + 3, edge + 9, np.full_like(edge, _SIDE_REACH)], 1)
+    fixed = _across(street.half_width + _ROUND_M)
+    fixed = fixed[fixed > street.half_width + _ROUND_M - 0.1]
+    rows = np.concatenate([edge[:, None] + 0.14, np.broadcast_to(fixed, (len(s), len(fixed)))], 1)
     rows = np.maximum.accumulate(rows, axis=1) * block.side
     _grid(b, s, rows, h, Material.GROUND, Label.SIDEWALK)
     kerb = np.stack([edge, edge + 0.14], 1) * block.side

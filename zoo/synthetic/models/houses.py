@@ -13,6 +13,8 @@ from zoo.synthetic.shapes.surfaces import Label, Material
 __all__ = ["building"]
 
 _DECK = (0.2, 0.2, 0.2)
+_FOOT_M = 2.5  # of wall below the ground at the middle of the front: the ground slopes
+_HEADROOM_M = 2.1  # below awnings and signs that stick out
 _MANSARD_RISE = 2.6
 _PANE_UV = np.array([[[0.001, 0.001], [0.999, 0.001], [0.999, 0.999], [0.001, 0.999]]])
 """The whole of one pane. The shader takes what stands before the point as the number of the window, so that adding
@@ -113,6 +115,7 @@ def building(street: Street, house: Building) -> Mesh:
     if rng.random() < 0.3:  # a rain pipe
         x = rng.choice([0.15, width - 0.15])
         b.tubes([[x, -0.08, 0]], [[x, -0.08, height]], 0.05, 0.05, 5, house.trim)
+    b.box([0, 0, -_FOOT_M], [width, house.depth, 0], house.color, house.wall)
     return _at_street(b.mesh(), street, house, width)
 
 
@@ -244,13 +247,13 @@ def _shop(b: Builder, house: Building, width: float, rng: np.random.Generator) -
         pane = [[x0, d, low], [x1, d, low], [x1, d, top], [x0, d, top]]
         b.quads(np.array([pane]), color, Material.SHOP, uv=_PANE_UV + rng.integers(0, 500, 2))
     b.box([0.05, -0.16, top], [width - 0.05, 0.0, top + sign], color, Material.FASCIA)
-    if house.awning:
+    if house.awning and top - 0.65 > _HEADROOM_M:
         y = -float(rng.uniform(0.9, 1.6))
         left, right = 0.2, width - 0.2
         cover = [[left, -0.05, top + 0.1], [right, -0.05, top + 0.1], [right, y, top - 0.45], [left, y, top - 0.45]]
         flap = [[left, y, top - 0.45], [right, y, top - 0.45], [right, y, top - 0.65], [left, y, top - 0.65]]
         for quad in (cover, flap):
             b.quads(np.array([quad]), color, Material.CLOTH)
-    if rng.random() < 0.3:  # a sign that sticks out
+    if rng.random() < 0.3 and top + 0.2 > _HEADROOM_M:  # a sign that sticks out
         x = rng.uniform(0.5, width - 0.5)
         b.box([x, -0.9, top + 0.2], [x + 0.08, -0.2, top + 0.9], tuple(rng.uniform(0.05, 0.7, 3)), Material.FASCIA)

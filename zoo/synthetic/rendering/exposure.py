@@ -104,7 +104,7 @@ def motion_blur(
 def _moved(scene: Scene, instance: np.ndarray, times_s: np.ndarray) -> np.ndarray | None:
     """`(H, W, 3)` metres that each pixel's thing moves from the first to the last of three times."""
     seen = np.unique(instance[instance >= 0])
-    moving = {thing.instance: thing for thing in scene.things if thing.speed != 0}
+    moving = {thing.instance: thing for thing in scene.things if thing.moves}
     table = np.zeros((int(seen[-1]) + 2 if len(seen) else 1, 3), np.float32)
     for number in seen.tolist():
         if number in moving:

@@ -35,8 +35,9 @@ _HAIR: tuple[Color, ...] = (
     (0.3, 0.3, 0.3),
     (0.12, 0.05, 0.02),
 )
-_GREYS = (0.015, 0.03, 0.06, 0.12, 0.3, 0.6)
-_JEANS: Color = (0.05, 0.07, 0.14)
+_GREYS = (0.012, 0.022, 0.04, 0.08, 0.2, 0.5)
+_GREY_SHARES = (0.3, 0.26, 0.2, 0.12, 0.07, 0.05)
+_JEANS: Color = (0.025, 0.035, 0.075)
 _DARK_LEATHER: Color = (0.03, 0.025, 0.02)
 _HIGH_VISIBILITY: Color = (0.6, 0.75, 0.05)
 
@@ -55,10 +56,10 @@ def paint(rng: np.random.Generator) -> Color:
 
 
 def cloth(rng: np.random.Generator) -> Color:
-    """A piece of clothing: mostly grey or black, otherwise of any hue."""
-    if rng.random() < 0.6:
-        return tuple(np.clip(rng.choice(_GREYS) * (1 + rng.normal(0, 0.15, 3)), 0.01, 0.8))
-    return hsv(rng.random(), rng.uniform(0.3, 0.9), rng.uniform(0.1, 0.7))
+    """A piece of clothing: mostly black or dark grey, otherwise of any hue and rarely bright."""
+    if rng.random() < 0.65:
+        return tuple(np.clip(rng.choice(_GREYS, p=_GREY_SHARES) * (1 + rng.normal(0, 0.15, 3)), 0.008, 0.8))
+    return hsv(rng.random(), rng.uniform(0.3, 0.9), 0.02 + 0.5 * rng.random() ** 2)
 
 
 def person_palette(rng: np.random.Generator) -> tuple[Color, ...]:

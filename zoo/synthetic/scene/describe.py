@@ -6,16 +6,22 @@ everything that is drawn after it, in every place: add new ones at the end, or g
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from zoo.errors import InputError
 from zoo.synthetic.scene.colors import hsv, paint
 from zoo.synthetic.scene.frontage import draw_frontage
 from zoo.synthetic.scene.kinds import PLACE_KINDS
-from zoo.synthetic.scene.roadside import add_roadside
+from zoo.synthetic.scene.plots import plot_of
+from zoo.synthetic.scene.relief import draw_relief
+from zoo.synthetic.scene.roadside import add_roadside, add_signals
+from zoo.synthetic.scene.room import Room
 from zoo.synthetic.scene.streets import draw_blocks, draw_crossings, draw_street
-from zoo.synthetic.scene.traffic import Placer, add_across, add_along, draw_ego
-from zoo.synthetic.scene.types import Bonnet, CameraSpec, Color, Optics, Scene, Sky
+from zoo.synthetic.scene.traffic import Placer, add_traffic, draw_ego, draw_phases
+from zoo.synthetic.scene.types import Block, Bonnet, CameraSpec, Color, Crossing, Optics, Scene, Sky, Street
+from zoo.synthetic.scene.walking import add_standing, add_walkers
 from zoo.synthetic.shapes.templates import VARIANTS
 
 __all__ = ["describe"]
@@ -38,13 +44,25 @@ def describe(seed: int) -> Scene:
     street = draw_street(rng, kind)
     crossings = draw_crossings(rng, kind)
     blocks = draw_blocks(rng, street, crossings, kind)
+    street = _with_relief(seed, kind, street, crossings, blocks)
     season = str(rng.choice(list(_SEASONS), p=list(_SEASONS.values())))
     buildings, strips = draw_frontage(rng, street, blocks, kind)
-    ego = draw_ego(rng, street)
-    placer = Placer(rng, street, ego)
-    add_along(placer, street, ego)
-    add_roadside(placer, street, ego, blocks, kind=kind, season=season)
-    add_across(placer, street, crossings, kind)
+    ego = draw_ego(rng, street, *PLACE_KINDS[kind].speeds)
+    crossings = draw_phases(rng, crossings, PLACE_KINDS[kind].crossing_people)
+    room = Room(street)
+    for house in buildings:
+        room.add_building(house)
+    for strip in strips:
+        room.add_strip(strip)
+    placer = Placer(rng, street, room)
+    plots = [plot_of(street, block) for block in blocks]
+    crowd = PLACE_KINDS[kind].crowd * float(rng.uniform(0.3, 1.9))
+    add_signals(placer, street, crossings, blocks)
+    add_roadside(placer, street, ego, plots, kind=kind, season=season)
+    ego_way = add_traffic(placer, street, ego, crossings, blocks, kind)
+    add_walkers(placer, plots, crossings, crowd, kind, ego_way.times_s[-1])
+    for plot in plots:
+        add_standing(placer, plot, 0.3 * crowd)
     foliage = _draw_foliage(rng, season)
     hills = _draw_hills(rng)
     sky = _draw_sky(rng)
@@ -70,7 +88,21 @@ def describe(seed: int) -> Scene:
         ego_lane=ego.lane,
         ego_speed=ego.speed,
         ego_start=ego.start,
+        ego_way=ego_way,
     )
+
+
+def _with_relief(
+    seed: int, kind: str, street: Street, crossings: tuple[Crossing, ...], blocks: tuple[Block, ...]
+) -> Street:
+    """The street with its relief: banks begin behind the pavement, be it before or behind the verge."""
+    paved = [0.0, 0.0]
+    for block in blocks:
+        width = block.sidewalk + (block.verge if block.verge_first and block.sidewalk > 0 else 0.0)
+        paved[block.side < 0] = max(paved[block.side < 0], width)
+    cuts = tuple((crossing.start, crossing.end, crossing.side) for crossing in crossings)
+    relief = draw_relief(seed, kind, (street.start, street.end), street.half_width, (paved[0], paved[1]), cuts)
+    return replace(street, relief=relief)
 
 
 def _draw_foliage(rng: np.random.Generator, season: str) -> tuple[Color, ...]:

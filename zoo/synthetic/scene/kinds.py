@@ -31,7 +31,11 @@ class PlaceKind:
         street_trees: Probability of a row of trees along a block.
         plants: Trees, conifers and bushes behind the pavement, per metre.
         plants_reach: Their mean distance from it, metres.
-        crossing_people: Mean number of people that cross at a side street.
+        crossing_people: Mean number of people who cross the main street each time it is stopped for them.
+        traffic: Vehicles per metre of lane, on average.
+        speeds: Slowest and fastest ego vehicle on an empty street, m/s.
+        racks: Groups of parked bicycles or motorcycles per metre of block.
+        cyclist_gap: Mean metres between cyclists on their own lane.
     """
 
     share: float
@@ -53,7 +57,11 @@ class PlaceKind:
     street_trees: float
     plants: float = 0.035
     plants_reach: float = 8
-    crossing_people: float = 1.2
+    crossing_people: float = 2.5
+    traffic: float = 0.025
+    speeds: tuple[float, float] = (5, 12)
+    racks: float = 0.02
+    cyclist_gap: float = 45
 
 
 _PITCHED = (0.5, 0.3, 0.1, 0.1)
@@ -67,7 +75,7 @@ PLACE_KINDS: dict[str, PlaceKind] = {
         rows=True,
         roofs=_PITCHED,
         shop=0.6,
-        crowd=0.07,
+        crowd=0.2,
         street_trees=0.3,
     ),
     "residential": PlaceKind(
@@ -78,7 +86,7 @@ PLACE_KINDS: dict[str, PlaceKind] = {
         built_up=0.72,
         roofs=_PITCHED,
         barriers=(0.3, 0.25, 0.3, 0, 0.15),
-        crowd=0.02,
+        crowd=0.06,
         street_trees=0.55,
         plants=0.09,
     ),
@@ -93,7 +101,7 @@ PLACE_KINDS: dict[str, PlaceKind] = {
         walls=(0.3, 0.25, 0.25, 0.2),
         glass=0.3,
         shop=0.65,
-        crowd=0.1,
+        crowd=0.28,
         street_trees=0.4,
     ),
     "boulevard": PlaceKind(
@@ -104,7 +112,7 @@ PLACE_KINDS: dict[str, PlaceKind] = {
         built_up=0.75,
         rows=True,
         shop=0.4,
-        crowd=0.05,
+        crowd=0.17,
         street_trees=0.9,
     ),
     "rural": PlaceKind(
@@ -116,11 +124,11 @@ PLACE_KINDS: dict[str, PlaceKind] = {
         built_up=0.25,
         roofs=_PITCHED,
         barriers=(0.1, 0.3, 0.25, 0.2, 0.15),
-        crowd=0.003,
+        crowd=0.012,
         street_trees=0.6,
         plants=0.16,
         plants_reach=16,
-        crossing_people=0.1,
+        crossing_people=0.3,
     ),
     "industrial": PlaceKind(
         share=0.08,
@@ -130,7 +138,7 @@ PLACE_KINDS: dict[str, PlaceKind] = {
         house_width=(14, 40),
         walls=(0.2, 0.35, 0.05, 0.4),
         glass=0.3,
-        crowd=0.01,
+        crowd=0.03,
         street_trees=0.4,
         plants=0.05,
     ),

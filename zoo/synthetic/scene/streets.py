@@ -31,6 +31,9 @@ def draw_street(rng: np.random.Generator, kind: str) -> Street:
     grade = rng.normal(0, 0.012, _PIECES) if rng.random() < 0.6 else np.zeros(_PIECES)
     sidewalk = tuple(float(rng.uniform(1.6, 4.5) if kind != "rural" else rng.choice([0.0, 1.6])) for _ in range(2))
     verge = tuple(_verge(rng, kind) for _ in range(2))
+    tram = bool(rng.random() < about.tram)
+    if tram:  # a tram of 38 m is one rigid body here and would cut the corner of a sharper bend
+        bend = 0.15 * bend
     return Street(
         start=START_M,
         end=END_M,
@@ -43,7 +46,7 @@ def draw_street(rng: np.random.Generator, kind: str) -> Street:
         verge=(verge[0], verge[1]),
         kerb=float(rng.uniform(0.06, 0.16)),
         markings=CentreLine(int(rng.choice(_CENTRE_LINES))),
-        tram=bool(rng.random() < about.tram),
+        tram=tram,
         shade=float(rng.uniform(0.055, 0.17)),
         parking=(left, right),
         edge_line=_EDGE_LINES[int(rng.integers(0, 4))],

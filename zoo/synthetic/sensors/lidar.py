@@ -129,20 +129,21 @@ def firing_times(lidar: RigLidar) -> np.ndarray:
 
 
 class Movers:
-    """The moving things of a scene, each in its own axes with its own search tree: built once, used at any time."""
+    """The moving things of a scene, each in its own axes with a search tree for each pose: built once, used often."""
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
-        self.things = [thing for thing in scene.things if thing.instance >= 0 and thing.speed != 0]
-        self._made: dict[int, tuple[Caster, np.ndarray, float]] = {}
+        self.things = [thing for thing in scene.things if thing.instance >= 0 and thing.moves]
+        self._made: dict[tuple[int, int], tuple[Caster, np.ndarray, float]] = {}
 
-    def body(self, index: int) -> tuple[Caster, np.ndarray, float]:
+    def body(self, index: int, time_s: float) -> tuple[Caster, np.ndarray, float]:
         """The caster of one thing, the middle of its bounding box and the radius of the sphere around that, metres."""
-        if index not in self._made:
-            mesh = build_body(self.things[index])
+        pose = self.things[index].pose(time_s)
+        if (index, pose) not in self._made:
+            mesh = build_body(self.things[index], pose)
             low, high = mesh.vertices.min(0), mesh.vertices.max(0)
-            self._made[index] = (Caster([mesh]), (low + high) / 2, float(np.linalg.norm(high - low) / 2))
-        return self._made[index]
+            self._made[index, pose] = (Caster([mesh]), (low + high) / 2, float(np.linalg.norm(high - low) / 2))
+        return self._made[index, pose]
 
 
 def cast_turn(
@@ -174,7 +175,7 @@ def cast_turn(
         gap = where[columns // 2] - origin[columns // 2]
         if not there.any() or gap @ gap > (lidar.max_range_m + 30) ** 2:
             continue
-        caster, middle, radius = movers.body(index)
+        caster, middle, radius = movers.body(index, end_s)
         radius += highest  # the beams do not all start at the lidar's origin
         own_from_world = yaw_matrix(-yaw)  # (C, 3, 3): the thing stands elsewhere when each column fires
         c, s = own_from_world[:, 0, 0], own_from_world[:, 0, 1]
@@ -304,12 +305,12 @@ def sweep_at(
     material, cosine, far = found.material[hit], found.cosine[hit], range_m[hit]
     rho, label[hit] = reflectance(scene, light, material, found.color[hit], found.uv[hit], cosine, label[hit])
     through = np.exp(-2 * light.extinction * far)
-    power = rho * response.incidence(cosine, np.isin(material, GLOSSY)) * through
+    power = rho * response.incidence(cosine, GLOSSY.take(material), material == Material.ASPHALT) * through
     strength, intensity = np.zeros(count), np.zeros(count)
     strength[hit] = power / np.maximum(far, _NEAR) ** 2 / weakest * np.exp(0.3 * gain[hit])
     power = np.where(rho > 1, (0.6 + 0.4 * cosine) * through * response.retro, power)
     intensity[hit] = response.report(power, far, hit % beams, spread[hit])
-    pane = hit[np.isin(material, PANES)]
+    pane = hit[PANES.take(material)]
     strength[pane[lost[pane] < 0.8 * (1 - found.cosine[pane] ** 8)]] = 0  # glass reflects most of the beam elsewhere
     strength[hit[lost[hit] > 1 - lidar.dropout]] = 0
     strength[strength < 1] = 0

@@ -2,7 +2,7 @@
 
 In the near infrared leaves, grass, cloth and skin are brighter than they look, and coats of paint differ less than
 their colours; carbon black stays black. The values are round numbers of the usual size for dry surfaces: asphalt 0.12
-to 0.22, concrete and paving 0.25 to 0.45, brick and plaster 0.3 to 0.45, leaves and grass 0.35 to 0.5, bark 0.35 to
+to 0.23, concrete and paving 0.25 to 0.45, brick and plaster 0.3 to 0.45, leaves and grass 0.35 to 0.5, bark 0.35 to
 0.45, car paint a few percent (black) to a third (white), since most of what it reflects, it reflects elsewhere.
 """
 
@@ -17,10 +17,18 @@ from zoo.synthetic.shapes.surfaces import Label, Material
 
 __all__ = ["GLOSSY", "PANES", "reflectance"]
 
-PANES = (Material.GLASS, Material.WINDOW, Material.SHOP)
-GLOSSY = (*PANES, Material.PAINT, Material.METAL)
-"""Surfaces that reflect by Lambert's law at most; all others are rough."""
-_LEVEL = (Material.ASPHALT, Material.GROUND, Material.KERB)
+
+def _table(*materials: Material) -> np.ndarray:
+    """`(256,)` bool by material."""
+    return np.isin(np.arange(256), materials)
+
+
+_GLASS = (Material.GLASS, Material.WINDOW, Material.SHOP)
+PANES = _table(*_GLASS)
+"""`(256,)` bool: is it a pane of glass."""
+GLOSSY = _table(*_GLASS, Material.PAINT, Material.METAL)
+"""`(256,)` bool: reflects by Lambert's law at most. All others are rough."""
+_LEVEL = _table(Material.ASPHALT, Material.GROUND, Material.KERB)
 _INFRARED = (
     (Material.FOLIAGE, 0.35, 0.6),
     (Material.CLOTH, 0.25, 0.6),
@@ -72,17 +80,17 @@ def reflectance(
     if len(at):
         tone, paint = road_albedo(scene, uv[at, 0], uv[at, 1], foot[at])
         paint = np.clip(4 * paint, 0, 1)  # glass beads in the paint
-        rho[at] = (0.06 + 0.85 * tone.mean(1)) * (1 - paint) + 0.55 * paint
+        rho[at] = (0.07 + 0.95 * tone.mean(1)) * (1 - paint) + 0.55 * paint
     at = np.nonzero(material == Material.GROUND)[0]
     if len(at):
         tone, label[at] = ground_albedo(scene, uv[at, 0], uv[at, 1], foot[at])
         rho[at] = np.where(label[at] == Label.TERRAIN, 0.32 + tone.mean(1), 0.2 + 0.75 * tone.mean(1))
-    rho[np.isin(material, PANES)] = 0.1
+    rho[PANES.take(material)] = 0.1
     rho[material == Material.EGO] = 0.35
     rho[np.isin(material, (Material.LAMP, Material.SIGNAL, Material.HEADLIGHT))] = 0.45
     rho[material == Material.TAILLIGHT] = 2.0
     rho[material == Material.SIGN] = 8.0
-    flat = np.isin(material, _LEVEL)
+    flat = _LEVEL.take(material)
     if light.wet > 0:  # a water film reflects a slanting beam away, on its way in and again on its way out (Schlick)
         through = (1 - 0.02 - 0.98 * (1 - cosine) ** 5) ** 2
         film = (1 - 0.5 * light.wet) * (1 - light.wet + light.wet * through)

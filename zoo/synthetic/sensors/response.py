@@ -4,7 +4,8 @@
 
 cut at 0, and in whole steps. `reflectance` is the surface's at 905 nm (`reflectance`), `air` the two-way transmission.
 `incidence` is Lambert's cosine for glossy surfaces. Rough ones send light back to where it came from, so that a real
-road looks the same at 6 m as at 15 m, under a third of the angle: theirs is `cosine / (cosine + shadow)`.
+pavement looks the same at 6 m as at 15 m, under a third of the angle: theirs is `cosine / (cosine + shadow)`, with
+three times the shadow for asphalt, whose grains are low.
 
 The default is an ideal sensor that corrects for most of the distance itself. The constants of `HDL_64E` and `HDL_32E`
 were fitted by hand to points without labels: the quartiles of intensity and the share of zeros by band of range of
@@ -61,11 +62,11 @@ class Response:
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} {getattr(self, name)} of a lidar's response is negative")
 
-    def incidence(self, cosine: np.ndarray, glossy: np.ndarray) -> np.ndarray:
+    def incidence(self, cosine: np.ndarray, glossy: np.ndarray, asphalt: np.ndarray) -> np.ndarray:
         """`(P,)` share of the reflectance that counts at an angle of incidence."""
         if self.shadow == 0:
             return cosine
-        return np.where(glossy, cosine, cosine / (cosine + self.shadow))
+        return np.where(glossy, cosine, cosine / (cosine + np.where(asphalt, 3, 1) * self.shadow))
 
     def report(self, power: np.ndarray, range_m: np.ndarray, beam: np.ndarray, speckle: np.ndarray) -> np.ndarray:
         """`(P,)` intensity, not yet in steps.

@@ -15,7 +15,7 @@ import numpy as np
 from zoo.geometry.transforms import yaw_matrix
 from zoo.synthetic.shapes.surfaces import Material
 
-__all__ = ["Builder", "Mesh", "Points", "Rgb", "concatenate", "place"]
+__all__ = ["Builder", "Mesh", "Points", "Rgb", "concatenate", "place", "refined"]
 
 Rgb = Sequence[float] | np.ndarray
 """Linear reflectance: of all faces, or one row per face."""
@@ -342,3 +342,44 @@ def _smooth_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
         total[:, axis] = np.bincount(faces.ravel(), np.repeat(normal[:, axis], 3), minlength=len(vertices))
     length = np.linalg.norm(total, axis=1, keepdims=True)
     return (total / np.maximum(length, 1e-12)).astype(np.float32)
+
+
+def refined(mesh: Mesh, longest: float) -> Mesh:
+    """The same surface with no edge longer than `longest` metres: triangles are halved at their longest edge.
+
+    No gaps open between neighbours: an edge is halved, in both of its triangles, exactly if it is too long.
+    """
+    table = np.concatenate([mesh.vertices, mesh.normals, mesh.uv], 1)
+    many = _longest_edge(mesh.vertices[mesh.faces])[1] > longest
+    of, rows = np.nonzero(many)[0], table[mesh.faces[many]]  # (K, 3, 8): each with corners of its own
+    whole, parts, owners = np.nonzero(~many)[0], [], []
+    while len(of):
+        first = _longest_edge(rows[..., :3])[0]
+        a, b, c = (rows[np.arange(len(of)), (first + k) % 3] for k in range(3))
+        middle = (a + b) / 2
+        rows = np.concatenate([np.stack([a, middle, c], 1), np.stack([middle, b, c], 1)])
+        of = np.concatenate([of, of])
+        small = _longest_edge(rows[..., :3])[1] <= longest
+        parts.append(rows[small])
+        owners.append(of[small])
+        rows, of = rows[~small], of[~small]
+    if not parts:
+        return mesh
+    corners = np.concatenate(parts).reshape(-1, table.shape[1])
+    table = np.concatenate([table, corners]).astype(np.float32)
+    own = len(mesh.vertices) + np.arange(len(corners), dtype=mesh.faces.dtype).reshape(-1, 3)
+    face = np.concatenate([whole, *owners])
+    return Mesh(
+        vertices=table[:, :3],
+        normals=table[:, 3:6],
+        uv=table[:, 6:],
+        faces=np.concatenate([mesh.faces[whole], own]),
+        **{name: getattr(mesh, name)[face] for name in ("color", "slot", "material", "label", "instance")},
+    )
+
+
+def _longest_edge(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of `(K, 3, 3)` triangles: the corner from which the longest edge goes to the next corner, and its length."""
+    step = np.roll(corners, -1, 1) - corners
+    square = np.einsum("kij,kij->ki", step, step)
+    return square.argmax(1), np.sqrt(square.max(1, initial=0.0))

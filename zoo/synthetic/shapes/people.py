@@ -9,7 +9,10 @@ import numpy as np
 from zoo.synthetic.shapes.mesh import Builder, Mesh, Points
 from zoo.synthetic.shapes.surfaces import Label, Material
 
-__all__ = ["cyclist", "motorcyclist", "person"]
+__all__ = ["POSES", "cyclist", "motorcyclist", "person"]
+
+
+POSES = 8
 
 
 def _limb(
@@ -53,8 +56,8 @@ def _head(b: Builder, centre: Points, size: float, rng: np.random.Generator, hel
     else:
         long = rng.random() < 0.45
         b.ellipsoid(
-            c + [-size * 0.22, 0, size * 0.38],
-            [size * 0.95, size * 0.9, size * 0.95],
+            c + [-size * 0.2, 0, size * 0.32],
+            [size * 1.0, size * 0.93, size * 1.02],
             (0.05, 0.04, 0.03),
             Material.CLOTH,
             rings=5,
@@ -73,11 +76,15 @@ def _head(b: Builder, centre: Points, size: float, rng: np.random.Generator, hel
             )
 
 
-def person(rng: np.random.Generator, variant: int) -> Mesh:
-    """A walking or standing person of 1.75 m; slots: top, trousers, skin, hair, shoes, bag."""
+def person(rng: np.random.Generator, variant: int, pose: int = 0) -> Mesh:
+    """A person of 1.75 m; slots: top, trousers, skin, hair, shoes, bag.
+
+    Every fourth variant stands in all poses. The others walk: the poses are equal parts of one stride, two steps, and
+    in the first one the legs are together.
+    """
     b = Builder(Label.PERSON)
     walking = variant % 4 != 3
-    swing = rng.uniform(0.15, 0.5) * (1 if walking else 0.12) * rng.choice([-1, 1])
+    swing = rng.uniform(0.3, 0.5) * (np.sin(2 * np.pi * pose / POSES) if walking else 0.12) * rng.choice([-1, 1])
     build = rng.uniform(0.88, 1.18)
     hip, shoulder = 0.92, 1.44
     skirt = rng.random() < 0.2

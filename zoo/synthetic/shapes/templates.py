@@ -14,7 +14,7 @@ import numpy as np
 from zoo.synthetic.shapes import furniture, people, plants, two_wheelers, vehicles
 from zoo.synthetic.shapes.mesh import Mesh
 
-__all__ = ["KINDS", "VARIANTS", "template"]
+__all__ = ["KINDS", "VARIANTS", "poses_of", "template"]
 
 VARIANTS = 24
 KINDS: dict[str, Callable[[np.random.Generator, int], Mesh]] = {
@@ -46,8 +46,18 @@ KINDS: dict[str, Callable[[np.random.Generator, int], Mesh]] = {
 """Makers by name. The position in this table is part of a kind's seed, so add new ones at the end."""
 
 
-@lru_cache(maxsize=1024)
-def template(kind: str, variant: int) -> Mesh:
-    """The mesh of one variant of one kind, made once per process."""
+_POSED: dict[str, Callable[[np.random.Generator, int, int], Mesh]] = {"person": people.person}
+"""Kinds whose limbs move: their makers take a pose as well."""
+
+
+def poses_of(kind: str) -> int:
+    """In how many poses a kind of thing exists; those of people who walk follow each other over one stride."""
+    return people.POSES if kind in _POSED else 1
+
+
+@lru_cache(maxsize=2048)
+def template(kind: str, variant: int, pose: int = 0) -> Mesh:
+    """The mesh of one variant of one kind, made once per process; `pose` is below `poses_of(kind)`."""
     number = list(KINDS).index(kind)
-    return KINDS[kind](np.random.default_rng([771, number, variant]), variant)
+    rng = np.random.default_rng([771, number, variant])
+    return _POSED[kind](rng, variant, pose) if kind in _POSED else KINDS[kind](rng, variant)

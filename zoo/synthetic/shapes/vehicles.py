@@ -229,11 +229,11 @@ def _car_cabin(b: Builder, size: _CarSize, rng: np.random.Generator) -> float:
 def _car_wheels(b: Builder, size: _CarSize, rng: np.random.Generator) -> None:
     radius = rng.uniform(0.34, 0.37) if size.build.tall else rng.uniform(0.29, 0.33)
     axles = size.front - rng.uniform(0.72, 0.85), size.rear + rng.uniform(0.68, 0.85)
-    for x in axles:  # dark wheel houses behind the wheels
+    for x in axles:  # dark wheel houses behind the wheels, clear of the ground
         for side in (-1, 1):
             y = side * size.width / 2
-            inner, outer = [x, y * 0.6, radius + 0.02], [x, y * 1.004, radius + 0.02]
-            b.tubes([inner], [outer], radius + 0.07, radius + 0.07, 16, _DARK, Material.RUBBER, caps=True)
+            inner, outer = [x, y * 0.6, radius + 0.12], [x, y * 1.004, radius + 0.12]
+            b.tubes([inner], [outer], radius + 0.02, radius + 0.02, 16, _DARK, Material.RUBBER, caps=True)
     _wheels(b, axles, size.width / 2 * 1.012, radius, hub=_CHROME if rng.random() < 0.7 else (0.1, 0.1, 0.1))
 
 

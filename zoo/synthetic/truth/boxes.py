@@ -16,7 +16,7 @@ from zoo.synthetic.models.build import MOVING
 from zoo.synthetic.rendering.cast import Caster
 from zoo.synthetic.scene.types import Scene, Thing
 from zoo.synthetic.shapes.surfaces import Label
-from zoo.synthetic.shapes.templates import template
+from zoo.synthetic.shapes.templates import poses_of, template
 from zoo.synthetic.shapes.vehicles import CAR_STYLES
 
 __all__ = ["RANGE_M", "Body", "View", "bodies_of", "boxes_at", "track_table"]
@@ -79,15 +79,16 @@ class View:
 
 
 @lru_cache(maxsize=512)
-def _extent(kind: str, variant: int) -> tuple[np.ndarray, np.ndarray]:
-    vertices = template(kind, variant).vertices.astype(float)
-    return vertices.min(0), vertices.max(0)
+def _extent(kind: str, variant: int, poses: int) -> tuple[np.ndarray, np.ndarray]:
+    """Over the first `poses` poses: somebody who walks has a box of one size all the time."""
+    every = np.concatenate([template(kind, variant, pose).vertices for pose in range(poses)]).astype(float)
+    return every.min(0), every.max(0)
 
 
-@lru_cache(maxsize=512)
-def _surface_points(kind: str, variant: int) -> np.ndarray:
+@lru_cache(maxsize=2048)
+def _surface_points(kind: str, variant: int, pose: int) -> np.ndarray:
     """`(60, 3)` centroids of triangles, drawn with probabilities in proportion to their areas."""
-    mesh = template(kind, variant)
+    mesh = template(kind, variant, pose)
     corners = mesh.vertices[mesh.faces].astype(float)
     area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
     rng = np.random.default_rng([83, variant])
@@ -129,11 +130,11 @@ def bodies_of(scene: Scene) -> list[Body]:
 
 
 def _together(a: Thing, b: Thing) -> bool:
-    return (a.s, a.t, a.yaw, a.h, a.speed) == (b.s, b.t, b.yaw, b.h, b.speed)
+    return (a.s, a.t, a.yaw, a.h, a.speed, a.way) == (b.s, b.t, b.yaw, b.h, b.speed, b.way)
 
 
 def _scaled(thing: Thing) -> tuple[np.ndarray, np.ndarray]:
-    low, high = _extent(thing.kind, thing.variant)
+    low, high = _extent(thing.kind, thing.variant, poses_of(thing.kind) if thing.moves else 1)
     return low * thing.scale, high * thing.scale
 
 
@@ -157,9 +158,9 @@ def boxes_at(
 ) -> tuple[Box3D, ...]:
     """Boxes of all bodies near the ego vehicle at `time_s`.
 
-    A box is tight around the vertices of its mesh. Its visibility is the share of 60 points on its surface, including
-    the far side, in whose direction some camera sees the object itself: inside the picture and not behind something
-    else.
+    A box is tight around the vertices of its mesh, in all of its poses. Its visibility is the share of 60 points on its
+    surface, including the far side, in whose direction some camera sees the object itself: inside the picture and not
+    behind something else.
 
     Args:
         scene: The place.
@@ -184,7 +185,7 @@ def boxes_at(
             size=body.high - body.low,
             yaw=float(wrap_angle(yaw[1])),
             velocity=(where[2] - where[0]) / 0.1,
-            moving=body.thing.speed != 0,
+            moving=body.thing.moves,
             kind=body.kind,
         )
         near.append((body, box))
@@ -226,5 +227,7 @@ def _points_at(scene: Scene, body: Body, time_s: float) -> np.ndarray:
     """`(60, 3)` world points on the surface; with a rider, half of them on the rider."""
     where, yaw, _ = body.thing.places(scene.street, np.array([time_s]))
     share = _SAMPLES // len(body.parts)
-    local = np.concatenate([_surface_points(part.kind, part.variant)[:share] * part.scale for part in body.parts])
+    local = np.concatenate(
+        [_surface_points(part.kind, part.variant, part.pose(time_s))[:share] * part.scale for part in body.parts]
+    )
     return local @ yaw_matrix(-yaw[0]) + where[0]

@@ -1,0 +1,96 @@
+"""Where on a block things can stand and people can walk, and how high the ground is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from zoo.synthetic.scene.types import Block, Street
+
+__all__ = ["Plot", "height_at", "kerb_at", "plot_of"]
+
+_KERB_STRIP_M = (0.65, 0.95)  # of a narrow and of a wide pavement, next to the kerb, where posts stand
+_WIDE_M = 2.4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plot:
+    """Where things can stand on one block: metres, along the street or away from its centre line.
+
+    Attributes:
+        start, end: Of the straight part between its corners.
+        edge: The kerb.
+        walk0, walk1: Edges of the part of the pavement that is kept free for people.
+        back: The far edge of pavement and verge: houses and gardens begin here or behind it.
+        posts: Where lamps, signs and trees stand.
+    """
+
+    block: Block
+    start: float
+    end: float
+    edge: float
+    walk0: float
+    walk1: float
+    back: float
+    posts: float
+
+    @property
+    def length(self) -> float:
+        """Of the whole block."""
+        return self.block.end - self.block.start
+
+
+def plot_of(street: Street, block: Block) -> Plot:
+    """The plot of one block."""
+    edge = street.half_width
+    inner = edge + (block.verge if block.verge_first else 0)
+    outer = inner + max(block.sidewalk, 0.8)
+    back = edge + block.sidewalk + block.verge
+    if block.verge_first and block.verge > 0.8:  # posts stand on the grass
+        posts, walk0 = edge + min(0.8, block.verge / 2), inner
+    elif block.sidewalk > 1.2:
+        strip = _KERB_STRIP_M[block.sidewalk > _WIDE_M]
+        posts, walk0 = edge + strip / 2, inner + strip
+    else:
+        posts, walk0 = max(back, outer) + 0.5, inner + 0.1
+    return Plot(
+        block=block,
+        start=block.start + (0 if block.open_start else block.corner + 2),
+        end=block.end - (0 if block.open_end else block.corner + 2),
+        edge=edge,
+        walk0=walk0,
+        walk1=outer,
+        back=max(back, outer),
+        posts=posts,
+    )
+
+
+def _inset(block: Block, s: np.ndarray) -> np.ndarray:
+    """How far the kerb of a block recedes at its rounded corners (see `models.ground`), metres."""
+    out = np.zeros_like(s)
+    r = block.corner
+    for closed, distance in ((not block.open_start, s - block.start), (not block.open_end, block.end - s)):
+        if closed:
+            d = np.clip(distance, 0, r)
+            out = np.maximum(out, r - np.sqrt(np.maximum(r * r - (r - d) ** 2, 0)))
+    return out
+
+
+def kerb_at(street: Street, blocks: Sequence[Block], side: int, s: float) -> float:
+    """Metres from the centre line to the kerb at `s`; the kerb's line goes on where there is no block."""
+    for block in blocks:
+        if block.side == side and block.start <= s <= block.end:
+            return street.half_width + float(_inset(block, np.array(s)))
+    return street.half_width
+
+
+def height_at(street: Street, blocks: Sequence[Block], s: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """`(N,)` metres of the ground above the road: the kerb's height on blocks."""
+    out = np.zeros(len(s))
+    for block in blocks:
+        beyond = np.abs(t) - street.half_width - _inset(block, s)
+        on = (np.sign(t) == block.side) & (s >= block.start) & (s <= block.end) & (beyond >= 0)
+        out[on] = street.kerb
+    return out
