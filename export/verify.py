@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from zoo.engines import ENGINES
+from zoo.engines import engines_that_read
 from zoo.errors import InputError
 from zoo.export.command import parity_lines
 from zoo.export.folder import add_row, reference_name
@@ -29,6 +29,8 @@ from zoo.loading import find_folder, load
 
 __all__ = ["Arguments", "compare_file", "run", "signature_lines", "verify"]
 
+ENGINE_HELP = f"Engine that runs the exported files: {' or '.join(engines_that_read('onnx'))}."
+
 
 @dataclass(frozen=True)
 class Arguments:
@@ -39,8 +41,7 @@ class Arguments:
 
     folder: Annotated[str, tyro.conf.Positional]
     """Model folder, catalogue name, or hf-hub:org/name."""
-    engine: str = "onnx"
-    """Engine that runs the exported files: onnx or openvino."""
+    engine: Annotated[str, tyro.conf.arg(help=ENGINE_HELP)] = "onnx"
     device: str = "cpu"
     """Device. For onnx: cpu, cuda, tensorrt or openvino; for openvino: any device that OpenVINO finds."""
     threads: int | None = None
@@ -68,7 +69,7 @@ def verify(arguments: Arguments) -> list[str]:
         ParityError: If an exported file does not match its source.
         InputError: If the engine or the device is not available, or a frame cannot be read.
     """
-    readers = [name for name, row in ENGINES.items() if row.reads == "onnx"]
+    readers = engines_that_read("onnx")
     if arguments.engine not in readers:
         raise InputError(f"--engine {arguments.engine}: expected one of {', '.join(readers)}")
     folder = ModelFolder.open(find_folder(arguments.folder))
