@@ -34,6 +34,12 @@ def measured(name: str) -> list[dict[str, Any]]:
     return [row for row in folder.metrics() if row.get("kind") != "latency" and row["artefact_sha256"] in exported]
 
 
+def shown(row: Any) -> str:
+    """The headline figure of a row with its interval."""
+    first = headline(row)
+    return f"{first.value(row) or 'undefined'}{first.interval(row) or ', no interval'}"
+
+
 def percent(value: float | None, interval: Any = None) -> str:
     """A figure in per cent with its interval."""
     if value is None:
@@ -76,16 +82,13 @@ def measured_lines() -> Iterator[str]:
     yield "| --- | --- | --- | --- | ---: | --- | --- | --- | --- |"
     for name in entries():
         for row in measured(name):
-            title, value, interval = headline(row)
             caveats = "; ".join(caveat["text"] for caveat in row.get("caveats", ()))
             others = [each for each in row.get("also", ()) if not each["measured_here"]]
             reported = "; ".join(
-                f"{percent(headline(each)[1], headline(each)[2])} on {each['data']} {each['split']} {each['group']}"
-                f" ({each['origin']})"
-                for each in others
+                f"{shown(each)} on {each['data']} {each['split']} {each['group']} ({each['origin']})" for each in others
             )
-            cells = [f"`{name}`", row["data"], row["split"], row["group"], str(row["frames"]), title]
-            yield f"| {' | '.join([*cells, percent(value, interval), caveats, reported])} |"
+            cells = [f"`{name}`", row["data"], row["split"], row["group"], str(row["frames"]), headline(row).heading]
+            yield f"| {' | '.join([*cells, shown(row), caveats, reported])} |"
 
 
 def rendered() -> str:

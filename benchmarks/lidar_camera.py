@@ -55,7 +55,15 @@ def main(arguments: Arguments) -> None:
     if arguments.ideal:
         pose = lidar.ego_from_lidar.copy()
         pose[:3, 3] = camera.ego_from_camera[:3, 3]
-        lidar = dataclasses.replace(lidar, ego_from_lidar=pose, range_noise_m=0.0)
+        lidar = dataclasses.replace(
+            lidar,
+            ego_from_lidar=pose,
+            range_noise_m=0.0,
+            range_noise_growth=0.0,
+            offsets_m=(),
+            straddling=0.0,
+            grass=False,
+        )
     rig = dataclasses.replace(rig, cameras={arguments.camera: camera}, lidars={arguments.lidar: lidar})
     names = ("label", "depth", "depth, static points", "object")
     found: dict[str, list[np.ndarray]] = {name: [] for name in names}

@@ -16,7 +16,6 @@ from zoo.files import write_bytes
 
 __all__ = [
     "TITLES",
-    "difference_unit",
     "interval_notes",
     "percent",
     "shown_columns",
@@ -72,7 +71,7 @@ def write_report(path: Path, metrics: Mapping[str, Any], pictures: Sequence[Mapp
     environment.filters |= {"percent": percent, "with_interval": with_interval, "figure": _figure}
     environment.filters |= {"heat": _heat, "verdict": _verdict}
     environment.globals |= {"titles": TITLES, "colors": MODEL_COLORS, "headline": headline}
-    environment.globals |= {"segmentation": segmentation, "difference_unit": difference_unit(headline)}
+    environment.globals |= {"segmentation": segmentation, "difference_unit": headline.difference_unit}
     source = resources.files("zoo.evaluate").joinpath(_TEMPLATE).read_text("utf-8")
     page = environment.from_string(source).render(metrics=metrics, models=models, sections=sections)
     write_bytes(path, page.encode())
@@ -94,11 +93,6 @@ def shown_columns(metric: str, rows: Sequence[Mapping[str, Any]]) -> list[Column
     chosen = metric_class(metric)
     columns = sorted(chosen.columns, key=lambda column: column.key != chosen.headline)
     return [column for column in columns if not column.optional or any(column.key in row for row in rows)]
-
-
-def difference_unit(column: Column) -> str:
-    """Unit of a difference between two figures; percentages differ by percentage points."""
-    return "points" if column.unit == "%" else column.unit
 
 
 def interval_notes(metrics: Mapping[str, Any], kind: str, model: Mapping[str, Any]) -> list[str]:
@@ -156,11 +150,13 @@ def _figure(figure: Mapping[str, Any] | None, *format_: Any) -> Markup:
     return Markup("{} <small>{}</small>").format(value, bounds) if bounds else Markup(value)
 
 
-def _verdict(figure: Mapping[str, Any]) -> str:
+def _verdict(figure: Mapping[str, Any], higher_is_better: bool) -> str:
     """Whether a difference is significant: its interval excludes zero."""
     if figure["interval"] is None:
         return ""
     low, high = figure["interval"]
+    if not higher_is_better:
+        low, high = -high, -low
     return "better" if low > 0 else "worse" if high < 0 else "open"
 
 

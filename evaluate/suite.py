@@ -27,7 +27,7 @@ from zoo.data import Dataset
 from zoo.errors import InputError
 from zoo.evaluate.core import evaluate, load_frame
 from zoo.evaluate.intervals import MIN_UNITS
-from zoo.evaluate.metrics import Metric, headline_column, metric_class, metric_for
+from zoo.evaluate.metrics import Metric, metric_class, metric_for
 from zoo.evaluate.store import FrameStore, protocol_hash
 from zoo.evaluate.submission import SERVERS
 from zoo.evaluate.summary import ALL, Measured, difference, examples, groups_of, measure, rpd, source_of
@@ -355,10 +355,10 @@ def record_rows(metrics: Mapping[str, Any], model: str) -> list[dict[str, Any]]:
 
     Keys: `artefact_sha256`, `task`, `data`, `split`, `group`, `protocol` (hash), `frames`, `fingerprint`, `class_map`,
     `source` (of rPD), `intervals` (what they cover, or why there are none), `effective_units` (of the headline figure),
-    `headline` and `headline_title` (its key and title), the figures in the metric's `columns` and `rpd` (each with
-    `_interval`, `null` if there is none), the metric's `groups` of values (`iou` by class), `settings`, `environment`,
-    `command`, `created`. When the rows are recorded, `zoo.folder.provenance.row_caveats` adds `caveats` that follow
-    from the training data.
+    `headline` (key of the headline figure), `columns` (how to show the figures: `key`, `title`, `unit`, `scale`,
+    `digits`), those figures and `rpd` (each with `_interval`, `null` if there is none), the metric's `groups` of values
+    (`iou` by class), `settings`, `environment`, `command`, `created`. When the rows are recorded,
+    `zoo.folder.provenance.row_caveats` adds `caveats` that follow from the training data.
     """
     (block,) = [block for block in metrics["models"] if block["name"] == model]
     metric = metric_class(block["metric"])
@@ -379,7 +379,10 @@ def record_rows(metrics: Mapping[str, Any], model: str) -> list[dict[str, Any]]:
                 "intervals": figures["sampling"]["words"],
                 "effective_units": figures["sampling"]["units"],
                 "headline": metric.headline,
-                "headline_title": headline_column(metric).title,
+                "columns": [
+                    {key: getattr(column, key) for key in ("key", "title", "unit", "scale", "digits")}
+                    for column in metric.columns
+                ],
             }
             for name in (*(column.key for column in metric.columns), "rpd"):
                 figure = figures.get(name, {"value": None, "interval": None})

@@ -1,7 +1,7 @@
 """Figures per condition from per-frame records: values, 95 % intervals, rPD, and differences between models.
 
 rPD is the relative performance under domain shift: the headline figure on the target domain divided by that on the
-source domain (mIoU for segmentation; see `docs/evaluation.md`).
+source domain (mIoU for segmentation; see `docs/evaluation.md`), the other way round if the figure is an error.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from zoo.data import Dataset
 from zoo.errors import InputError
 from zoo.evaluate.intervals import Sampling, Scale, Spread, combine, interval
-from zoo.evaluate.metrics import Figure, Metric
+from zoo.evaluate.metrics import Figure, Metric, headline_column
 from zoo.frame import Frame
 
 __all__ = ["ALL", "SHIFTED", "Measured", "difference", "examples", "groups_of", "measure", "rpd", "source_of"]
@@ -38,6 +38,7 @@ class Measured:
         value: Value of the headline figure.
         contributions: `(R,)` contribution of every sampling unit to it.
         sampling: Independent units of the frames.
+        higher_is_better: False if the headline figure is an error.
     """
 
     json: dict[str, Any]
@@ -45,6 +46,7 @@ class Measured:
     value: float
     contributions: np.ndarray = field(repr=False)
     sampling: Sampling = field(repr=False)
+    higher_is_better: bool = True
 
 
 def groups_of(dataset: Dataset, frames: Sequence[Frame], source_group: str | None) -> dict[str, list[int]]:
@@ -92,7 +94,7 @@ def measure(dataset: Dataset, metric: Metric, frames: Sequence[Frame], tallies: 
         contributions = np.full(len(sampling.weights), np.nan)  # unknown, so there is no interval of it or of its rPD
     else:
         contributions = sampling.contributions(value, replicates)
-    figures = _grouped({key: _shown(figure, sampling, whole_set) for key, figure in found.items()})
+    figures = _grouped({key: _shown(figure, sampling, whole_set, _scale(metric, key)) for key, figure in found.items()})
     units = figures[metric.headline]["units"]
     words = "no intervals: the figures compare frames with each other" if whole_set else sampling.words(units)
     json = {
@@ -102,17 +104,24 @@ def measure(dataset: Dataset, metric: Metric, frames: Sequence[Frame], tallies: 
         **figures,
         **metric.details(tallies),
     }
-    return Measured(json, metric.headline, value, contributions, sampling)
+    better = headline_column(metric).higher_is_better
+    return Measured(json, metric.headline, value, contributions, sampling, better)
 
 
-def _shown(figure: Figure, sampling: Sampling, whole_set: bool) -> Any:
+def _scale(metric: Metric, key: str) -> Scale:
+    """Scale of the interval of a figure; the figures of a group are on that of the headline figure."""
+    column = next((column for column in metric.columns if column.key == key), headline_column(metric))
+    return "fraction" if column.fraction else "difference"
+
+
+def _shown(figure: Figure, sampling: Sampling, whole_set: bool, scale: Scale) -> Any:
     """A figure with its interval; the value alone if a metric of scope `frame` computes no replicates of it."""
     if whole_set:
-        return _figure(figure.value, None, "fraction")
+        return _figure(figure.value, None, scale)
     if figure.replicates is None:
         return _number(figure.value)
     spread = sampling.spread(sampling.contributions(figure.value, figure.replicates))
-    return _figure(figure.value, spread, "fraction")
+    return _figure(figure.value, spread, scale)
 
 
 def _grouped(shown: Mapping[str, Any]) -> dict[str, Any]:
@@ -174,13 +183,22 @@ def source_of(dataset: Dataset, datasets: Mapping[str, Dataset], named: str | No
 
 
 def rpd(target: Measured, source: Measured, source_group: Group) -> dict[str, Any]:
-    """rPD with its interval; the frames of the two domains are assumed to be independent of each other."""
-    value = target.value / source.value if source.value > 0 else math.nan
-    return {"source": ":".join(source_group), **_figure(value, _ratio_spread([(target, source, 1.0)]), "ratio")}
+    """rPD with its interval; the frames of the two domains are assumed to be independent of each other.
+
+    The ratio of an error is that of source to target, so that a value below 1 always means a loss.
+    """
+    above, below = _sides(target, source)
+    value = above.value / below.value if below.value > 0 else math.nan
+    return {"source": ":".join(source_group), **_figure(value, _ratio_spread([(above, below, 1.0)]), "ratio")}
+
+
+def _sides(target: Measured, source: Measured) -> tuple[Measured, Measured]:
+    """Numerator and denominator of rPD."""
+    return (target, source) if target.higher_is_better else (source, target)
 
 
 def _ratio_spread(terms: Sequence[tuple[Measured, Measured, float]]) -> Spread | None:
-    """Spread of the sum of `factor * target / source` over `terms`.
+    """Spread of the sum of `factor * target / source` over `terms`; for errors target and source are exchanged.
 
     All targets are on the same frames, and so are all sources. To first order, a ratio changes by the target's
     contribution divided by the source's value, minus the source's contribution times the ratio over that value.
@@ -203,9 +221,12 @@ def difference(
     """
     spread = model.sampling.spread(model.contributions - baseline.contributions)
     figures = {model.headline: _figure(model.value - baseline.value, spread, "difference")}
-    if sources is not None and min(source.value for source in sources) > 0:
-        value = model.value / sources[0].value - baseline.value / sources[1].value
-        terms = [(model, sources[0], 1.0), (baseline, sources[1], -1.0)]
+    if sources is None:
+        return figures
+    (above, below), (other_above, other_below) = _sides(model, sources[0]), _sides(baseline, sources[1])
+    if min(below.value, other_below.value) > 0:
+        value = above.value / below.value - other_above.value / other_below.value
+        terms = [(above, below, 1.0), (other_above, other_below, -1.0)]
         figures["rpd"] = _figure(value, _ratio_spread(terms), "difference")
     return figures
 
@@ -218,7 +239,8 @@ def examples(metric: Metric, frames: Sequence[Frame], tallies: Sequence[Any]) ->
     if metric.scope == "set":
         return []
     scores = np.array([metric.score(tally) for tally in tallies])
-    order = [int(i) for i in np.argsort(-scores, kind="stable") if not math.isnan(scores[i])]
+    ranked = -scores if headline_column(metric).higher_is_better else scores
+    order = [int(i) for i in np.argsort(ranked, kind="stable") if not math.isnan(scores[i])]
     if not order:
         return []
     chosen = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from zoo.evaluate.metrics import Column, headline_column, metric_class
-from zoo.evaluate.report import TITLES, difference_unit, interval_notes, shown_columns, shown_groups, with_interval
+from zoo.evaluate.report import TITLES, interval_notes, shown_columns, shown_groups, with_interval
 
 __all__ = ["print_tables"]
 
@@ -72,7 +72,7 @@ def _print_differences(rows: Sequence[Mapping[str, Any]], metrics: Mapping[str, 
     table = Table(box=SIMPLE)
     (metric,) = {model["metric"] for model in metrics["models"]}
     headline = headline_column(metric_class(metric))
-    for name in ("Data", "Condition", f"{headline.title} {difference_unit(headline)}".strip(), "rPD"):
+    for name in ("Data", "Condition", f"{headline.title} {headline.difference_unit}".strip(), "rPD"):
         table.add_column(name, justify="left" if name in ("Data", "Condition") else "right", no_wrap=True)
     for row in rows:
         if row["group"] in shown_groups(metrics, row["data"]):

@@ -17,6 +17,7 @@ from zoo.arguments import parse_size
 from zoo.contract import joined
 from zoo.engines import TensorSpec
 from zoo.errors import InputError, require
+from zoo.evaluate.metrics import headline_column, metric_class
 from zoo.export.plan import Plan, plan_for
 from zoo.folder.model_folder import ModelFolder
 from zoo.inputs import Input
@@ -80,7 +81,10 @@ def parity_lines(row: Mapping[str, Any], task: Task) -> list[str]:
     ]
     for name, values in row["conditions"].items():
         difference = values["difference"]
-        shown = "no metric" if difference is None else f"{values['metric']} {100 * difference:+.4f} points"
+        shown = "no metric"
+        if difference is not None and task.metric is not None:
+            column = headline_column(metric_class(task.metric))
+            shown = f"{column.title} {column.scale * difference:+.4f} {column.difference_unit}"
         lines.append(f"  {name}: {values['frames']} frames, {100 * values['agreement']:.4f} %, {shown}")
     for shape in row["other_shapes"]:
         size = "x".join(map(str, shape["shape"]))

@@ -123,10 +123,14 @@ def test_a_card_without_head_classes_or_results() -> None:
     assert "license: apache-2.0" in card
     # a row of another metric brings its own columns
     row = {"artefact_sha256": "0" * 64, "data": "d", "split": "val", "group": "night", "frames": 3, "headline": "nds"}
-    row |= {"headline_title": "NDS", "nds": 0.5, "nds_interval": [0.4, 0.6], "ate": 0.25, "ate_interval": None}
+    row |= {"nds": 0.5, "nds_interval": [0.4, 0.6], "ate": 0.25, "ate_interval": None}
+    row["columns"] = [
+        {"key": "ate", "title": "ATE", "unit": "m", "scale": 1, "digits": 2},
+        {"key": "nds", "title": "NDS", "unit": "%", "scale": 100, "digits": 1},
+    ]
     lines = render_card(config, [row]).splitlines()
-    assert "| data | split | condition | frames | NDS | ate | rPD | notes |" in lines
-    assert "| d | val | night | 3 | 50.00 [40.0, 60.0] | 25.00 |  |  |" in lines
+    assert "| data | split | condition | frames | NDS (%) | ATE (m) | rPD | notes |" in lines
+    assert "| d | val | night | 3 | 50.00 [40.0, 60.0] | 0.250 |  |  |" in lines
 
 
 # --- metadata for the Hub ---

@@ -504,7 +504,7 @@ def test_a_metric_of_another_kind_needs_nothing_but_its_row(tmp_path, load, caps
     (best,) = [example for example in result["examples"] if example["which"] == "best"]
     assert_close(best["grey"], max(grey), dtype="float32")
     (row,) = [row for row in load["x"].rows if row["group"] == "all"]
-    assert (row["task"], row["headline"], row["headline_title"]) == ("brightness", "grey", "Grey")
+    assert (row["task"], row["headline"], row["columns"][0]["title"]) == ("brightness", "grey", "Grey")
     assert (row["grey"], row["grey_interval"]) == (result["grey"]["value"], result["grey"]["interval"])
     assert "miou" not in row
     page = (tmp_path / "out/report.html").read_text()

@@ -218,7 +218,7 @@ def test_released_folders_get_what_their_runs_did_not_record(
     assert content == {path: path.read_bytes() for path in camvid_model.iterdir() if path.is_file()}
     assert main(["info", str(camvid_model)]) == 0
     (line, _) = [line for line in capsys.readouterr().out.splitlines() if "camvid val day" in line]
-    for figure in ("mIoU 64.87, ", "101 of 101 frames are neighbours", "also mIoU 54.0 on", "also mIoU 56.4 on"):
+    for figure in ("mIoU 64.87 %, ", "101 of 101 frames are neighbours", "also mIoU 54.0 on", "also mIoU 56.4 on"):
         assert figure in line
 
 

@@ -55,6 +55,8 @@ class Column:
         digits: Decimal places.
         interval: Show the interval in the terminal too; the report shows every interval.
         optional: Omit the column if no row has the figure.
+        higher_is_better: False for errors. Decides best and worst frames, verdicts, and which way round rPD is.
+        fraction: The figure lies between 0 and 1, and its interval stays within that range.
     """
 
     key: str
@@ -64,6 +66,13 @@ class Column:
     digits: int = 1
     interval: bool = False
     optional: bool = False
+    higher_is_better: bool = True
+    fraction: bool = True
+
+    @property
+    def difference_unit(self) -> str:
+        """Unit of a difference between two figures; percentages differ by percentage points."""
+        return "points" if self.unit == "%" else self.unit
 
 
 class Metric(Protocol):
@@ -128,7 +137,8 @@ class Metric(Protocol):
         """Further content for `metrics.json`, such as counts and confusion matrices."""
 
     def score(self, tally: Any) -> float:
-        """Score by which frames are ranked for the report's best and worst examples; NaN if undefined."""
+        """The headline figure of one frame, or a stand-in that ranks frames in the same way, for the report's best and
+        worst examples; NaN if undefined."""
 
     def draw(self, frame: Frame, prediction: Any) -> dict[str, str]:
         """Thumbnails of one frame for the report's examples, as data URIs by caption; may be empty.

@@ -54,7 +54,7 @@ class Segmentation2DMetric:
         Column("miou", "mIoU", interval=True),
         Column("pixel_accuracy", "Pixel acc."),
         Column("mean_class_accuracy", "Class acc."),
-        Column("ece", "ECE"),
+        Column("ece", "ECE", higher_is_better=False),
         Column("iiou", "iIoU", interval=True, optional=True),
         Column("miou_valid_pixels", "mIoU, valid pixels", interval=True, optional=True),
     )

@@ -121,11 +121,11 @@ def _worst(folder: ModelFolder, artefact: Mapping[str, Any]) -> tuple[str, str]:
     """The adverse condition with the lowest headline figure, and the figure's title."""
     groups = {frame.group for frame in open_dataset(_DATA).frames} - {_DAY}
     figures = {
-        row["group"]: headline(row)
+        row["group"]: (headline(row).title, row.get(headline(row).key))
         for row in folder.metrics()
         if row.get("data") == _DATA and row["artefact_sha256"] == artefact["sha256"] and row.get("group") in groups
     }
-    measured = {group: value for group, (_, value, _) in figures.items() if value is not None}
+    measured = {group: value for group, (_, value) in figures.items() if value is not None}
     if not measured:
         return _ADVERSE, "measured figure (none so far, so night)"
     worst = min(measured, key=lambda group: measured[group])

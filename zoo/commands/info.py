@@ -95,15 +95,11 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
                 f"p99 {row['latency_ms']['p99']:.1f} ms, {row['runs']} runs, file {row['artefact_sha256'][:12]}"
             )
             continue
-        title, value, interval = headline(row)
-        spread = f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else ""
+        first = headline(row)
         rpd = f", rPD {row['rpd']:.2f}" if row.get("rpd") is not None else ""
         note = row_note(row)
         print(
-            f"  {row.get('data')} {row.get('split')} {row.get('group')}: {title} {_percent(value)}{spread}{rpd}, "
+            f"  {row.get('data')} {row.get('split')} {row.get('group')}: "
+            f"{first.title} {first.value(row) or 'undefined'}{first.interval(row)} {first.unit}{rpd}, "
             f"{row.get('frames')} frames, file {row['artefact_sha256'][:12]}" + (f"; NOTE: {note}" if note else "")
         )
-
-
-def _percent(value: float | None) -> str:
-    return "undefined" if value is None else f"{100 * value:.2f}"

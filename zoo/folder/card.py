@@ -11,7 +11,7 @@ from zoo.errors import InputError
 from zoo.folder.licences import Link, chain_of, commercial_use
 from zoo.folder.model_index import front_matter
 from zoo.folder.plain import plain_program
-from zoo.folder.provenance import headline, row_note
+from zoo.folder.provenance import Shown, figures_of, headline, row_note
 from zoo.inputs import input_class, input_from_json
 from zoo.tasks import Task, task_from_json
 
@@ -19,8 +19,6 @@ __all__ = ["WEAK_IOU", "render_card"]
 
 WEAK_IOU = 0.25
 """Classes below this IoU are listed as known failures."""
-_TITLES = {"ece": "ECE", "iiou": "iIoU"}
-"""Titles of figures whose key does not read well."""
 _POOLED = ("all", "shifted", "reference")
 """Groups that are not conditions of their own."""
 
@@ -80,8 +78,6 @@ def _facts(
         "note": row_note,
         "headline": headline,
         "caveats": [" ".join(known[data]) for data in dict.fromkeys(row["data"] for row in accuracy) if data in known],
-        "percent": _percent,
-        "interval": _interval,
         "ratio": _ratio,
         "answer": _answer,
         "contracts": contracts,
@@ -103,12 +99,10 @@ def _contracts(config: Mapping[str, Any], task: Task) -> dict[str, dict[str, Any
     }
 
 
-def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Titles of the figures next to the headline, by key: those that have an interval and a value in some row."""
-    keys = [key.removesuffix("_interval") for row in rows for key in row if key.endswith("_interval")]
-    shown = {key for row in rows for key in keys if row.get(key) is not None}
-    others = {row.get("headline", "miou") for row in rows} | {"rpd"}
-    return {key: _TITLES.get(key, key.replace("_", " ")) for key in dict.fromkeys(keys) if key in shown - others}
+def _columns(rows: Sequence[Mapping[str, Any]]) -> list[Shown]:
+    """The figures that some row has, the headline figure first."""
+    every = dict.fromkeys(figure for row in rows for figure in figures_of(row))
+    return [figure for figure in every if any(row.get(figure.key) is not None for row in rows)]
 
 
 def _conditions(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
@@ -144,14 +138,6 @@ def _allows(chain: Sequence[Link]) -> str:
 
 def _answer(value: bool | None) -> str:
     return {True: "yes", False: "no", None: "unknown"}[value]
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.2f}"
-
-
-def _interval(value: Sequence[float] | None) -> str:
-    return "" if value is None else f" [{100 * value[0]:.1f}, {100 * value[1]:.1f}]"
 
 
 def _ratio(value: float | None) -> str:

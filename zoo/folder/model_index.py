@@ -59,7 +59,8 @@ def _scalar(value: Any) -> str:
 
 def _shown(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], str, float]]:
     for row in rows:
-        title, value, _ = headline(row)
+        first = headline(row)
+        title, value = first.title, row.get(first.key)
         leaked = any(caveat["kind"] in _LEAKED for caveat in row.get("caveats", ()))
         if value is not None and not leaked:
             yield row, title, value

@@ -23,13 +23,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from zoo.data.dataset import Dataset
 from zoo.data.terms import places_of, terms_of
 from zoo.frame import Frame
 
-__all__ = ["NEIGHBOUR_S", "caveats", "headline", "row_caveats", "row_note", "trained_on"]
+__all__ = ["NEIGHBOUR_S", "Shown", "caveats", "figures_of", "headline", "row_caveats", "row_note", "trained_on"]
 
 NEIGHBOUR_S = 10.0
 """A frame this close to a training frame of the same scene shows almost the same image."""
@@ -180,13 +181,63 @@ def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return all(one.get(key) == other.get(key) for key in ("artefact_sha256", "data", "split", "group", "fingerprint"))
 
 
-def headline(row: Mapping[str, Any]) -> tuple[str, float | None, Sequence[float] | None]:
-    """Title, value and 95 % interval of the headline figure of a measured row.
+@dataclass(frozen=True)
+class Shown:
+    """How to show a figure of a measured row.
 
-    Older rows without `headline` and `headline_title` are from segmentation models; their headline is mIoU.
+    Attributes:
+        key: Key of the figure in the row; `KEY_interval` has its 95 % interval.
+        title: Its name, without the unit.
+        unit: Unit after multiplication by `scale`.
+        scale: Factor for display: 100 for per cent.
+        digits: Decimal places of the bounds of the interval.
     """
-    key = row.get("headline", "miou")
-    return row.get("headline_title", "mIoU"), row[key], row.get(f"{key}_interval")
+
+    key: str
+    title: str
+    unit: str = "%"
+    scale: float = 100.0
+    digits: int = 1
+
+    @property
+    def heading(self) -> str:
+        """Title and unit."""
+        return f"{self.title} ({self.unit})" if self.unit else self.title
+
+    def value(self, row: Mapping[str, Any], more: int = 1) -> str:
+        """The figure in its unit, with `more` digits than the bounds; empty if the row has none."""
+        value = row.get(self.key)
+        return "" if value is None else f"{self.scale * value:.{self.digits + more}f}"
+
+    def interval(self, row: Mapping[str, Any]) -> str:
+        """The 95 % interval in brackets, after a space; empty if there is none."""
+        bounds = row.get(f"{self.key}_interval")
+        return "" if bounds is None else f" [{', '.join(f'{self.scale * bound:.{self.digits}f}' for bound in bounds)}]"
+
+
+_SEGMENTATION = tuple(
+    Shown(key, title)
+    for key, title in (
+        ("miou", "mIoU"),
+        ("pixel_accuracy", "pixel accuracy"),
+        ("mean_class_accuracy", "mean class accuracy"),
+        ("ece", "ECE"),
+        ("iiou", "iIoU"),
+        ("miou_valid_pixels", "mIoU, valid pixels"),
+    )
+)
+"""Figures of rows that were recorded before rows stated theirs: all of them are from segmentation models."""
+
+
+def figures_of(row: Mapping[str, Any]) -> list[Shown]:
+    """The figures of a measured row, the headline figure first."""
+    columns = [Shown(**column) for column in row["columns"]] if "columns" in row else list(_SEGMENTATION)
+    return sorted(columns, key=lambda column: column.key != row.get("headline", "miou"))
+
+
+def headline(row: Mapping[str, Any]) -> Shown:
+    """The headline figure of a measured row."""
+    return figures_of(row)[0]
 
 
 def row_note(row: Mapping[str, Any]) -> str:
@@ -196,12 +247,11 @@ def row_note(row: Mapping[str, Any]) -> str:
 
 
 def _figure(also: Mapping[str, Any]) -> str:
-    title, value, interval = headline(also)
-    assert value is not None
-    spread = f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else ""
+    first = headline(also)
+    unit = "" if first.unit == "%" else f" {first.unit}"
     rpd = f", rPD {also['rpd']:.2f}" if also.get("rpd") is not None else ""
     origin = also["origin"] if also["measured_here"] else f"reported by {also['origin']}, not measured here"
     return (
-        f"{title} {100 * value:.1f}{spread}{rpd} on {also['data']} {also['split']} {also['group']}: "
-        f"{also['what']} ({origin})"
+        f"{first.title} {first.value(also, 0)}{unit}{first.interval(also)}{rpd} on {also['data']} {also['split']} "
+        f"{also['group']}: {also['what']} ({origin})"
     )

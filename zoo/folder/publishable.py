@@ -43,7 +43,7 @@ def _files(folder: ModelFolder, artefacts: Sequence[Mapping[str, Any]]) -> Itera
     if folder.task.metric is None:
         return
     rows = [row for row in folder.metrics() if row.get("kind") != "latency"]
-    measured = {row["artefact_sha256"] for row in rows if headline(row)[1] is not None}
+    measured = {row["artefact_sha256"] for row in rows if row.get(headline(row).key) is not None}
     for entry in artefacts:
         if entry["sha256"] not in measured:
             command = f"zoo evaluate {folder.path} --engine {entry['engine']} --data KIND=DIR --record"

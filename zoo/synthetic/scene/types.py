@@ -181,7 +181,8 @@ class Street:
 
     def _axle(self, s: np.ndarray, t: float) -> np.ndarray:
         """`(N, 3)` middle between two wheels on the ground."""
-        return (self.to_world(s, t - _TRACK_M / 2) + self.to_world(s, t + _TRACK_M / 2)) / 2
+        right, left = (self.to_world(s, np.full(len(s), t + side * _TRACK_M / 2)) for side in (-1, 1))
+        return (right + left) / 2
 
 
 @dataclass(frozen=True, kw_only=True)
