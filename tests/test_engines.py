@@ -150,7 +150,7 @@ def test_the_numbers_are_those_worked_out_by_hand(folder: Path, half_red: np.nda
 @BOTH
 def test_windows_and_batches(folder: Path, half_red: np.ndarray, engine: str) -> None:
     mode = InferenceMode(mode="sliding", window=(4, 4), window_stride=(2, 2), batch=3)
-    prediction = zoo.load(folder, engine=engine, inference=mode)(half_red)
+    prediction = zoo.load(folder, engine=engine, input_settings={"inference": mode.to_json()})(half_red)
     assert np.array_equal(prediction.labels, zoo.load(folder, engine=engine)(half_red).labels)
     assert_close(prediction.scores[:, [0, 7]], CONFIDENCE)
 
@@ -162,7 +162,9 @@ def test_a_fixed_file_takes_windows_one_by_one_and_no_other_size(
     content = red_model(1, 4, 4).SerializeToString()
     folder = write_folder(tmp_path / "fixed", content, inputs=[image_entry(1, 4, 4)])
     mode = InferenceMode(mode="sliding", window=(4, 4), window_stride=(2, 2), batch=3)
-    assert zoo.load(folder, engine=engine, inference=mode)(half_red).labels.tolist() == [[1, 1, 1, 1, 0, 0, 0, 0]] * 5
+    windows = {"inference": mode.to_json()}
+    labels = zoo.load(folder, engine=engine, input_settings=windows)(half_red).labels
+    assert labels.tolist() == [[1, 1, 1, 1, 0, 0, 0, 0]] * 5
     with pytest.raises(InputError, match=r"must be \(1, 3, 4, 4\) float32; got \(1, 3, 6, 8\) float32"):
         zoo.load(folder, engine=engine)(half_red)
 

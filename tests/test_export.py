@@ -266,7 +266,8 @@ def test_every_size_is_the_same_function(exported: Path, engine: str, size: tupl
 
 def test_sliding_windows(exported: Path) -> None:
     mode = InferenceMode(mode="sliding", window=(24, 24), window_stride=(16, 16), batch=3)
-    a, b = (zoo.load(exported, engine=engine, inference=mode)(photo(50, 70)) for engine in ("torch", "onnx"))
+    windows = {"inference": mode.to_json()}
+    a, b = (zoo.load(exported, engine=engine, input_settings=windows)(photo(50, 70)) for engine in ("torch", "onnx"))
     assert (a.labels == b.labels).mean() >= 0.999
     np.testing.assert_allclose(a.scores, b.scores, atol=1e-3)  # two runtimes
 
@@ -308,7 +309,7 @@ def test_half_precision_and_image_steps_inside(
         assert larger.labels.shape == larger.scores.shape == (70, 100)
     mode = InferenceMode(mode="sliding", window=(24, 24), window_stride=(16, 16))
     with pytest.raises(InputError, match="takes whole images only"):
-        zoo.load(folder.path, file="onnx/small.uint8.onnx", inference=mode)
+        zoo.load(folder.path, file="onnx/small.uint8.onnx", input_settings={"inference": mode.to_json()})
 
 
 @pytest.mark.parametrize("normalisation", ["constant", "image"])

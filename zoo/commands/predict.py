@@ -14,7 +14,7 @@ from PIL import Image
 
 from zoo.errors import InputError
 from zoo.files import atomic_file
-from zoo.inputs.windows import InferenceMode
+from zoo.inputs.windows import inference_settings
 from zoo.loading import load
 from zoo.prediction import Segmentation2D
 from zoo.predictor import Predictor
@@ -133,7 +133,7 @@ def run(arguments: Arguments) -> int:
         precision=arguments.precision,
         threads=arguments.threads,
         file=arguments.file,
-        inference=chosen_inference(arguments),
+        input_settings=inference_settings(arguments.whole, arguments.window, arguments.window_stride),
     )
     if predictor.task.name != "segmentation2d":
         raise InputError(f"{predictor.name} is a model for {predictor.task.name}; zoo predict segments images")
@@ -143,20 +143,6 @@ def run(arguments: Arguments) -> int:
         shares = [f"{name} {100 * share:.0f} %" for name, share in list(prediction.fractions().items())[:4]]
         print(f"{path}: {', '.join(shares)} -> {arguments.out / (path.stem + '_overlay.jpg')}")
     return 0
-
-
-def chosen_inference(arguments: Arguments) -> InferenceMode | None:
-    """The inference mode given on the command line, or `None` to keep that of the model."""
-    if arguments.whole and arguments.window:
-        raise InputError("--whole and --window exclude each other; give one of them")
-    if arguments.window_stride and not arguments.window:
-        raise InputError("--window-stride needs --window; give the size of the windows too")
-    if arguments.whole:
-        return InferenceMode()
-    if arguments.window is None:
-        return None
-    stride = arguments.window_stride or tuple(max(1, side * 2 // 3) for side in arguments.window)
-    return InferenceMode(mode="sliding", window=arguments.window, window_stride=(stride[0], stride[1]))
 
 
 def _write(out: Path, path: Path, prediction: Segmentation2D, predictor: Predictor, alpha: float) -> None:
