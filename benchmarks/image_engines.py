@@ -94,7 +94,8 @@ def run_torch(module: torch.nn.Module) -> Call:
 def exported(module: torch.nn.Module, output: str, lengths: tuple[int, int, int], free: tuple[str, ...]) -> bytes:
     """An ONNX file of the module, whose axes (batch, height, width) have these lengths unless they are in `free`."""
     named = dict(zip(("batch", "height", "width"), lengths, strict=True))
-    return to_onnx(module, [IMAGE], [output], lengths=named, free=free).SerializeToString()
+    outputs = [TensorSpec(output, "float32", (), axes=("batch",))]
+    return to_onnx(module, [IMAGE], outputs, lengths=named, free=free).SerializeToString()
 
 
 def engines_of(free: bytes, fixed: bytes) -> dict[str, Engine]:

@@ -33,7 +33,7 @@ from zoo.evaluate.store import FrameStore, protocol_hash
 from zoo.evaluate.submission import SERVERS
 from zoo.evaluate.summary import ALL, Measured, difference, examples, groups_of, measure, rpd, source_of
 from zoo.frame import Frame
-from zoo.machine import processor, versions
+from zoo.machine import packages, processor
 from zoo.tasks import Task
 
 __all__ = ["METRICS_FORMAT", "RECORD_KEY", "EvaluatedModel", "Run", "Session", "metric_of", "processes", "record_rows"]
@@ -413,11 +413,6 @@ def record_rows(metrics: Mapping[str, Any], model: str) -> list[dict[str, Any]]:
 
 def environment() -> dict[str, Any]:
     """The machine, the processes and threads, and the packages in use."""
-    engines = [
-        name
-        for name in ("torch", "torchvision", "transformers", "onnxruntime", "openvino", "tensorrt")
-        if name in sys.modules
-    ]
     torch: Any = sys.modules.get("torch")
     return {
         "python": platform.python_version(),
@@ -426,5 +421,5 @@ def environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads() if torch else os.environ.get("OMP_NUM_THREADS"),
         "processes": processes()[1],
-        "packages": versions(["numpy", "pillow", "perception-zoo", *engines]),
+        "packages": packages(loaded=True),
     }

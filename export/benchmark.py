@@ -25,6 +25,7 @@ from zoo.arguments import parse_size
 from zoo.errors import InputError
 from zoo.files import atomic_file, read_image, write_json
 from zoo.folder.model_folder import ModelFolder
+from zoo.inputs.windows import inference_settings
 from zoo.loading import engines_for, find_folder
 from zoo.machine import machine, packages
 
@@ -133,7 +134,7 @@ class _Worker:
             "precision": arguments.precision,
             "threads": arguments.threads,
             "file": arguments.file,
-            "inference": {"mode": "whole"} if arguments.whole else None,
+            "input_settings": inference_settings(arguments.whole, None, None),
             "image": str(image),
         }
         self.about: dict[str, Any] = {}

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from zoo.errors import InputError
-from zoo.inputs.windows import InferenceMode
 from zoo.loading import load
 from zoo.predictor import Predictor
 
@@ -34,7 +33,7 @@ def _load(request: Mapping[str, Any]) -> tuple[Predictor, dict[str, Any]]:
         precision=request["precision"],
         threads=request["threads"],
         file=request["file"],
-        inference=InferenceMode(**request["inference"]) if request["inference"] else None,
+        input_settings=request["input_settings"],
     )
     seconds = time.perf_counter() - start
     answer = {

@@ -145,7 +145,7 @@ def export(arguments: Arguments) -> tuple[ModelFolder, dict[str, Any], dict[str,
     model = to_onnx(
         predictor.module,
         engine.spec.inputs,
-        predictor.task.outputs,
+        engine.spec.outputs,
         lengths=plan.lengths,
         free=axes,
         what=folder.name,

@@ -38,8 +38,7 @@ class Arguments:
     """Model folder or installed model."""
     key: Path | None = None
     """Public key in PEM: require that the manifest is signed with its private key."""
-    engine: str = "onnx"
-    """Engine that runs the exported files: onnx or openvino."""
+    engine: Annotated[str, tyro.conf.arg(help=verify.ENGINE_HELP)] = "onnx"
     device: str = "cpu"
     """Device. For onnx: cpu, cuda or tensorrt; never falls back to another one."""
     threads: int | None = None

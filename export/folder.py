@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from zoo.engines import ENGINES
+from zoo.engines import ENGINES, engines_that_read
 from zoo.errors import InputError
 from zoo.files import atomic_directory, write_bytes
 from zoo.folder.model_folder import (
@@ -48,9 +48,9 @@ def not_measured(rows: Sequence[Mapping[str, Any]], sha256: str) -> list[str]:
     done = {(row["engine"], row["device"].split(":")[0]) for row in rows if row["artefact_sha256"] == sha256}
     return [
         f"{engine} on {device}"
-        for engine, row in ENGINES.items()
-        for device in row.devices
-        if row.reads == "onnx" and (engine, device) not in done
+        for engine in engines_that_read("onnx")
+        for device in ENGINES[engine].devices
+        if (engine, device) not in done
     ]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
@@ -111,7 +111,6 @@ def compare(
     file: ExportedFile,
     sets: Sequence[FrameSet],
     limits: Limits,
-    advance: Callable[[], None] = lambda: None,
 ) -> tuple[Row, bytes]:
     """Runs source and file on all frames and compares them.
 
@@ -120,7 +119,6 @@ def compare(
         file: Exported file.
         sets: Frames to compare on.
         limits: Limits that the file must meet.
-        advance: Called after every frame.
 
     Returns:
         The row, and the source's outputs on the embedded frames for storage with the file.
@@ -143,7 +141,6 @@ def compare(
             condition.add(frame, agreement, source.prediction(frame, found), found[1])
             if frames.name == "embedded" and isinstance(source, EngineSource):
                 stored |= {f"{frame.id}/{name}": array for name, array in source.packed(frame, found).items()}
-            advance()
     row.frames, row.totals, row.compared = totals.frames, totals.to_json(), totals.compared
     row.conditions = {name: condition.to_json() for name, condition in conditions.items()}
     if isinstance(source, EngineSource):

@@ -26,7 +26,7 @@ OPSET = 18
 def to_onnx(
     module: nn.Module,
     inputs: Sequence[TensorSpec],
-    outputs: Sequence[str],
+    outputs: Sequence[TensorSpec],
     *,
     lengths: Mapping[str, int],
     free: Collection[str],
@@ -37,7 +37,7 @@ def to_onnx(
     Args:
         module: Model that takes `inputs` by position and returns one tensor or a sequence of tensors.
         inputs: Specs of its inputs, with every axis named.
-        outputs: Names of its outputs.
+        outputs: Specs of its outputs, of which the names and the names of the axes are used.
         lengths: Length in the example input of every axis that `inputs` leave open. Axes not in `free` are fixed to
             it. A dynamic axis needs at least 2, because torch specialises axes of length 1.
         free: Names of the dynamic axes.
@@ -71,7 +71,7 @@ def to_onnx(
                 dynamo=True,
                 dynamic_shapes=(dynamic,) if _takes_any_number(module) else dynamic,
                 input_names=[tensor.name for tensor in inputs],
-                output_names=list(outputs),
+                output_names=[tensor.name for tensor in outputs],
                 opset_version=OPSET,
                 verbose=False,
             )
@@ -84,7 +84,7 @@ def to_onnx(
     assert program is not None
     model = program.model_proto
     _tidy(model)
-    _name_axes(model, inputs, free)
+    _name_axes(model, inputs, outputs, free)
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -125,8 +125,12 @@ def _tidy(model: Any) -> None:
                 attribute.s = b"half_pixel"
 
 
-def _name_axes(model: Any, inputs: Sequence[TensorSpec], free: Collection[str]) -> None:
-    """Names the dynamic axes: those of an input after its spec, those of an output after the output."""
+def _name_axes(model: Any, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], free: Collection[str]) -> None:
+    """Names the dynamic axes after the specs.
+
+    The first axis counts samples or points and is the same in inputs and outputs. The others of an output have lengths
+    of their own, so their names start with the output's.
+    """
 
     def name(value: Any, names: Sequence[str]) -> set[str]:
         named = set()
@@ -137,7 +141,6 @@ def _name_axes(model: Any, inputs: Sequence[TensorSpec], free: Collection[str]) 
         return named
 
     found = set().union(*(name(value, tensor.axes) for value, tensor in zip(model.graph.input, inputs, strict=True)))
-    for value in model.graph.output:
-        rest = [f"{value.name}_{axis}" for axis in ("channels", "height", "width")]
-        name(value, (inputs[0].axes[0], *rest))
+    for value, tensor in zip(model.graph.output, outputs, strict=True):
+        name(value, [axis if i == 0 else f"{tensor.name}_{axis}" for i, axis in enumerate(tensor.axes)])
     assert found == set(free), (found, free)

@@ -5,6 +5,7 @@ With torch installed, the source model runs; without it, the outputs that were s
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from zoo.engines import ENGINES
+from zoo.engines import engines_that_read
 from zoo.errors import InputError
 from zoo.export.command import parity_lines
 from zoo.export.folder import add_row, reference_name
@@ -28,6 +29,8 @@ from zoo.loading import find_folder, load
 
 __all__ = ["Arguments", "compare_file", "run", "signature_lines", "verify"]
 
+ENGINE_HELP = f"Engine that runs the exported files: {' or '.join(engines_that_read('onnx'))}."
+
 
 @dataclass(frozen=True)
 class Arguments:
@@ -38,8 +41,7 @@ class Arguments:
 
     folder: Annotated[str, tyro.conf.Positional]
     """Model folder, catalogue name, or hf-hub:org/name."""
-    engine: str = "onnx"
-    """Engine that runs the exported files: onnx or openvino."""
+    engine: Annotated[str, tyro.conf.arg(help=ENGINE_HELP)] = "onnx"
     device: str = "cpu"
     """Device. For onnx: cpu, cuda, tensorrt or openvino; for openvino: any device that OpenVINO finds."""
     threads: int | None = None
@@ -67,7 +69,7 @@ def verify(arguments: Arguments) -> list[str]:
         ParityError: If an exported file does not match its source.
         InputError: If the engine or the device is not available, or a frame cannot be read.
     """
-    readers = [name for name, row in ENGINES.items() if row.reads == "onnx"]
+    readers = engines_that_read("onnx")
     if arguments.engine not in readers:
         raise InputError(f"--engine {arguments.engine}: expected one of {', '.join(readers)}")
     folder = ModelFolder.open(find_folder(arguments.folder))
@@ -119,9 +121,10 @@ def compare_file(
     """
     _check_entry(folder, entry)
     described = read_back(folder.read_bytes(entry["file"]), folder, entry)
-    source = _stored_source(folder, entry) if stored else _source(folder, entry, arguments)
-    file = _exported_file(folder, entry, arguments, described)
-    compared, _ = compare(source, file, sets, LIMITS[entry["precision"]])
+    with contextlib.ExitStack() as opened:  # frees the engines before the next file is loaded
+        source = _stored_source(folder, entry) if stored else _source(folder, entry, opened)
+        file = _exported_file(folder, entry, arguments, described, opened)
+        compared, _ = compare(source, file, sets, LIMITS[entry["precision"]])
     refuse_if_beyond(compared, entry["file"])
     about = {"artefact_sha256": entry["sha256"], "file": entry["file"], "precision": entry["precision"]}
     return {**about, **compared.to_json()}
@@ -150,11 +153,11 @@ def _check_entry(folder: ModelFolder, entry: Mapping[str, Any]) -> None:
         )
 
 
-def _source(folder: ModelFolder, entry: Mapping[str, Any], arguments: Arguments) -> EngineSource | StoredSource:
+def _source(folder: ModelFolder, entry: Mapping[str, Any], opened: contextlib.ExitStack) -> EngineSource | StoredSource:
     sha256 = entry["source_sha256"]
     here = {artefact["sha256"]: artefact for artefact in folder.config["artefacts"] if artefact["engine"] == "torch"}
     if sha256 in here and _torch_is_installed():
-        predictor = load(folder.path, engine="torch", file=here[sha256]["file"])
+        predictor = opened.enter_context(load(folder.path, engine="torch", file=here[sha256]["file"]))
         return EngineSource(Side(predictor.engine, predictor.input, predictor.task), sha256)
     return _stored_source(folder, entry)
 
@@ -177,9 +180,14 @@ def _torch_is_installed() -> bool:
 
 
 def _exported_file(
-    folder: ModelFolder, entry: Mapping[str, Any], arguments: Arguments, described: Input
+    folder: ModelFolder,
+    entry: Mapping[str, Any],
+    arguments: Arguments,
+    described: Input,
+    opened: contextlib.ExitStack,
 ) -> ExportedFile:
-    predictor = load(
+    loaded = load(
         folder.path, engine=arguments.engine, device=arguments.device, threads=arguments.threads, file=entry["file"]
     )
+    predictor = opened.enter_context(loaded)
     return ExportedFile(predictor.engine, described, predictor.task, tuple(entry.get("in_graph", ())))

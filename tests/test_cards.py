@@ -218,7 +218,9 @@ def test_the_program_for_sliding_windows(tmp_path: Path) -> None:
     program = plain_program(entry["file"], joined(changed.contract(entry), folder.task.contract(entry)))
     assert program is not None
     labels = run_without_zoo(program, tmp_path)
-    expected = zoo.load(folder.path, engine="onnx", inference=inference)(tmp_path / "street.png").labels
+    expected = zoo.load(folder.path, engine="onnx", input_settings={"inference": inference.to_json()})(
+        tmp_path / "street.png"
+    ).labels
     assert (labels != expected).mean() < 1e-4  # the windows' logits are added in another order
     whole = zoo.load(folder.path, engine="onnx")(tmp_path / "street.png").labels
     assert (labels != whole).mean() > 1e-2

@@ -150,7 +150,7 @@ def test_the_numbers_are_those_worked_out_by_hand(folder: Path, half_red: np.nda
 @BOTH
 def test_windows_and_batches(folder: Path, half_red: np.ndarray, engine: str) -> None:
     mode = InferenceMode(mode="sliding", window=(4, 4), window_stride=(2, 2), batch=3)
-    prediction = zoo.load(folder, engine=engine, inference=mode)(half_red)
+    prediction = zoo.load(folder, engine=engine, input_settings={"inference": mode.to_json()})(half_red)
     assert np.array_equal(prediction.labels, zoo.load(folder, engine=engine)(half_red).labels)
     assert_close(prediction.scores[:, [0, 7]], CONFIDENCE)
 
@@ -162,7 +162,9 @@ def test_a_fixed_file_takes_windows_one_by_one_and_no_other_size(
     content = red_model(1, 4, 4).SerializeToString()
     folder = write_folder(tmp_path / "fixed", content, inputs=[image_entry(1, 4, 4)])
     mode = InferenceMode(mode="sliding", window=(4, 4), window_stride=(2, 2), batch=3)
-    assert zoo.load(folder, engine=engine, inference=mode)(half_red).labels.tolist() == [[1, 1, 1, 1, 0, 0, 0, 0]] * 5
+    windows = {"inference": mode.to_json()}
+    labels = zoo.load(folder, engine=engine, input_settings=windows)(half_red).labels
+    assert labels.tolist() == [[1, 1, 1, 1, 0, 0, 0, 0]] * 5
     with pytest.raises(InputError, match=r"must be \(1, 3, 4, 4\) float32; got \(1, 3, 6, 8\) float32"):
         zoo.load(folder, engine=engine)(half_red)
 
@@ -170,7 +172,7 @@ def test_a_fixed_file_takes_windows_one_by_one_and_no_other_size(
 @pytest.mark.parametrize("make", [OnnxEngine, OpenVINOEngine])
 def test_what_the_runtimes_would_swallow_is_refused(make: Any) -> None:
     engine = make(red_model().SerializeToString(), declared=[image_tensor(3, 4)])
-    engine.warmup({"image": (2, 3, 8, 4)})
+    engine.run({"image": np.zeros((2, 3, 8, 4), np.float32)})
     with pytest.raises(InputError, match="image height 6 is not a multiple of 4; pad it to 8"):
         engine.run({"image": np.zeros((1, 3, 6, 8), np.float32)})
     with pytest.raises(InputError, match="image width 10 is not a multiple of 4; pad it to 12"):

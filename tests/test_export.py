@@ -27,6 +27,7 @@ from zoo.class_maps import class_map
 from zoo.classes import CAMVID, CITYSCAPES, ClassTable
 from zoo.cli import main
 from zoo.contract import joined
+from zoo.encoders import GRID
 from zoo.engines import EngineSpec, TensorSpec
 from zoo.engines.onnx import OnnxEngine
 from zoo.engines.onnx_file import metadata
@@ -151,10 +152,13 @@ def without_torch(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
 
 
+LOGITS = TensorSpec("logits", "float32", (), axes=GRID)
+
+
 def graph_of(module: torch.nn.Module, size: tuple[int, int]) -> onnx.ModelProto:
     """The exported graph of a segmenter, every axis free."""
     lengths = {"batch": 2, "height": size[0], "width": size[1]}
-    return to_onnx(module, module.inputs, ["logits"], lengths=lengths, free=tuple(lengths))
+    return to_onnx(module, module.inputs, [LOGITS], lengths=lengths, free=tuple(lengths))
 
 
 def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -262,7 +266,8 @@ def test_every_size_is_the_same_function(exported: Path, engine: str, size: tupl
 
 def test_sliding_windows(exported: Path) -> None:
     mode = InferenceMode(mode="sliding", window=(24, 24), window_stride=(16, 16), batch=3)
-    a, b = (zoo.load(exported, engine=engine, inference=mode)(photo(50, 70)) for engine in ("torch", "onnx"))
+    windows = {"inference": mode.to_json()}
+    a, b = (zoo.load(exported, engine=engine, input_settings=windows)(photo(50, 70)) for engine in ("torch", "onnx"))
     assert (a.labels == b.labels).mean() >= 0.999
     np.testing.assert_allclose(a.scores, b.scores, atol=1e-3)  # two runtimes
 
@@ -304,7 +309,7 @@ def test_half_precision_and_image_steps_inside(
         assert larger.labels.shape == larger.scores.shape == (70, 100)
     mode = InferenceMode(mode="sliding", window=(24, 24), window_stride=(16, 16))
     with pytest.raises(InputError, match="takes whole images only"):
-        zoo.load(folder.path, file="onnx/small.uint8.onnx", inference=mode)
+        zoo.load(folder.path, file="onnx/small.uint8.onnx", input_settings={"inference": mode.to_json()})
 
 
 @pytest.mark.parametrize("normalisation", ["constant", "image"])
@@ -825,11 +830,26 @@ def test_an_unsupported_architecture_says_so(wrong: type[torch.nn.Module]) -> No
         to_onnx(
             wrong(),
             [image_tensor(3, 8)],
-            ["logits"],
+            [LOGITS],
             lengths={"batch": 2, "height": 24, "width": 32},
             free=("batch", "height", "width"),
             what="it",
         )
+
+
+def test_the_free_axes_of_a_file_have_the_names_of_their_specs() -> None:
+    points = TensorSpec("points", "float32", (None, 4), axes=("points", "channels"))
+    features = TensorSpec("level0", "float32", (), axes=("points", "channels"))
+    model = to_onnx(torch.nn.Linear(4, 2), [points], [features], lengths={"points": 5}, free=["points"])
+    (found,) = model.graph.output
+    assert [side.dim_param or side.dim_value for side in found.type.tensor_type.shape.dim] == ["points", 2]
+
+    image = image_tensor(3, 1)
+    lengths = {"batch": 2, "height": 8, "width": 6}
+    model = to_onnx(torch.nn.Conv2d(3, 5, 2, 2), [image], [LOGITS], lengths=lengths, free=tuple(lengths))
+    (found,) = model.graph.output
+    sides = [side.dim_param or side.dim_value for side in found.type.tensor_type.shape.dim]
+    assert sides == ["batch", 5, "logits_height", "logits_width"]
 
 
 def test_verify(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

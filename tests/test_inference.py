@@ -87,8 +87,6 @@ class FakeEngine:
     def run(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {"logits": self._run(arrays["image"])}
 
-    def warmup(self, shapes: Mapping[str, tuple[int, ...]]) -> None: ...
-
     def close(self) -> None: ...
 
 
@@ -120,6 +118,38 @@ def test_overlapping_windows_are_averaged() -> None:
     mode = InferenceMode(mode="sliding", window=(4, 8), window_stride=(4, 4), batch=1)
     found = windows(np.zeros((3, 4, 12), np.float32), run, mode)
     assert found.ravel().tolist() == [0.0, 0.5, 1.0]
+
+
+def test_two_outputs_of_two_strides_under_windows() -> None:
+    # Local at both strides, so windows must change nothing. Only if windows start and end on cells of the coarser
+    # output do the cells of both lie on one grid: 12 x 12 pixels every 4 become 8 x 8 every 8.
+    def mean(images: np.ndarray, stride: int) -> np.ndarray:
+        batch, channels, height, width = images.shape
+        return images.reshape(batch, channels, height // stride, stride, width // stride, stride).mean(axis=(3, 5))
+
+    seen = set()
+
+    class TwoOutputs:
+        spec = EngineSpec(
+            "fake",
+            "cpu",
+            "fp32",
+            (image_tensor(3, 8),),
+            tuple(TensorSpec(f"level{i}", "float32", (None,) * 4, stride=stride) for i, stride in enumerate((4, 8))),
+        )
+
+        def run(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+            seen.add(arrays["image"].shape[2:])
+            return {"level0": mean(arrays["image"], 4), "level1": mean(arrays["image"], 8)}
+
+        def close(self) -> None: ...
+
+    image = np.random.default_rng(2).normal(size=(3, 32, 40)).astype(np.float32)
+    mode = InferenceMode(mode="sliding", window=(12, 12), window_stride=(4, 4), batch=3)
+    found = run_windows(image, TwoOutputs(), mode)
+    assert seen == {(8, 8)}
+    assert_close(found["level0"], mean(image[None], 4)[0])
+    assert_close(found["level1"], mean(image[None], 8)[0])
 
 
 def test_labels_and_scores_by_hand() -> None:

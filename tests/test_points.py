@@ -23,7 +23,6 @@ from zoo.folder.card import render_card
 from zoo.frame import CameraFrame, Frame, Sweep
 from zoo.inputs import input_from_json
 from zoo.inputs.points import PointsInput, point_tensors
-from zoo.inputs.windows import InferenceMode
 from zoo.tasks import task_class
 
 REAL = Path(__file__).resolve().parents[1].parent / "shared" / "real"
@@ -264,8 +263,8 @@ def test_a_lidar_encoder_gives_a_feature_per_point(tmp_path: Path) -> None:
     np.testing.assert_array_equal(level, expected.numpy())
     half = zoo.load(folder, precision="bf16")(points).levels[0]
     assert 0 < np.abs(half - level).max() < 0.05 * np.abs(level).max()
-    with pytest.raises(InputError, match="input is points has no inference mode"):
-        zoo.load(folder, inference=InferenceMode())
+    with pytest.raises(InputError, match="lidar reads points, which has no setting inference; it has channels"):
+        zoo.load(folder, input_settings={"inference": {"mode": "whole"}})
 
 
 def test_batches_of_sweeps_agree_with_single_ones(tmp_path: Path) -> None:

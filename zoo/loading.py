@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,7 @@ from zoo.folder.installed import find_installed, installed_names
 from zoo.folder.model_folder import ModelFolder
 from zoo.foreign import scheme_of
 from zoo.hub import HUB_PREFIX, download
-from zoo.inputs import Input
-from zoo.inputs.windows import InferenceMode
+from zoo.inputs import Input, input_from_json
 from zoo.predictor import Predictor, Stage
 
 if TYPE_CHECKING:
@@ -119,7 +117,7 @@ def load(
     precision: str = "fp32",
     threads: int | None = None,
     file: str | None = None,
-    inference: InferenceMode | None = None,
+    input_settings: Mapping[str, Any] | None = None,
     revision: str | None = None,
     local_files_only: bool = False,
 ) -> Predictor:
@@ -139,7 +137,8 @@ def load(
             openvino: `fp32`, `bf16` if the device supports it, or an `fp16` file.
         threads: CPU threads; by default those that the process may use. For torch this sets the whole process.
         file: One of the folder's files, for example `onnx/NAME.fp16.onnx`; chosen by engine and precision by default.
-        inference: Whole-image or sliding-window inference, overriding the model's own; for image models only.
+        input_settings: Replaces settings of the input that reads the source, as its section of `config.json` has them.
+            For images, `{"inference": {"mode": "whole"}}` overrides sliding windows.
         revision: Commit, tag or branch of a model on the Hub; the catalogue's pinned commit or `main` by default.
         local_files_only: Use the Hub's cache without connecting to the Hub.
 
@@ -159,16 +158,19 @@ def load(
         found = _fitting(folder, engine, precision, file, number)
         if not found:
             raise InputError(_nothing_fits(folder, engine, precision, file, number))
-        chosen = each if inference is None else _with_inference(each, inference)
+        chosen = _with_settings(folder.name, each, input_settings) if input_settings and number == 0 else each
         opened = _open(row, folder, found[0], device=device, precision=precision, threads=threads)
         stages.append(Stage(chosen, found[0], opened))
     return Predictor(folder, stages, folder.task)
 
 
-def _with_inference(chosen: Input, inference: InferenceMode) -> Input:
-    if not any(field.name == "inference" for field in dataclasses.fields(chosen)):  # type: ignore[arg-type]
-        raise InputError(f"a model whose input is {chosen.kind} has no inference mode to override")
-    return dataclasses.replace(chosen, inference=inference)  # type: ignore[type-var]
+def _with_settings(name: str, chosen: Input, settings: Mapping[str, Any]) -> Input:
+    known = chosen.schema["properties"]
+    if unknown := sorted(set(settings) - set(known)):
+        raise InputError(
+            f"{name} reads {chosen.kind}, which has no setting {', '.join(unknown)}; it has {', '.join(known)}"
+        )
+    return input_from_json({**chosen.to_json(), **settings})
 
 
 def _open(row: EngineRow, folder: ModelFolder, artefact: Mapping[str, Any], **options: Any) -> Engine:

@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from zoo.engines import ENGINES
+
 __all__ = ["machine", "packages", "processor", "versions"]
 
-_PACKAGES = (
-    "perception-zoo",
-    "numpy",
-    "pillow",
-    "torch",
-    "timm",
-    "onnx",
-    "onnxscript",
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "openvino",
-    "tensorrt",
-)
-"""Packages whose versions can change a result."""
+_ALWAYS = ("perception-zoo", "numpy", "pillow")
+_FOREIGN = ("torchvision", "transformers")
+_EXPORT = ("onnx", "onnxscript")
 
 
 def machine() -> dict[str, Any]:
@@ -37,9 +29,17 @@ def machine() -> dict[str, Any]:
     }
 
 
-def packages() -> dict[str, str]:
-    """Versions of the installed packages that can change a result."""
-    return versions(_PACKAGES)
+def packages(*, loaded: bool = False) -> dict[str, str]:
+    """Versions of the installed packages that can change a result.
+
+    Args:
+        loaded: Of the engines, list only those that this process has imported, and leave out the exporter.
+    """
+    engines = [row for row in ENGINES.values() if not loaded or row.package in sys.modules]
+    names = [name for row in engines for name in row.distributions]
+    if loaded:  # models of other projects bring their own packages
+        return versions([*_ALWAYS, *names, *(name for name in _FOREIGN if name in sys.modules)])
+    return versions([*_ALWAYS, *names, *_EXPORT])
 
 
 def versions(names: Iterable[str]) -> dict[str, str]:

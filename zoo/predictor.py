@@ -43,6 +43,8 @@ class Stage:
 class Predictor:
     """A loaded model: `predictor(source)` returns its task's prediction.
 
+    As a context manager, it frees its engines at the end.
+
     Attributes:
         folder: The model folder that it was loaded from.
         stages: In execution order. The input of the first stage reads the source; the input of each later stage reads
@@ -56,6 +58,17 @@ class Predictor:
         self.task = task
         for stage in self.stages:
             stage.input.check(stage.engine.spec, stage.in_graph, self._what(stage))
+
+    def __enter__(self) -> Predictor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Frees the memory and devices of all engines; the predictor cannot run afterwards."""
+        for stage in self.stages:
+            stage.engine.close()
 
     @property
     def name(self) -> str:

@@ -15,7 +15,7 @@ from PIL import Image
 from zoo.errors import InputError
 from zoo.files import atomic_file
 from zoo.foreign import scheme_of
-from zoo.inputs.windows import InferenceMode
+from zoo.inputs.windows import inference_settings
 from zoo.loading import load
 from zoo.prediction import Segmentation2D
 from zoo.predictor import Predictor
@@ -147,7 +147,7 @@ def run(arguments: Arguments) -> int:
 
 
 def _load(arguments: Arguments) -> Predictor | ForeignModel:
-    inference = chosen_inference(arguments)
+    settings = inference_settings(arguments.whole, arguments.window, arguments.window_stride)
     options: dict[str, Any] = {
         "engine": arguments.engine,
         "device": arguments.device,
@@ -157,26 +157,12 @@ def _load(arguments: Arguments) -> Predictor | ForeignModel:
     if scheme_of(arguments.model) is None:
         if arguments.description is not None:
             raise InputError(f"{arguments.model} is a model folder, which describes itself; omit --description")
-        return load(arguments.model, file=arguments.file, inference=inference, **options)
-    if arguments.file is not None or inference is not None:
+        return load(arguments.model, file=arguments.file, input_settings=settings, **options)
+    if arguments.file is not None or settings:
         raise InputError(f"--file, --whole and --window are for model folders; {arguments.model} has none")
     from zoo import foreign
 
     return foreign.load(arguments.model, description=arguments.description, **options)
-
-
-def chosen_inference(arguments: Arguments) -> InferenceMode | None:
-    """The inference mode given on the command line, or `None` to keep that of the model."""
-    if arguments.whole and arguments.window:
-        raise InputError("--whole and --window exclude each other; give one of them")
-    if arguments.window_stride and not arguments.window:
-        raise InputError("--window-stride needs --window; give the size of the windows too")
-    if arguments.whole:
-        return InferenceMode()
-    if arguments.window is None:
-        return None
-    stride = arguments.window_stride or tuple(max(1, side * 2 // 3) for side in arguments.window)
-    return InferenceMode(mode="sliding", window=arguments.window, window_stride=(stride[0], stride[1]))
 
 
 def _write(

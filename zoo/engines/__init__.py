@@ -20,7 +20,16 @@ from zoo.errors import InputError, closest
 if TYPE_CHECKING:
     from zoo.folder.model_folder import ModelFolder
 
-__all__ = ["ENGINES", "Engine", "EngineRow", "EngineSpec", "TensorSpec", "engine_row", "run_in_batches"]
+__all__ = [
+    "ENGINES",
+    "Engine",
+    "EngineRow",
+    "EngineSpec",
+    "TensorSpec",
+    "engine_row",
+    "engines_that_read",
+    "run_in_batches",
+]
 
 
 @dataclass(frozen=True)
@@ -104,9 +113,6 @@ class Engine(Protocol):
             InputError: If the arrays are not what `spec` describes.
         """
 
-    def warmup(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Runs once on zeros of these shapes, so that the next run is not slowed down by initialisation."""
-
     def close(self) -> None:
         """Frees the device; the engine cannot run afterwards."""
 
@@ -127,7 +133,8 @@ class EngineRow:
 
     Attributes:
         opener: `"module:function"`, called as `function(folder, artefact, device=, precision=, threads=)`.
-        package: Package that must be installed.
+        package: Package that must be importable.
+        distributions: Names under which the packages that affect its results may be installed.
         extra: Extra of perception-zoo that installs it.
         reads: `engine` of the artefacts that it can run.
         precisions: Each supported precision, with the precision of the file that it runs (`None`: any).
@@ -142,6 +149,11 @@ class EngineRow:
     precisions: Mapping[str, str | None]
     devices: tuple[str, ...]
     rank: tuple[int, int]
+    distributions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.distributions:
+            object.__setattr__(self, "distributions", (self.package,))
 
     def open(self, folder: ModelFolder, artefact: Mapping[str, Any], **options: Any) -> Engine:
         """The engine, ready to run `artefact`."""
@@ -166,6 +178,7 @@ ENGINES = {
         precisions=dict.fromkeys(("fp32", "bf16", "fp16")),
         devices=("cpu", "cuda"),
         rank=(1, 0),
+        distributions=("torch", "timm"),
     ),
     "onnx": EngineRow(
         "zoo.engines.onnx:open_engine",
@@ -175,6 +188,7 @@ ENGINES = {
         precisions={"fp32": "fp32", "fp16": "fp16"},
         devices=("cpu", "cuda", "tensorrt", "openvino"),
         rank=(0, 1),
+        distributions=("onnxruntime", "onnxruntime-gpu", "tensorrt"),
     ),
     "openvino": EngineRow(
         "zoo.engines.openvino:open_engine",
@@ -186,6 +200,11 @@ ENGINES = {
         rank=(2, 2),
     ),
 }
+
+
+def engines_that_read(kind: str) -> list[str]:
+    """Names of the engines that run artefacts whose `engine` is `kind`: `onnx` files are run by more than one."""
+    return [name for name, row in ENGINES.items() if row.reads == kind]
 
 
 def engine_row(name: str) -> EngineRow:

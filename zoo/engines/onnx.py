@@ -119,10 +119,6 @@ class OnnxEngine:
         feeds = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         return dict(zip([output.name for output in self.spec.outputs], self._session.run(None, feeds), strict=True))
 
-    def warmup(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Runs once on zeros of these shapes."""
-        self.run({spec.name: np.zeros(shapes[spec.name], spec.dtype) for spec in self.spec.inputs})
-
     def close(self) -> None:
         """Frees the session."""
         del self._session

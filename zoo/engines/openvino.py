@@ -97,10 +97,6 @@ class OpenVINOEngine:
         results = self._request.infer(feeds, share_inputs=True, share_outputs=True)
         return {name: np.array(results[output]) for name, output in self._outputs}
 
-    def warmup(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Runs once on zeros of these shapes."""
-        self.run({spec.name: np.zeros(shapes[spec.name], spec.dtype) for spec in self.spec.inputs})
-
     def close(self) -> None:
         """Frees the compiled model."""
         del self._request, self._outputs

@@ -26,7 +26,7 @@ class TorchEngine:
 
     Args:
         module: The model; put into evaluation mode and moved to `device`. Its `forward` takes `module.inputs` by
-            position and returns one tensor, or a sequence of tensors, at `module.strides`.
+            position and returns one tensor, or a sequence of tensors, at `module.strides` and with `module.axes`.
         outputs: Names of the outputs.
         device: A torch device, for example `cpu` or `cuda:0`.
         precision: `fp32`, or `bf16` or `fp16` by autocast.
@@ -61,7 +61,7 @@ class TorchEngine:
             precision=precision,
             inputs=tuple(self.module.inputs),
             outputs=tuple(
-                TensorSpec(name, "float32", (), stride=stride)
+                TensorSpec(name, "float32", (), stride=stride, axes=tuple(self.module.axes))
                 for name, stride in zip(outputs, self.module.strides, strict=True)
             ),
             options={"threads": torch.get_num_threads()} if self._device.type == "cpu" else {},
@@ -79,10 +79,6 @@ class TorchEngine:
             found = self.module(*(tensor.to(self._device) for tensor in tensors))
         values = [found] if isinstance(found, torch.Tensor) else list(found)
         return {spec.name: _to_numpy(value) for spec, value in zip(self.spec.outputs, values, strict=True)}
-
-    def warmup(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Runs once on zeros of these shapes."""
-        self.run({spec.name: np.zeros(shapes[spec.name], spec.dtype) for spec in self.spec.inputs})
 
     def close(self) -> None:
         """Frees the module."""

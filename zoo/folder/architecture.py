@@ -46,6 +46,7 @@ class EncoderHead(nn.Module):
         encoder: Follows the contract in `zoo.encoders`.
         head: Takes the encoder's levels; has `axes` and `stride`.
         inputs: What the encoder takes, by position.
+        axes: Of the output, the same as those of the levels.
         strides: One entry, the head's: input size over output size.
 
     Raises:
@@ -66,6 +67,7 @@ class EncoderHead(nn.Module):
         self.encoder = encoder
         self.head = head
         self.inputs: tuple[TensorSpec, ...] = encoder.inputs
+        self.axes: tuple[str, ...] = tuple(head.axes)
         self.strides: tuple[int, ...] = (head.stride,)
 
     def forward_features(self, *inputs: Tensor) -> list[Tensor]:

@@ -70,7 +70,7 @@ def image_tensor(channels: int, multiple: int, size: tuple[int, int] | None = No
 def as_image(source: ImageSource) -> np.ndarray:
     """`(H, W, 3)` uint8 RGB of a path, a PIL image, an array or a frame with one camera.
 
-    Files and PIL images are turned upright where their EXIF data asks for it.
+    Files and PIL images are rotated according to their EXIF orientation.
 
     Raises:
         InputError: If it has another type, or is an array of another shape or dtype.

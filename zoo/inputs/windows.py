@@ -13,7 +13,7 @@ import numpy as np
 from zoo.engines import Engine, run_in_batches
 from zoo.errors import InputError
 
-__all__ = ["InferenceMode", "run_windows", "window_cells", "window_starts"]
+__all__ = ["InferenceMode", "inference_settings", "run_windows", "window_cells", "window_starts"]
 
 _WINDOW_PIXELS = 2**26  # largest batch of sliding windows: 64 of 1024 x 1024
 _WINDOWS_PER_PIXEL = 64
@@ -92,6 +92,24 @@ class InferenceMode:
         """The section of a configuration."""
         values = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
         return values if self.mode == "sliding" else {"mode": "whole"}
+
+
+def inference_settings(
+    whole: bool, window: tuple[int, int] | None, window_stride: tuple[int, int] | None
+) -> dict[str, Any]:
+    """Settings of an input for the options `--whole`, `--window` and `--window-stride`; empty if none is given.
+
+    Raises:
+        InputError: If the options exclude each other, or the windows are not valid.
+    """
+    if whole and window:
+        raise InputError("--whole and --window exclude each other; give one of them")
+    if window_stride and not window:
+        raise InputError("--window-stride needs --window; give the size of the windows too")
+    if window:
+        step = window_stride or (max(1, window[0] * 2 // 3), max(1, window[1] * 2 // 3))
+        return {"inference": InferenceMode(mode="sliding", window=window, window_stride=step).to_json()}
+    return {"inference": {"mode": "whole"}} if whole else {}
 
 
 def window_starts(length: int, window: int, step: int) -> list[int]:
