@@ -44,7 +44,7 @@ LINES = {
     "copy": Command("copy m x", ("MODEL", "TO")),
     "predict": Command(
         "predict m a.png --out o",
-        ("MODEL", "IMAGES", "--out"),
+        ("MODEL", "SOURCES", "--out"),
         numbers=("--threads", "--alpha"),
         pairs=("--window", "--window-stride"),
         texts=("--engine", "--device", "--precision", "--file", "--description"),

@@ -138,12 +138,12 @@ def test_wrong_use(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     (tmp_path / "b").mkdir()
     twin = tmp_path / "b" / "photo.jpg"
     Image.open(photo).save(twin)
-    assert "would both be written to photo.png" in fails(capsys, "predict", MODEL, photo, twin, "--out", out)
+    assert "would both be written to photo.json" in fails(capsys, "predict", MODEL, photo, twin, "--out", out)
     assert "outside 0 to 1" in fails(capsys, "predict", MODEL, photo, "--out", out, "--alpha", 2)
     assert "cannot be used" in fails(capsys, "predict", MODEL, photo, "--out", out, "--device", "cuda:7")
     assert "unknown engine" in fails(capsys, "predict", MODEL, photo, "--out", out, "--engine", "trch")
     assert "exclude each other" in fails(capsys, "predict", MODEL, photo, "--out", out, "--whole", "--window", 8, 8)
-    assert "missing IMAGES, --out" in fails(capsys, "predict", MODEL)
+    assert "missing SOURCES, --out" in fails(capsys, "predict", MODEL)
     assert not out.exists()
 
 

@@ -241,14 +241,25 @@ def test_a_bare_encoder_is_loaded_exported_compared_and_described(
     assert not re.search(r"overlay|labels|None|classes", card.partition("## Running")[0])
 
 
+def test_predict_writes_features(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, photo = bare_encoder(tmp_path / "bare"), tmp_path / "a.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)).save(photo)
+    assert main(["predict", str(folder), str(photo), "--out", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out == f"{photo}: level0 {WIDTH} x 4 x 6 -> {tmp_path / 'out' / 'a.npz'}\n"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.json", "a.npz"]
+    with np.load(tmp_path / "out" / "a.npz") as levels:
+        assert list(levels) == ["level0"]
+        np.testing.assert_array_equal(levels["level0"], zoo.load(folder)(photo).levels[0])
+    summary = json.loads((tmp_path / "out" / "a.json").read_text())
+    assert (summary["image"], summary["model"]) == (str(photo), "bare")
+    assert summary["levels"] == {"level0": [WIDTH, 4, 6]}
+
+
 @pytest.mark.usefixtures("engine")
 def test_commands_say_what_a_bare_encoder_is_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = bare_encoder(tmp_path / "bare")
     assert main(["info", str(folder)]) == 0
     assert "classes: none" in capsys.readouterr().out
-    Image.fromarray(np.zeros((64, 96, 3), np.uint8)).save(tmp_path / "a.png")
-    assert main(["predict", str(folder), str(tmp_path / "a.png"), "--out", str(tmp_path / "p")]) == 2
-    assert "is a model for features" in capsys.readouterr().err
     assert main(["verify", str(folder), "--engine", "reference"]) == 0  # nothing exported yet
     assert main(["verify", str(folder), "--engine", "torch"]) == 2
     assert "onnx, openvino, reference" in capsys.readouterr().err

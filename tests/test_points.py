@@ -308,7 +308,10 @@ def test_commands_on_a_lidar_encoder(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(["info", str(folder)]) == 0
     assert "modality: lidar" in capsys.readouterr().out
     for words, message in (
-        (["predict", str(folder), str(tmp_path / "a.bin"), "--out", str(tmp_path / "p")], "is a model for features"),
+        (
+            ["predict", str(folder), str(tmp_path / "a.bin"), "--out", str(tmp_path / "p"), "--whole"],
+            "no setting infer",
+        ),
         (["export", str(folder), "--out", str(tmp_path / "o")], "reads points; only models that read images can be"),
         (["evaluate", str(folder), "--data", "synthetic", "--out", str(tmp_path / "e")], "features"),
         (["benchmark", str(folder)], "reads points; only models that read images can be timed"),
@@ -319,6 +322,19 @@ def test_commands_on_a_lidar_encoder(tmp_path: Path, capsys: pytest.CaptureFixtu
         assert error.count("\n") == 1
         assert message in error
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "lidar"]
+
+
+def test_predict_writes_the_features_of_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = lidar_folder(tmp_path / "lidar")
+    cloud().tofile(tmp_path / "sweep.bin")
+    out = tmp_path / "out"
+    assert main(["predict", str(folder), str(tmp_path / "sweep.bin"), "--out", str(out)]) == 0
+    assert "level0 60 x 24" in capsys.readouterr().out
+    with np.load(out / "sweep.npz") as levels:
+        np.testing.assert_array_equal(levels["level0"], zoo.load(folder)(cloud()).levels[0])
+    summary = json.loads((out / "sweep.json").read_text())
+    assert summary["points"] == str(tmp_path / "sweep.bin")
+    assert summary["settings"]["inputs"][0]["channels"] == ["x", "y", "z", "intensity"]
 
 
 def test_the_card_of_a_lidar_encoder(tmp_path: Path) -> None:

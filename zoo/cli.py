@@ -27,7 +27,7 @@ COMMANDS = {
     "card": ("zoo.commands.card", "render the model card of a folder anew from its JSON files, or check it"),
     "sign": ("zoo.commands.sign", "sign the manifest of a model folder with a key"),
     "copy": ("zoo.commands.copy", "copy a model folder so that measurements and exports can be added to it"),
-    "predict": ("zoo.commands.predict", "segment images"),
+    "predict": ("zoo.commands.predict", "run a model on images or sweeps"),
     "evaluate": ("zoo.evaluate.command", "evaluate models per weather and light condition and write a report"),
     "export": ("zoo.export.command", "export a model to ONNX; the file is kept only if it agrees with the model"),
     "verify": ("zoo.export.verify", "check the hashes of a model folder and its exported files against their source"),

@@ -91,6 +91,11 @@ class Predictor:
         return self.stages[0].input
 
     @property
+    def input_kind(self) -> str:
+        """What the sources are, a name in `INPUTS`."""
+        return self.input.kind
+
+    @property
     def classes(self) -> ClassTable | None:
         """Names and colours of the labels; `None` for a task without classes."""
         return self.task.classes

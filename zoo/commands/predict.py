@@ -1,23 +1,19 @@
-"""Segments images."""
+"""Runs a model on images or sweeps."""
 
 from __future__ import annotations
 
-import io
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
-from PIL import Image
-
 from zoo.errors import InputError
 from zoo.files import atomic_file
 from zoo.foreign import scheme_of
 from zoo.inputs.windows import inference_settings
 from zoo.loading import load
-from zoo.prediction import Segmentation2D
 from zoo.predictor import Predictor
 
 if TYPE_CHECKING:
@@ -30,13 +26,17 @@ __all__ = ["Arguments", "parse", "run"]
 
 @dataclass(frozen=True)
 class Arguments:
-    """Segments images. Writes <stem>.png (8-bit class ids), <stem>_overlay.jpg and <stem>.json for each."""
+    """Runs a model on files and writes its predictions.
+
+    For each source: <stem>.json and what the task adds. Segmentation: <stem>.png (8-bit class ids) and
+    <stem>_overlay.jpg. Features: <stem>.npz with an array per level.
+    """
 
     model: Annotated[str, tyro.conf.Positional]
     """Catalogue name, model folder, hf-hub:org/name, or a model of another project: onnx:FILE.onnx,
     python:MODULE:FUNCTION, hf:ORG/NAME, torchvision:NAME."""
-    images: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Image files."""
+    sources: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Files that the model reads: images, or sweeps (.bin, .npy)."""
     out: Path
     """Output folder; created if missing, and files of the same name are overwritten."""
     engine: str = "auto"
@@ -52,11 +52,11 @@ class Arguments:
     description: str | None = None
     """Classes, input and output of an onnx: or python: model, as YAML. Default for onnx:FILE.onnx: FILE.yaml."""
     alpha: float = 0.55
-    """Opacity of the class colours in the overlay, 0 to 1."""
+    """Opacity of the class colours in an overlay, 0 to 1."""
     whole: bool = False
-    """Run on whole images, overriding the model's configuration."""
+    """Images: run them whole, overriding the model's configuration."""
     window: tuple[int, int] | None = None
-    """Run on sliding windows of this height and width, in pixels of the resized image."""
+    """Images: run sliding windows of this height and width, in pixels of the resized image."""
     window_stride: tuple[int, int] | None = None
     """Vertical and horizontal step between windows; two thirds of the window by default."""
 
@@ -94,7 +94,7 @@ def parse(words: Sequence[str]) -> Arguments:
 
 
 def _plain(words: Sequence[str]) -> Arguments | None:
-    """The arguments in `MODEL IMAGE... --name value...`, or `None` if `words` contain anything else."""
+    """The arguments in `MODEL SOURCE... --name value...`, or `None` if `words` contain anything else."""
     positional: list[str] = []
     options: dict[str, Any] = {}
     rest = list(words)
@@ -121,28 +121,26 @@ def _plain(words: Sequence[str]) -> Arguments | None:
             return None
     if len(positional) < 2 or "out" not in options:
         return None
-    return Arguments(model=positional[0], images=tuple(map(Path, positional[1:])), **options)
+    return Arguments(model=positional[0], sources=tuple(map(Path, positional[1:])), **options)
 
 
 def run(arguments: Arguments) -> int:
-    """Segments each image. An unreadable image stops the run before any file is written for it."""
-    if not arguments.images:
-        raise InputError("no image given")
+    """Runs the model on each source. An unreadable one stops the run before any file is written for it."""
+    if not arguments.sources:
+        raise InputError("no source given")
     stems: dict[str, Path] = {}
-    for path in arguments.images:
+    for path in arguments.sources:
         if path.stem in stems:
-            raise InputError(f"{stems[path.stem]} and {path} would both be written to {path.stem}.png; use two runs")
+            raise InputError(f"{stems[path.stem]} and {path} would both be written to {path.stem}.json; use two runs")
         stems[path.stem] = path
     if not 0.0 <= arguments.alpha <= 1.0:
         raise InputError(f"--alpha {arguments.alpha} is outside 0 to 1")
     predictor = _load(arguments)
-    if predictor.task.name != "segmentation2d":
-        raise InputError(f"{predictor.name} is a model for {predictor.task.name}; zoo predict segments images")
-    for path in arguments.images:
-        prediction = predictor(path)
-        _write(arguments.out, path, prediction, predictor, arguments.alpha)
-        shares = [f"{name} {100 * share:.0f} %" for name, share in list(prediction.fractions().items())[:4]]
-        print(f"{path}: {', '.join(shares)} -> {arguments.out / (path.stem + '_overlay.jpg')}")
+    with predictor:
+        for path in arguments.sources:
+            prediction = predictor(path)
+            shown = _write(arguments.out, path, prediction, predictor, arguments.alpha)
+            print(f"{path}: {predictor.task.line(prediction)} -> {shown}")
     return 0
 
 
@@ -165,14 +163,10 @@ def _load(arguments: Arguments) -> Predictor | ForeignModel:
     return foreign.load(arguments.model, description=arguments.description, **options)
 
 
-def _write(
-    out: Path, path: Path, prediction: Segmentation2D, predictor: Predictor | ForeignModel, alpha: float
-) -> None:
-    height, width = prediction.labels.shape
+def _write(out: Path, path: Path, prediction: Any, predictor: Predictor | ForeignModel, alpha: float) -> Path:
+    """Writes what the task makes of a prediction, and the summary; gives the file to look at first."""
     summary = {
-        "image": str(path),
-        "height": height,
-        "width": width,
+        predictor.input_kind: str(path),
         "model": predictor.name,
         "artefact": {
             key: predictor.artefact.get(key)
@@ -180,24 +174,15 @@ def _write(
             if key in predictor.artefact or key not in _FOREIGN_KEYS
         },
         "settings": predictor.settings,
-        "mean_score": None if prediction.scores is None else float(np.mean(prediction.scores, dtype=np.float64)),
-        "fractions": prediction.fractions(),
-        "classes": [
-            {"id": i, "name": name, "color": list(color)}
-            for i, (name, color) in enumerate(zip(prediction.class_names, prediction.colors, strict=True))
-        ],
+        **predictor.task.summary(prediction),
     }
+    text = (json.dumps(summary, indent=2, ensure_ascii=False) + "\n").encode()
     # Encoded in memory: when Pillow writes a JPEG to a file, it does not notice a short write on a full disk.
-    encoded = io.BytesIO()
-    prediction.overlay(alpha, legend=True).save(encoded, "JPEG", quality=92)
-    # All three are written completely before the first is renamed, so a full disk leaves none of them behind.
-    with (
-        atomic_file(out / f"{path.stem}.png") as ids,
-        atomic_file(out / f"{path.stem}_overlay.jpg") as overlay,
-        atomic_file(out / f"{path.stem}.json") as text,
-    ):
-        Image.fromarray(prediction.labels).save(ids, "PNG")
-        overlay.write(encoded.getbuffer())
-        text.write((json.dumps(summary, indent=2, ensure_ascii=False) + "\n").encode())
-        for handle in (ids, overlay, text):
+    contents = {".json": text, **predictor.task.files(prediction, alpha)}
+    # All are written completely before the first is renamed, so a full disk leaves none of them behind.
+    with contextlib.ExitStack() as stack:
+        handles = [stack.enter_context(atomic_file(out / f"{path.stem}{ending}")) for ending in contents]
+        for handle, content in zip(handles, contents.values(), strict=True):
+            handle.write(content)
             handle.flush()
+    return out / f"{path.stem}{list(contents)[-1]}"

@@ -104,6 +104,17 @@ class ForeignModel:
     segment: Callable[[Frame], Segmentation2D]
     caveats: tuple[Mapping[str, str], ...] = (TRAINING_UNKNOWN,)
 
+    def __enter__(self) -> ForeignModel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is freed before the process ends."""
+
+    @property
+    def input_kind(self) -> str:
+        """What the sources are."""
+        return "image"
+
     @property
     def task(self) -> Segmentation2DTask:
         """Segmentation into its own classes."""

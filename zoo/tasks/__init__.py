@@ -96,6 +96,20 @@ class Task(Protocol):
     def decode(self, outputs: Outputs, prepared: Prepared) -> Any:
         """The prediction, in the sample's original size and order."""
 
+    def files(self, prediction: Any, alpha: float) -> dict[str, bytes]:
+        """What `zoo predict` writes for a prediction next to its summary: content by ending, most telling last.
+
+        Args:
+            prediction: From `decode`.
+            alpha: Opacity, 0 to 1, of what is drawn over the sample.
+        """
+
+    def summary(self, prediction: Any) -> dict[str, Any]:
+        """What `zoo predict` writes into the JSON summary of a prediction."""
+
+    def line(self, prediction: Any) -> str:
+        """The prediction in a few words, for the terminal."""
+
     def truth(self, frame: Frame) -> Any | None:
         """The ground truth of a frame, `None` if it has none."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -87,6 +88,22 @@ class FeaturesTask:
     def decode(self, outputs: Outputs, prepared: Prepared) -> Features:
         """The levels in order."""
         return Features(levels=tuple(outputs[name] for name in self.outputs))
+
+    def files(self, prediction: Features, alpha: float) -> dict[str, bytes]:
+        """All levels in one `.npz`, named as the outputs."""
+        archive = io.BytesIO()
+        levels = dict(zip(self.outputs, prediction.levels, strict=True))
+        np.savez_compressed(archive, **levels)  # type: ignore[arg-type]
+        return {".npz": archive.getvalue()}
+
+    def summary(self, prediction: Features) -> dict[str, Any]:
+        """Shape of every level."""
+        return {"levels": {name: list(level.shape) for name, level in zip(self.outputs, prediction.levels)}}
+
+    def line(self, prediction: Features) -> str:
+        """Shape of every level."""
+        shapes = (" x ".join(map(str, level.shape)) for level in prediction.levels)
+        return ", ".join(f"{name} {shape}" for name, shape in zip(self.outputs, shapes))
 
     def truth(self, frame: Frame) -> None:
         """Features have no ground truth."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -96,6 +97,31 @@ class Segmentation2DTask:
         else:
             labels, scores = labels_and_scores(outputs["logits"], context)
         return Segmentation2D(labels=labels, scores=scores, classes=self.classes, image=context.image)
+
+    def files(self, prediction: Segmentation2D, alpha: float) -> dict[str, bytes]:
+        """The class ids as an 8-bit PNG, and the overlay with its legend."""
+        ids, overlay = io.BytesIO(), io.BytesIO()
+        Image.fromarray(prediction.labels).save(ids, "PNG")
+        prediction.overlay(alpha, legend=True).save(overlay, "JPEG", quality=92)
+        return {".png": ids.getvalue(), "_overlay.jpg": overlay.getvalue()}
+
+    def summary(self, prediction: Segmentation2D) -> dict[str, Any]:
+        """Size, mean score, share of each class, and the class table."""
+        height, width = prediction.labels.shape
+        return {
+            "height": height,
+            "width": width,
+            "mean_score": None if prediction.scores is None else float(np.mean(prediction.scores, dtype=np.float64)),
+            "fractions": prediction.fractions(),
+            "classes": [
+                {"id": i, "name": name, "color": list(color)}
+                for i, (name, color) in enumerate(zip(prediction.class_names, prediction.colors, strict=True))
+            ],
+        }
+
+    def line(self, prediction: Segmentation2D) -> str:
+        """The four largest classes."""
+        return ", ".join(f"{name} {100 * share:.0f} %" for name, share in list(prediction.fractions().items())[:4])
 
     def truth(self, frame: Frame) -> np.ndarray | None:
         """`(H, W)` uint8 labels of the frame's camera."""
