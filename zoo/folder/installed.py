@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from zoo.data.terms import IMAGENET, IMAGENET_21K
 from zoo.errors import InputError, closest
 from zoo.files import remove_directory
 from zoo.folder.catalogue import Entry, entries
@@ -157,6 +156,8 @@ def _recorded_data(folder: ModelFolder) -> list[str]:
     `training_data` is only a list of names; `provenance.trained_on` is written from the frames that were read, so a
     rendered data set in the layout of a recorded one has the renderer's name there.
     """
+    from zoo.data.terms import IMAGENET, IMAGENET_21K  # not needed for prediction, and slows down the cold start
+
     trained_on = folder.config.get("provenance", {}).get("trained_on", [])
     names = ["unrecorded data" if each.get("unrecorded") else each.get("name", "") for each in trained_on]
     # timm's weights are downloaded and not trained here, so no frames of theirs can be recorded.

@@ -35,7 +35,6 @@ from typing import Any
 
 from zoo.errors import InputError, IntegrityError
 from zoo.files import atomic_directory, read_regular, require_regular, sha256_of, write_bytes, write_json
-from zoo.folder.card import render_card
 from zoo.folder.schema import parse_json, schema, section_schema
 from zoo.inputs import Input, input_class, input_from_json
 from zoo.tasks import Task, task_class, task_from_json
@@ -195,6 +194,8 @@ class ModelFolder:
             InputError: If a file violates its schema, or lacks a value that the card shows.
             IntegrityError: If a file differs from the manifest.
         """
+        from zoo.folder.card import render_card  # not needed for prediction, and slows down the cold start
+
         config = self.config if config is None else config
         known = {entry["sha256"] for entry in config["artefacts"]}
         timed = [row for row in self._rows(BENCHMARK, "metrics") if row["artefact_sha256"] in known]
