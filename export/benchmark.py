@@ -19,27 +19,27 @@ from typing import Annotated, Any
 
 import numpy as np
 import tyro
-from PIL import Image
 
 from zoo.arguments import parse_size
 from zoo.errors import InputError
-from zoo.files import atomic_file, read_image, write_json
+from zoo.files import atomic_file, write_json
 from zoo.folder.model_folder import ModelFolder
+from zoo.inputs import Input
 from zoo.inputs.windows import inference_settings
 from zoo.loading import engines_for, find_folder
 from zoo.machine import machine, packages
 
 __all__ = ["RECORD_KEY", "Arguments", "measure", "run"]
 
-RECORD_KEY = ("kind", "artefact_sha256", "engine", "device", "precision", "threads", "image", "inputs", "machine")
-"""Fields that identify a recorded row; repeating a measurement replaces its row."""
+RECORD_KEY = ("kind", "artefact_sha256", "engine", "device", "precision", "threads", "inputs", "machine")
+"""Fields that identify a recorded row, in addition to the size of the sample; repeating a measurement replaces it."""
 _STEPS = ("preprocessing", "inference", "postprocessing")
 _ROUNDS = 5
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Measures latency (p50, p90, p99, and per step), throughput and peak memory on one image at a time."""
+    """Measures latency (p50, p90, p99, and per step), throughput and peak memory, one image or sweep at a time."""
 
     model: Annotated[str, tyro.conf.Positional]
     """Catalogue name, model folder, or hf-hub:org/name."""
@@ -53,12 +53,12 @@ class Arguments:
     """CPU threads. Default: all CPUs available to the process."""
     file: str | None = None
     """Run this file of the model folder."""
-    image: Path | None = None
-    """Image to run on. Default: an embedded synthetic frame."""
+    source: Path | None = None
+    """Image or sweep to run on. Default: an embedded synthetic frame, or a computed sweep of a street."""
     size: Annotated[str | None, tyro.conf.arg(metavar="HxW")] = None
-    """Resize the image to this size before measuring, for example 512x1024."""
+    """Images: resize to this size before measuring, for example 512x1024."""
     whole: bool = False
-    """Run whole images even if the model is configured for sliding windows."""
+    """Images: run them whole even if the model is configured for sliding windows."""
     runs: int = 50
     """Timed runs per engine."""
     warmup: int = 5
@@ -75,11 +75,12 @@ def run(arguments: Arguments) -> int:
     if arguments.record:
         folder.refuse_installed("record measurements in")
     rows = measure(arguments, folder)
-    print_table(rows)
+    sample, samples = _sample_text(folder, rows[0]), folder.inputs[0].samples
+    print_table(rows, sample, samples)
     write_json(arguments.out / "benchmark.json", {"format": 1, "rows": rows})
-    write_plot(arguments.out / "benchmark.png", rows)
+    write_plot(arguments.out / "benchmark.png", rows, sample)
     if arguments.record:
-        folder.record(rows, RECORD_KEY)
+        folder.record(rows, (*RECORD_KEY, folder.inputs[0].kind))
     print(f"wrote {arguments.out / 'benchmark.json'}, {arguments.out / 'benchmark.png'}")
     return 0
 
@@ -88,13 +89,9 @@ def measure(arguments: Arguments, folder: ModelFolder) -> list[dict[str, Any]]:
     """Runs the benchmark and returns one row per engine.
 
     Raises:
-        InputError: If the model does not read images, an engine is not available, the image cannot be read, or a
-            number is out of range.
+        InputError: If an engine is not available, the source cannot be read or has no such size, or a number is out of
+            range.
     """
-    if folder.inputs[0].kind != "image":
-        raise InputError(
-            f"{folder.name} reads {folder.inputs[0].kind}; only models that read images can be timed with zoo benchmark"
-        )
     if arguments.runs < 1:
         raise InputError(f"--runs {arguments.runs}: expected at least 1")
     if arguments.warmup < 0:
@@ -107,10 +104,10 @@ def measure(arguments: Arguments, folder: ModelFolder) -> list[dict[str, Any]]:
         raise InputError("--engine auto: no installed engine can run a file of this model; zoo info lists the files")
     if len(set(engines)) != len(engines):
         raise InputError(f"--engine {arguments.engine}: an engine is given twice; give each once")
-    image = _image(arguments)
+    sample = _sample(arguments, folder.inputs[0])
     with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as stack:
-        path = Path(temporary) / "image.npy"
-        np.save(path, image)
+        path = Path(temporary) / "sample.npy"
+        np.save(path, sample)
         workers = [stack.enter_context(_Worker(arguments, engine, path)) for engine in engines]
         for worker in workers:
             worker.run(arguments.warmup)
@@ -120,13 +117,14 @@ def measure(arguments: Arguments, folder: ModelFolder) -> list[dict[str, Any]]:
             for worker, taken in zip(workers, times, strict=True):
                 worker.run(1)  # another engine has just filled the CPU caches, so the first run is not timed
                 taken += worker.run(min(share, arguments.runs - first))
-        return [_row(worker, taken, image, arguments) for worker, taken in zip(workers, times, strict=True)]
+        size = folder.inputs[0].size_of(sample)
+        return [_row(worker, taken, folder.inputs[0], size) for worker, taken in zip(workers, times, strict=True)]
 
 
 class _Worker:
     """Parent's side of a process that runs one engine."""
 
-    def __init__(self, arguments: Arguments, engine: str, image: Path) -> None:
+    def __init__(self, arguments: Arguments, engine: str, sample: Path) -> None:
         self._request = {
             "model": str(arguments.model),
             "engine": engine,
@@ -135,7 +133,7 @@ class _Worker:
             "threads": arguments.threads,
             "file": arguments.file,
             "input_settings": inference_settings(arguments.whole, None, None),
-            "image": str(image),
+            "sample": str(sample),
         }
         self.about: dict[str, Any] = {}
         self.memory: dict[str, Any] = {}
@@ -179,21 +177,15 @@ class _Worker:
         return answer
 
 
-def _image(arguments: Arguments) -> np.ndarray:
-    """The benchmark's image, `(H, W, 3)` uint8 RGB."""
-    if arguments.image is not None:
-        image = read_image(arguments.image)
-    else:
-        from zoo.synthetic.embedded import embedded_frames
-
-        image = embedded_frames()[0].camera.image
+def _sample(arguments: Arguments, input: Input) -> Any:
+    """The benchmark's sample, as the model's input reads it."""
+    sample = input.read(input.examples()[0] if arguments.source is None else arguments.source)
     if arguments.size is None:
-        return image
-    height, width = parse_size("--size", arguments.size)
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+        return sample
+    return input.resized(sample, parse_size("--size", arguments.size))
 
 
-def _row(worker: _Worker, times: Sequence[Sequence[float]], image: np.ndarray, arguments: Arguments) -> dict[str, Any]:
+def _row(worker: _Worker, times: Sequence[Sequence[float]], input: Input, size: Sequence[int]) -> dict[str, Any]:
     about = worker.about
     steps = np.array(times) * 1000  # (runs, 3) milliseconds
     whole = steps.sum(1)
@@ -206,12 +198,12 @@ def _row(worker: _Worker, times: Sequence[Sequence[float]], image: np.ndarray, a
         "device": settings["device"],
         "precision": settings["precision"],
         "threads": options.get("threads"),
-        "image": list(image.shape[:2]),
+        input.kind: list(size),
         "inputs": settings["inputs"],
         "runs": len(times),
         "latency_ms": {f"p{share}": float(np.percentile(whole, share)) for share in (50, 90, 99)},
         "steps_ms": {name: float(np.median(steps[:, i])) for i, name in enumerate(_STEPS)},
-        "images_per_s": float(1000 / whole.mean()),
+        f"{input.samples}_per_s": float(1000 / whole.mean()),
         "load_s": about["load_s"],
         **worker.memory,
         "machine": machine(),
@@ -221,8 +213,20 @@ def _row(worker: _Worker, times: Sequence[Sequence[float]], image: np.ndarray, a
     }
 
 
-def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Prints one line per engine, with times in milliseconds."""
+def _sample_text(folder: ModelFolder, row: Mapping[str, Any]) -> str:
+    """`image 256 x 512`."""
+    kind = folder.inputs[0].kind
+    return f"{kind} {' x '.join(map(str, row[kind]))}"
+
+
+def print_table(rows: Sequence[Mapping[str, Any]], sample: str, samples: str) -> None:
+    """Prints one line per engine, with times in milliseconds.
+
+    Args:
+        rows: One per engine.
+        sample: What they were measured on: `image 256 x 512`.
+        samples: What the model reads, in the plural: `images`.
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -238,7 +242,7 @@ def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
         "pre",
         "infer",
         "post",
-        "images/s",
+        f"{samples}/s",
         "MB",
     )
     for heading in headings:
@@ -251,16 +255,15 @@ def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
             str(row["threads"] or ""),
             *(f"{row['latency_ms'][share]:.1f}" for share in ("p50", "p90", "p99")),
             *(f"{row['steps_ms'][step]:.1f}" for step in _STEPS),
-            f"{row['images_per_s']:.2f}",
+            f"{row[f'{samples}_per_s']:.2f}",
             f"{row['peak_bytes'] / 1e6:.0f}",
         )
-    height, width = rows[0]["image"]
     console = Console()
-    console.print(f"image {height} x {width}, {rows[0]['runs']} runs per engine, times in ms", highlight=False)
+    console.print(f"{sample}, {rows[0]['runs']} runs per engine, times in ms", highlight=False)
     console.print(table)
 
 
-def write_plot(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_plot(path: Path, rows: Sequence[Mapping[str, Any]], sample: str) -> None:
     """Draws the median time of each step as stacked bars, with markers at p90 and p99 of the total."""
     import matplotlib
 
@@ -277,8 +280,8 @@ def write_plot(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     for share, mark in (("p90", "|"), ("p99", "x")):
         axes.plot([row["latency_ms"][share] for row in rows], range(len(rows)), mark, color="black", label=share)
     axes.invert_yaxis()
-    axes.set_xlabel("milliseconds per image")
-    axes.set_title(f"{rows[0]['file'].split('/')[-1]}, image {rows[0]['image'][0]} x {rows[0]['image'][1]}", fontsize=9)
+    axes.set_xlabel("milliseconds")
+    axes.set_title(f"{rows[0]['file'].split('/')[-1]}, {sample}", fontsize=9)
     axes.legend(fontsize=8, ncols=5, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.35))
     with atomic_file(path) as handle:
         figure.savefig(handle, format="png", dpi=120)

@@ -46,12 +46,12 @@ def _load(request: Mapping[str, Any]) -> tuple[Predictor, dict[str, Any]]:
     return predictor, answer
 
 
-def _runs(predictor: Predictor, image: np.ndarray, count: int) -> list[list[float]]:
+def _runs(predictor: Predictor, sample: np.ndarray, count: int) -> list[list[float]]:
     """Seconds spent on preprocessing, inference and postprocessing in each run."""
     times = []
     for _ in range(count):
         marks = [time.perf_counter()]
-        prepared = predictor.prepare(image)
+        prepared = predictor.prepare(sample)
         marks.append(time.perf_counter())
         prepared, outputs = predictor.infer(prepared)
         marks.append(time.perf_counter())
@@ -91,10 +91,10 @@ def main() -> None:
         print(json.dumps({"error": str(error)}), file=answers, flush=True)
         return
     print(json.dumps(answer), file=answers, flush=True)
-    image = np.load(request["image"], allow_pickle=False)
+    sample = np.load(request["sample"], allow_pickle=False)
     for line in sys.stdin:
         try:
-            times = _runs(predictor, image, json.loads(line)["runs"])
+            times = _runs(predictor, sample, json.loads(line)["runs"])
         except InputError as error:  # the file takes a fixed size and the image has another
             print(json.dumps({"error": str(error)}), file=answers, flush=True)
             return

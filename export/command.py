@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,7 +18,7 @@ from zoo.contract import joined
 from zoo.engines import TensorSpec
 from zoo.errors import InputError, require
 from zoo.evaluate.metrics import headline_column, metric_class
-from zoo.export.plan import Plan, plan_for
+from zoo.export.plan import plan_for
 from zoo.folder.model_folder import ModelFolder
 from zoo.inputs import Input
 from zoo.loading import find_folder, load
@@ -51,7 +51,7 @@ class Arguments:
     """Take camera images, (B, H, W, 3) uint8 RGB, and output labels and scores. Every step but the resize moves into
     the file."""
     frames: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Also compare on the images in this folder."""
+    """Also compare on the images in this folder, or whatever the model reads."""
 
 
 def run(arguments: Arguments) -> int:
@@ -92,8 +92,8 @@ def parity_lines(row: Mapping[str, Any], task: Task) -> list[str]:
     return lines
 
 
-def parse_shape(arguments: Arguments) -> tuple[tuple[str, ...], tuple[int, int] | None]:
-    """The dynamic axes and the fixed (height, width) that the command line asks for."""
+def parse_shape(arguments: Arguments) -> tuple[list[str], tuple[int, int] | None]:
+    """What is dynamic, `batch` and `size`, and the fixed (height, width) that the command line asks for."""
     words = arguments.dynamic.split(",") if arguments.dynamic else ([] if arguments.size else ["batch", "size"])
     if unknown := [word for word in words if word not in ("batch", "size")]:
         raise InputError(f"--dynamic {arguments.dynamic}: expected batch, size or batch,size, got {unknown[0]!r}")
@@ -101,12 +101,11 @@ def parse_shape(arguments: Arguments) -> tuple[tuple[str, ...], tuple[int, int] 
         raise InputError(
             f"--dynamic {arguments.dynamic} makes the size dynamic but --size {arguments.size} fixes it; omit one"
         )
-    axes = (("batch",) if "batch" in words else ()) + (("height", "width") if "size" in words else ())
     if "size" in words:
-        return axes, None
+        return words, None
     if not arguments.size:
         raise InputError(f"--dynamic {arguments.dynamic} fixes the size; add --size HxW")
-    return axes, parse_size("--size", arguments.size)
+    return words, parse_size("--size", arguments.size)
 
 
 def export(arguments: Arguments) -> tuple[ModelFolder, dict[str, Any], dict[str, Any]]:
@@ -120,7 +119,7 @@ def export(arguments: Arguments) -> tuple[ModelFolder, dict[str, Any], dict[str,
         MissingExtraError: If a package needed for exporting is not installed.
         InputError: If the model cannot be exported, a size does not fit, or a frame cannot be read.
     """
-    axes, size = parse_shape(arguments)
+    dynamic, size = parse_shape(arguments)
     if arguments.out.exists():
         raise InputError(f"{arguments.out} exists already; choose another folder or remove it first")
     try:
@@ -136,18 +135,19 @@ def export(arguments: Arguments) -> tuple[ModelFolder, dict[str, Any], dict[str,
     from zoo.export.tensorrt_check import check_tensorrt
     from zoo.export.tensorrt_operators import SOURCE
 
-    sets = [embedded_set()] + ([frames_in(arguments.frames)] if arguments.frames else [])
     folder = ModelFolder.open(find_folder(arguments.model))
     folder.verify()
     predictor = load(folder.path, engine="torch")
-    plan = plan_for(predictor, axes, size, arguments.uint8_input)
+    plan = plan_for(predictor, dynamic, size, arguments.uint8_input)
+    sets = [embedded_set(predictor.input)]
+    sets += [frames_in(arguments.frames, predictor.input)] if arguments.frames else []
     engine = predictor.engine
     model = to_onnx(
         predictor.module,
         engine.spec.inputs,
         engine.spec.outputs,
         lengths=plan.lengths,
-        free=axes,
+        free=plan.free,
         what=folder.name,
     )
     if arguments.precision == "fp16":
@@ -156,17 +156,17 @@ def export(arguments: Arguments) -> tuple[ModelFolder, dict[str, Any], dict[str,
     limits = LIMITS[arguments.precision]
     if plan.rewrite is not None:
         # Labels and scores hide errors in the logits of classes that never win, so the inner graph is compared first.
-        inside = _tensors(model, predictor, plan)
+        inside = _tensors(model, (*engine.spec.inputs, *engine.spec.outputs))
         core = _file(model.SerializeToString(), predictor, inside, precision=arguments.precision)
         refuse_if_beyond(compare(source, core, sets[:1], limits)[0], f"the graph inside the file of {folder.name}")
         model = plan.rewrite(model)
     entry: dict[str, Any] = {
-        "file": _file_name(folder.name, arguments, axes, size),
+        "file": _file_name(folder.name, arguments, dynamic, size),
         "engine": "onnx",
         "precision": arguments.precision,
         "source_sha256": predictor.artefact["sha256"],
         "opset": OPSET,
-        **_tensors(model, predictor, plan),
+        **_tensors(model, (*plan.inputs, *engine.spec.outputs)),
         "in_graph": list(plan.in_graph),
     }
     entry["contract"] = joined(predictor.input.contract(entry), predictor.task.contract(entry))
@@ -195,19 +195,19 @@ def _file(
     return ExportedFile(engine, described or predictor.input, predictor.task, tuple(entry.get("in_graph", ())))
 
 
-def _file_name(model: str, arguments: Arguments, axes: tuple[str, ...], size: tuple[int, int] | None) -> str:
+def _file_name(model: str, arguments: Arguments, dynamic: list[str], size: tuple[int, int] | None) -> str:
     """`onnx/<name>.onnx`, with a part in between for each option that differs from the default."""
     parts = [model]
     parts += ["fp16"] if arguments.precision == "fp16" else []
     parts += ["uint8"] if arguments.uint8_input else []
     parts += [f"{size[0]}x{size[1]}"] if size else []
-    parts += ["batch"] if size and "batch" in axes else []
-    parts += ["one"] if not size and "batch" not in axes else []
+    parts += ["batch"] if size and "batch" in dynamic else []
+    parts += ["one"] if not size and "batch" not in dynamic else []
     return f"onnx/{'.'.join(parts)}.onnx"
 
 
-def _tensors(model: Any, predictor: Predictor, plan: Plan) -> dict[str, Any]:
-    """`inputs` and `outputs` of the file's entry: shapes from the graph, the rest from the model and the plan."""
+def _tensors(model: Any, specs: Iterable[TensorSpec]) -> dict[str, Any]:
+    """`inputs` and `outputs` of the file's entry: shapes and dtypes from the graph, the rest from `specs`."""
     from onnx.helper import tensor_dtype_to_np_dtype
 
     def shape(value: Any) -> tuple[int | None, ...]:
@@ -217,7 +217,7 @@ def _tensors(model: Any, predictor: Predictor, plan: Plan) -> dict[str, Any]:
     def dtype(value: Any) -> str:
         return tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name
 
-    known = {tensor.name: tensor for tensor in (*plan.inputs(model), *predictor.engine.spec.outputs)}
+    known = {tensor.name: tensor for tensor in specs}
     inputs, outputs = (
         [
             dataclasses.replace(known[value.name], dtype=dtype(value), shape=shape(value)).to_json()

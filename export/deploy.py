@@ -80,7 +80,7 @@ def deploy(arguments: Arguments) -> list[str]:
     checks = verify.Arguments(folder=str(folder.path), record=False, **settings)  # type: ignore[arg-type]
     parity, latency = [], []
     for entry in exported:
-        parity.append(verify.compare_file(folder, entry, checks, [embedded_set()], stored=True))
+        parity.append(verify.compare_file(folder, entry, checks, [embedded_set(folder.inputs[0])], stored=True))
         lines += [f"{entry['file']} compared with the stored outputs of its source:"]
         lines += parity_lines(parity[-1], folder.task)
     for entry in exported:

@@ -245,4 +245,4 @@ def _other_shapes(source: EngineSource, file: ExportedFile, frames: Sequence[Fra
                 totals.count("", file.task.agreement(expected, found))
         numbers = totals.to_json()
         kept = {key: numbers[key] for key in ("agreement", "max_error", "relative_error")}
-        yield {"shape": list(variation.shape), "images": totals.frames, **kept}
+        yield {"shape": list(variation.shape), file.input.samples: totals.frames, **kept}

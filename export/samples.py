@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from zoo.classes import CITYSCAPES, ClassTable
 from zoo.errors import InputError
-from zoo.files import read_image
-from zoo.frame import CameraFrame, Frame
+from zoo.frame import Frame
+from zoo.inputs import Input
 
 __all__ = ["FrameSet", "embedded_set", "frames_in"]
-
-_IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
 
 @dataclass(frozen=True)
@@ -32,32 +29,21 @@ class FrameSet:
     classes: ClassTable | None = None
 
 
-def embedded_set() -> FrameSet:
-    """The synthetic frames that ship with the package: clear day and adverse conditions."""
-    from zoo.synthetic.embedded import embedded_frames
-
-    return FrameSet("embedded", embedded_frames(), CITYSCAPES)
+def embedded_set(input: Input) -> FrameSet:
+    """The frames that the package has for this input."""
+    return FrameSet("embedded", input.examples(), CITYSCAPES)
 
 
-def frames_in(folder: Path) -> FrameSet:
-    """The images in a folder, unlabelled.
+def frames_in(folder: Path, input: Input) -> FrameSet:
+    """The samples in a folder, unlabelled.
 
     Raises:
-        InputError: If it is not a folder or contains no images. An unreadable image raises when it is read.
+        InputError: If it is not a folder or has no file that the input reads. An unreadable file raises when it is
+            read.
     """
     if not folder.is_dir():
         raise InputError(f"--frames {folder}: {'not a folder' if folder.exists() else 'no such folder'}")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _IMAGES)
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in input.suffixes)
     if not files:
-        raise InputError(f"--frames {folder}: no images in this folder (expected {', '.join(_IMAGES)})")
-    return FrameSet(
-        str(folder),
-        [
-            Frame(
-                id=path.relative_to(folder).as_posix(),
-                group="given",
-                cameras={"front": CameraFrame(image_source=partial(read_image, path), image_path=path)},
-            )
-            for path in files
-        ],
-    )
+        raise InputError(f"--frames {folder}: no {input.samples} in this folder (expected {', '.join(input.suffixes)})")
+    return FrameSet(str(folder), [input.frame(path, path.relative_to(folder).as_posix()) for path in files])

@@ -47,7 +47,7 @@ class Arguments:
     threads: int | None = None
     """CPU threads."""
     frames: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Also compare on the images in this folder; needs torch."""
+    """Also compare on the images or sweeps in this folder; needs torch."""
     key: Path | None = None
     """Public key in PEM: also require that the manifest is signed with its private key."""
     record: bool = True
@@ -76,7 +76,8 @@ def verify(arguments: Arguments) -> list[str]:
     shown = list(signature_lines(folder, arguments.key))
     folder.verify()
     shown.append(f"{folder.path}: {len(folder.manifest)} files match the manifest")
-    sets = [embedded_set()] + ([frames_in(arguments.frames)] if arguments.frames else [])
+    sets = [embedded_set(folder.inputs[0])]
+    sets += [frames_in(arguments.frames, folder.inputs[0])] if arguments.frames else []
     exported = [entry for entry in folder.config["artefacts"] if entry["engine"] == "onnx"]
     if not exported:
         return [*shown, "no exported files to compare; create one with zoo export"]

@@ -81,7 +81,7 @@ LINES = {
         "benchmark m",
         ("MODEL",),
         numbers=("--threads", "--runs", "--warmup"),
-        texts=("--engine", "--device", "--file", "--image", "--size", "--out"),
+        texts=("--engine", "--device", "--file", "--source", "--size", "--out"),
         switches=("--whole", "--record"),
     ),
     "deploy": Command(

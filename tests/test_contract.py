@@ -108,7 +108,9 @@ def export(tmp_path: Path, graph: onnx.ModelProto, monkeypatch: pytest.MonkeyPat
     def make(*options: str, inference: dict[str, Any] | None = None, **preprocessing: Any) -> ModelFolder:
         monkeypatch.setattr("zoo.export.graph.to_onnx", lambda *_, **__: copy.deepcopy(graph))
         monkeypatch.setattr("zoo.inputs.image._SHAPE_PIXELS", 1000)  # the gate has tests of its own
-        monkeypatch.setattr("zoo.export.samples.embedded_set", lambda: FrameSet("embedded", embedded_set().frames[:1]))
+        monkeypatch.setattr(
+            "zoo.export.samples.embedded_set", lambda input: FrameSet("embedded", embedded_set(input).frames[:1])
+        )
         model = write_model(tmp_path / "model", **preprocessing)
         if inference is not None:
             config = json.loads((model / "config.json").read_text())

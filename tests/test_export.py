@@ -201,7 +201,7 @@ def test_the_parity_record(exported: Path) -> None:
     (row,) = parity["rows"]
     assert row["passed"]
     assert (row["engine"], row["device"], row["options"]["provider"]) == ("onnx", "cpu", "CPUExecutionProvider")
-    frames = embedded_set().frames
+    frames = embedded_set(ImageInput()).frames
     assert row["frames"] == len(frames)
     assert set(row["conditions"]) == {"clear", "night", "fog", "rain", "snow"}
     assert sum(part["frames"] for part in row["conditions"].values()) == len(frames)
@@ -227,7 +227,7 @@ def test_the_mean_iou_of_the_record_against_a_loop(exported: Path) -> None:
     predictor = zoo.load(exported, engine="torch")
     hits: dict[int, int] = {}
     union: dict[int, int] = {}
-    for frame in embedded_set().frames:
+    for frame in embedded_set(ImageInput()).frames:
         if frame.group != "fog":
             continue
         small = predictor.input.preprocessing.resize(frame.camera.image)
@@ -244,7 +244,7 @@ def test_the_mean_iou_of_the_record_against_a_loop(exported: Path) -> None:
 
 def test_the_test_model_uses_every_class(exported: Path) -> None:
     predictor = zoo.load(exported, engine="torch")
-    found = {int(label) for frame in embedded_set().frames for label in np.unique(predictor(frame).labels)}
+    found = {int(label) for frame in embedded_set(ImageInput()).frames for label in np.unique(predictor(frame).labels)}
     assert found == set(range(len(NAMES)))
 
 
@@ -432,7 +432,9 @@ def compared(model: Path, graph: onnx.ModelProto, precision: str, fault: Any = N
         fault(changed)
     if precision == "fp16":
         changed = to_half(changed)
-    return compare(*exported_file(model, changed.SerializeToString()), [embedded_set()], TESTED[precision])[0]
+    return compare(*exported_file(model, changed.SerializeToString()), [embedded_set(ImageInput())], TESTED[precision])[
+        0
+    ]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
@@ -452,7 +454,7 @@ def test_planted_faults_in_a_file_with_the_image_steps_are_refused(
     model: Path, graph: onnx.ModelProto, fault: Callable[[onnx.ModelProto], None]
 ) -> None:
     wrong = fuse_image_steps(graph, zoo.load(model, engine="torch").input.preprocessing, stride=8, size=None)
-    sets = [embedded_set()]
+    sets = [embedded_set(ImageInput())]
     assert not compare(*exported_file(model, wrong.SerializeToString(), fused=True), sets, LIMITS["fp32"])[0].beyond()
     fault(wrong)
     row, _ = compare(*exported_file(model, wrong.SerializeToString(), fused=True), sets, LIMITS["fp32"])
@@ -493,7 +495,7 @@ def test_a_file_that_runs_at_some_sizes_only_is_refused(model: Path, graph: onnx
     node.input[3] = "fixed"
     wrong.graph.initializer.append(numpy_helper.from_array(np.array([1, 16, 4, 8], np.int64), "fixed"))
     with pytest.raises(ParityError, match=r"cannot be run on 64 samples of \(8, 8, 3\)"):
-        compare(*exported_file(model, wrong.SerializeToString()), [embedded_set()], LIMITS["fp32"])
+        compare(*exported_file(model, wrong.SerializeToString()), [embedded_set(ImageInput())], LIMITS["fp32"])
 
 
 def zeroed_above(model: onnx.ModelProto, height: int) -> None:
@@ -517,7 +519,7 @@ def test_a_file_that_fails_on_larger_pictures_only_is_refused(model: Path, graph
     wrong = onnx.ModelProto()
     wrong.CopyFrom(graph)
     zeroed_above(wrong, 48)
-    row, _ = compare(*exported_file(model, wrong.SerializeToString()), [embedded_set()], LIMITS["fp32"])
+    row, _ = compare(*exported_file(model, wrong.SerializeToString()), [embedded_set(ImageInput())], LIMITS["fp32"])
     assert row.totals["agreement"] == 1
     assert [part["agreement"] >= 0.9999 for part in row.other_shapes] == [True, True, True, False]
     with pytest.raises(ParityError, match=r"input \[1, 64, 128\]"):
@@ -625,7 +627,7 @@ def test_the_file_is_fed_by_its_own_metadata(model: Path, graph: onnx.ModelProto
     source, file = exported_file(model, graph.SerializeToString())
     wrong = dataclasses.replace(file.input.preprocessing, mean=(0.4, 0.456, 0.406))
     said = dataclasses.replace(file.input, preprocessing=wrong)
-    row, _ = compare(source, dataclasses.replace(file, input=said), [embedded_set()], LIMITS["fp32"])
+    row, _ = compare(source, dataclasses.replace(file, input=said), [embedded_set(ImageInput())], LIMITS["fp32"])
     assert row.beyond()
 
 
@@ -701,7 +703,7 @@ def by_hand(**faults: Any) -> Row:
     right: Any = ByHand()
     engine: Any = ByHand(**faults)
     images, task = ImageInput(preprocessing=preprocessing), Segmentation2DTask(classes)
-    frames = [FrameSet("one", embedded_set().frames[:1])]
+    frames = [FrameSet("one", embedded_set(ImageInput()).frames[:1])]
     source = EngineSource(Side(right, images, task), "0" * 64)
     return compare(source, ExportedFile(engine, images, task), frames, LIMITS["fp32"])[0]
 
@@ -730,7 +732,7 @@ def test_stored_outputs_belong_to_their_pictures(exported: Path) -> None:
     stored = (exported / "onnx" / "small.reference.npz").read_bytes()
     file = exported_file(exported, (exported / "onnx" / "small.onnx").read_bytes())[1]
     source = StoredSource(stored, "0" * 64, file.task, file.input, "the record")
-    frame = embedded_set().frames[0]
+    frame = embedded_set(ImageInput()).frames[0]
     assert not compare(source, file, [FrameSet("embedded", [frame], CITYSCAPES)], LIMITS["fp32"])[0].beyond()
     image = 255 - frame.camera.image
     other = Frame(id=frame.id, group="clear", cameras={"front": CameraFrame(image_source=lambda: image)})
@@ -752,7 +754,7 @@ def test_an_output_that_is_not_a_number_does_not_pass(model: Path, graph: onnx.M
     array = numpy_helper.to_array(tensor).copy()
     array[0, 0, 0] = np.nan
     tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
-    row, _ = compare(*exported_file(model, wrong.SerializeToString()), [embedded_set()], LIMITS["fp32"])
+    row, _ = compare(*exported_file(model, wrong.SerializeToString()), [embedded_set(ImageInput())], LIMITS["fp32"])
     assert row.beyond()
 
 
@@ -955,10 +957,10 @@ def test_the_benchmark_table_and_plot(tmp_path: Path, capsys: pytest.CaptureFixt
         "image": [4, 6], "latency_ms": {"p50": 11.26, "p90": 12.0, "p99": 13.0}, "images_per_s": 88.8,
         "steps_ms": {"preprocessing": 1.0, "inference": 8.0, "postprocessing": 2.26}, "peak_bytes": 123_400_000,
     }  # fmt: skip
-    print_table([row])
+    print_table([row], "image 4 x 6", "images")
     line = capsys.readouterr().out.splitlines()[-1].split()
     assert line == ["onnx", "cpu", "fp32", "2", "11.3", "12.0", "13.0", "1.0", "8.0", "2.3", "88.80", "123"]
-    write_plot(tmp_path / "plot.png", [row, row])
+    write_plot(tmp_path / "plot.png", [row, row], "image 4 x 6")
     assert Image.open(tmp_path / "plot.png").size[0] > 300
 
 
@@ -1069,7 +1071,7 @@ def test_missing_packages_are_named(model: Path, tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize("name", BUNDLED_EXPORTS)
 def test_bundled_files_are_those_of_their_source(name: str) -> None:
     """The published file on one frame of every condition; `zoo verify NAME` runs all."""
-    frames = {frame.group: frame for frame in embedded_set().frames}
+    frames = {frame.group: frame for frame in embedded_set(ImageInput()).frames}
     source, file = zoo.load(name, engine="torch"), zoo.load(name, engine="onnx")
     same = [(source(frame).labels == file(frame).labels).mean() for frame in frames.values()]
     assert np.mean(same) >= 0.9999

@@ -10,7 +10,7 @@ import types
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import pytest
@@ -26,11 +26,12 @@ from zoo.classes import CITYSCAPES
 from zoo.cli import main
 from zoo.data import dataset as datasets
 from zoo.data import open_dataset
-from zoo.engines import ENGINES
+from zoo.engines import ENGINES, TensorSpec
 from zoo.errors import InputError
 from zoo.evaluate.metrics import METRICS, metric_for
 from zoo.folder.architecture import EncoderHead, build
 from zoo.folder.card import render_card
+from zoo.folder.catalogue import Entry, entries
 from zoo.folder.model_folder import ModelFolder
 from zoo.folder.schema import Schema, schema
 from zoo.inputs import INPUTS, Prepared, input_class
@@ -63,6 +64,42 @@ def add(monkeypatch: pytest.MonkeyPatch, path: str) -> types.ModuleType:
     monkeypatch.setitem(sys.modules, name, module)
     exec(compile(PARTS[path], path, "exec"), module.__dict__)
     return module
+
+
+@pytest.fixture
+def catalogue(monkeypatch: pytest.MonkeyPatch) -> Entry:
+    """The encoder and the head of the page, in the schema and as a model of the catalogue."""
+    add(monkeypatch, "zoo/encoders/patches.py")
+    add(monkeypatch, "zoo/heads/finest.py")
+    definitions = schema("config").document["$defs"]
+    head = {
+        "type": "object",
+        "required": ["class"],
+        "properties": {"class": {"const": "zoo.heads.finest:FinestHead"}},
+        "additionalProperties": False,
+    }
+    for kind, name, definition in (("encoder", "patches", json.loads(DEFINITION)["patches"]), ("head", "finest", head)):
+        listed = definitions["architecture"]["properties"][kind]
+        monkeypatch.setitem(definitions, name, definition)
+        monkeypatch.setitem(listed, "oneOf", [*listed["oneOf"], {"$ref": f"#/$defs/{name}"}])
+    encoder = {"class": "zoo.encoders.patches:PatchEncoder", "arguments": {"width": 6, "patch_size": PATCH}}
+    row = Entry(
+        name="patches-page.finest-page",
+        description="The encoder and the head of the page",
+        task="presence",
+        modality="camera",
+        released=False,
+        recipe="none",
+        parameters=6 * (3 * PATCH**2 + 1) + 19 * (6 + 1),
+        licence="Apache-2.0",
+        licences={},
+        training_data=(),
+        architecture={"encoder": encoder, "head": {"class": "zoo.heads.finest:FinestHead"}},
+        inputs=({"kind": "image", "preprocessing": {"size_multiple": PATCH, "short_side": 64}},),
+        taxonomy="cityscapes",
+    )
+    monkeypatch.setitem(cast(dict[str, Entry], entries()), row.name, row)
+    return row
 
 
 @pytest.fixture
@@ -202,6 +239,107 @@ def test_a_task_and_a_metric_of_the_page(tmp_path: Path) -> None:
     (block,) = json.loads((out / "metrics.json").read_text())["models"]
     assert block["metric"] == "presence"
     assert block["results"]["synthetic"]["groups"]["clear"]["correct"]["value"] == pytest.approx(correct / 19)
+
+
+@pytest.mark.usefixtures("presence", "engine")
+def test_the_model_of_the_page_goes_through_every_command(
+    catalogue: Entry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Encoder, head, task, metric and engine of the page in one model."""
+    model = zoo.create(catalogue.name)
+    assert sum(parameter.numel() for parameter in model.parameters()) == catalogue.parameters
+    assert model(torch.zeros(2, 3, 2 * PATCH, 3 * PATCH)).shape == (2, 19, 2, 3)
+    output = {"classes": CITYSCAPES.to_json()}
+    folder = write_torch_model(tmp_path / "model", dict(catalogue.architecture), 19, task="presence", output=output)
+
+    out = tmp_path / "out"
+    assert main(["export", str(folder), "--out", str(out)]) == 0
+    assert "% of the classes agree" in capsys.readouterr().out
+    parity = json.loads((out / "parity.json").read_text())
+    assert {part["metric"] for part in parity["rows"][0]["conditions"].values()} == {"correct"}
+    assert main(["export", str(folder), "--uint8-input", "--out", str(tmp_path / "no")]) == 2
+    assert "reads image for the task presence" in capsys.readouterr().err
+    assert main(["verify", str(out), "--engine", "reference"]) == 0
+
+    frame = open_dataset("synthetic").frames[0]
+    Image.fromarray(frame.camera.image).save(tmp_path / "street.png")
+    words = ["predict", str(out), str(tmp_path / "street.png"), "--engine", "reference", "--out", str(tmp_path / "p")]
+    assert main(words) == 0
+    summary = json.loads((tmp_path / "p" / "street.json").read_text())
+    present = zoo.load(folder, engine="torch")(frame).present
+    assert summary["present"] == [name for name, there in zip(CITYSCAPES.names, present, strict=True) if there]
+    assert [path.name for path in (tmp_path / "p").iterdir()] == ["street.json"]
+
+    words = ["evaluate", str(out), "--data", "synthetic", "--engine", "torch", "--no-report", "--record"]
+    assert main([*words, "--out", str(tmp_path / "e")]) == 0
+    rows = ModelFolder.open(out).metrics()
+    assert {row["headline"] for row in rows} == {"correct"}
+    predictor, shares = zoo.load(out, engine="torch"), []
+    for frame in open_dataset("synthetic").frames:
+        if frame.group == "clear":
+            truth = np.isin(np.arange(19), frame.camera.labels)
+            shares.append((truth == predictor(frame).present).mean())
+    (clear,) = [row for row in rows if row["group"] == "clear"]
+    assert clear["correct"] == pytest.approx(np.mean(shares))
+
+
+class Bumper(torch.nn.Module):
+    """Three times the distances."""
+
+    axes = ("batch", "sensors")
+    strides = (1,)
+    inputs = (TensorSpec("distances", "float32", (None, None), axes=("batch", "sensors")),)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, distances: torch.Tensor) -> list[torch.Tensor]:
+        return [self.factor * distances]
+
+
+@pytest.mark.usefixtures("distances")
+def test_the_input_of_the_page_goes_through_every_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No command takes what it reads for an image."""
+    module = types.ModuleType("zoo.encoders.bumper")
+    module.Bumper = Bumper  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "zoo.encoders.bumper", module)
+    listed = schema("config").document["$defs"]["architecture"]["properties"]["encoder"]
+    bumper = {"type": "object", "properties": {"class": {"const": "zoo.encoders.bumper:Bumper"}}}
+    monkeypatch.setitem(listed, "oneOf", [*listed["oneOf"], {**bumper, "additionalProperties": False}])
+    path = tmp_path / "bumper"
+    path.mkdir()
+    write_safetensors(path / "w.safetensors", {"factor": np.float32(3)})
+    sha256 = hashlib.sha256((path / "w.safetensors").read_bytes()).hexdigest()
+    entry = {"file": "w.safetensors", "engine": "torch", "precision": "fp32", "sha256": sha256}
+    architecture = {"encoder": {"class": "zoo.encoders.bumper:Bumper"}}
+    inputs = [{"kind": "distances", "max_range_m": 4.0}]
+    folder = write_model(path, [entry], architecture=architecture, task="features", inputs=inputs)
+
+    np.save(tmp_path / "d.npy", np.array([1.0, 2.0, 8.0]))
+    out = tmp_path / "out"
+    assert main(["export", str(folder), "--out", str(out), "--frames", str(tmp_path / "none")]) == 2
+    assert "no such folder" in capsys.readouterr().err
+    assert main(["export", str(folder), "--out", str(out), "--frames", str(path)]) == 2
+    assert "no readings in this folder (expected .npy)" in capsys.readouterr().err
+    given = tmp_path / "given"
+    given.mkdir()
+    np.save(given / "e.npy", np.array([0.5, 3.0]))
+    assert main(["export", str(folder), "--out", str(out), "--frames", str(given)]) == 0
+    (row,) = json.loads((out / "parity.json").read_text())["rows"]
+    assert [part["frames"] for part in row["frame_sets"]] == [1, 1]
+    assert row["passed"]
+    exported = ModelFolder.open(out).artefact("onnx")
+    assert exported["inputs"][0]["shape"] == [None, None]
+
+    assert main(["predict", str(out), str(tmp_path / "d.npy"), "--engine", "onnx", "--out", str(tmp_path / "p")]) == 0
+    with np.load(tmp_path / "p" / "d.npz") as levels:
+        assert_close(levels["level0"], [0.75, 1.5, 3.0])  # 8 m are clipped at 4 m; then 3 * distance / 4
+    words = ["benchmark", str(out), "--engine", "onnx", "--runs", "1", "--warmup", "0", "--out", str(tmp_path / "b")]
+    assert main([*words, "--size", "4x4"]) == 2
+    assert "--size is for images" in capsys.readouterr().err
 
 
 def test_a_bare_encoder_is_loaded_exported_compared_and_described(

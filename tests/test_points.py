@@ -312,9 +312,10 @@ def test_commands_on_a_lidar_encoder(tmp_path: Path, capsys: pytest.CaptureFixtu
             ["predict", str(folder), str(tmp_path / "a.bin"), "--out", str(tmp_path / "p"), "--whole"],
             "no setting infer",
         ),
-        (["export", str(folder), "--out", str(tmp_path / "o")], "reads points; only models that read images can be"),
+        (["export", str(folder), "--out", str(tmp_path / "o")], "reads points; models that read points cannot be"),
         (["evaluate", str(folder), "--data", "synthetic", "--out", str(tmp_path / "e")], "features"),
-        (["benchmark", str(folder)], "reads points; only models that read images can be timed"),
+        (["benchmark", str(folder), "--size", "4x4"], "a sweep has no height and width"),
+        (["benchmark", str(folder), "--whole"], "no setting inference"),
     ):
         assert main(words) == 2, words
         error = capsys.readouterr().err
@@ -335,6 +336,31 @@ def test_predict_writes_the_features_of_a_sweep(tmp_path: Path, capsys: pytest.C
     summary = json.loads((out / "sweep.json").read_text())
     assert summary["points"] == str(tmp_path / "sweep.bin")
     assert summary["settings"]["inputs"][0]["channels"] == ["x", "y", "z", "intensity"]
+
+
+def test_a_lidar_encoder_is_timed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = lidar_folder(tmp_path / "lidar")
+    cloud().tofile(tmp_path / "sweep.bin")
+    words = ["benchmark", str(folder), "--runs", "2", "--warmup", "0", "--out", str(tmp_path / "out"), "--source"]
+    assert main([*words, str(tmp_path / "sweep.bin")]) == 0
+    assert "points 60, 2 runs per engine" in capsys.readouterr().out
+    (row,) = json.loads((tmp_path / "out" / "benchmark.json").read_text())["rows"]
+    assert row["points"] == [60]
+    assert row["latency_ms"]["p50"] > 0
+    assert row["sweeps_per_s"] > 0
+    assert "image" not in row
+
+
+def test_the_example_sweep_is_a_street() -> None:
+    reader = PointsInput(channels=("x", "y", "z", "intensity", "ring"))
+    (example,) = reader.examples()
+    x, y, z, _, ring = reader.read(example).T
+    assert len(x) > 50_000
+    assert z.min() == pytest.approx(-1.73, abs=1e-4)  # nothing lies below the ground
+    assert np.abs(y).max() == pytest.approx(8, abs=1e-4)  # or behind the walls
+    assert np.hypot(np.hypot(x, y), z).max() < 80
+    assert (np.isclose(z, -1.73) | np.isclose(np.abs(y), 8)).all()
+    assert not ring.any()
 
 
 def test_the_card_of_a_lidar_encoder(tmp_path: Path) -> None:

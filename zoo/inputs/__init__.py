@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from zoo.contract import Contract
-from zoo.engines import Engine, EngineSpec
+from zoo.engines import Engine, EngineSpec, TensorSpec
 from zoo.errors import InputError, closest
 from zoo.frame import Frame
 
-__all__ = ["INPUTS", "Input", "Prepared", "Variation", "input_class", "input_from_json"]
+__all__ = ["INPUTS", "ExportPlan", "Input", "Prepared", "Variation", "input_class", "input_from_json"]
 
 INPUTS = {
     "image": "zoo.inputs.image:ImageInput",
@@ -56,6 +57,23 @@ class Variation:
     elements: int
 
 
+@dataclass(frozen=True)
+class ExportPlan:
+    """What an input says about a file that is to be exported.
+
+    Attributes:
+        lengths: Length in the example of every free axis but the batch.
+        inputs: Specs of the file's inputs.
+        in_graph: Steps of the input that move into the graph.
+        settings: Keyword arguments for the function that inserts these steps.
+    """
+
+    lengths: Mapping[str, int]
+    inputs: tuple[TensorSpec, ...]
+    in_graph: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
 class Input(Protocol):
     """How one kind of sample reaches an engine."""
 
@@ -65,6 +83,10 @@ class Input(Protocol):
     """JSON schema of the configuration's section, without `kind`."""
     example: ClassVar[str]
     """An example of a source, for cards and help: `street.png`."""
+    samples: ClassVar[str]
+    """What its samples are, in the plural: `images`."""
+    suffixes: ClassVar[tuple[str, ...]]
+    """Endings of the files that it reads, in lower case: `.png`."""
 
     @classmethod
     def from_json(cls, section: Mapping[str, Any]) -> Input:
@@ -99,6 +121,22 @@ class Input(Protocol):
             InputError: If the source has another type, or violates the sensor contract.
         """
 
+    def frame(self, path: Path, id: str) -> Frame:
+        """An unlabelled frame with the sample of a file, which is read when the frame is used."""
+
+    def examples(self) -> Sequence[Frame]:
+        """Frames that come with the package, on which files are compared and timed; labels are Cityscapes classes."""
+
+    def size_of(self, sample: Any) -> tuple[int, ...]:
+        """Size of a sample, for records: (height, width) of an image."""
+
+    def resized(self, sample: Any, size: tuple[int, int]) -> Any:
+        """The sample at another (height, width).
+
+        Raises:
+            InputError: If its samples have no height and width.
+        """
+
     def prepare(self, sample: Any, in_graph: Collection[str] = ()) -> Prepared:
         """Arrays for an engine, without the steps that the file performs inside its graph."""
 
@@ -118,6 +156,19 @@ class Input(Protocol):
         self, frames: Sequence[Frame], spec: EngineSpec, in_graph: Collection[str] = ()
     ) -> Iterator[Variation]:
         """Other shapes and batch sizes that a file with this `spec` declares to accept, made from real frames."""
+
+    def export_plan(self, spec: EngineSpec, *, size: tuple[int, int] | None, move_steps: bool, what: str) -> ExportPlan:
+        """What an exported file is given.
+
+        Args:
+            spec: The module's.
+            size: Fixed (height, width) of the file's input; `None` for a free size.
+            move_steps: Move the steps of the input into the graph.
+            what: Name of the model, for errors.
+
+        Raises:
+            InputError: If such a file cannot be exported, or `zoo predict` could not run it.
+        """
 
 
 def input_class(kind: Any) -> type[Input]:

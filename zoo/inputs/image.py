@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,17 +19,15 @@ from zoo.engines import Engine, EngineSpec, TensorSpec
 from zoo.errors import InputError
 from zoo.files import MAX_PIXELS, as_rgb, read_image
 from zoo.frame import CameraFrame, Frame
-from zoo.inputs import Prepared, Variation
+from zoo.inputs import ExportPlan, Prepared, Variation
 from zoo.inputs.image_contract import image_contract, preprocessing_of
+from zoo.inputs.image_export import NORMALISE, image_export_plan
 from zoo.inputs.preprocessing import Preprocessing
 from zoo.inputs.windows import InferenceMode, run_windows
 
 __all__ = ["ImageContext", "ImageInput", "ImageSource", "as_image", "fixed_size", "image_tensor"]
 
 ImageSource = str | Path | Image.Image | np.ndarray | Frame
-NORMALISE = "normalise"
-"""Step that a file may perform inside its graph, with the padding; its input is then the resized uint8 image."""
-
 _SHAPE_PIXELS = 100_000
 """Minimum number of pixels in all crops of one shape: the strictest limit on labels then allows ten pixels to differ,
 so a single tie does not decide the result."""
@@ -109,6 +108,8 @@ class ImageInput:
 
     kind: ClassVar[str] = "image"
     example: ClassVar[str] = "street.png"
+    samples: ClassVar[str] = "images"
+    suffixes: ClassVar[tuple[str, ...]] = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
     schema: ClassVar[Mapping[str, Any]] = {
         "type": "object",
         "properties": {
@@ -193,6 +194,25 @@ class ImageInput:
         """`(H, W, 3)` uint8 RGB; see `as_image`."""
         return as_image(source)
 
+    def frame(self, path: Path, id: str) -> Frame:
+        """A frame with the image of a file, which is decoded when the frame is used."""
+        camera = CameraFrame(image_source=partial(read_image, path), image_path=path)
+        return Frame(id=id, group="given", cameras={"front": camera})
+
+    def examples(self) -> Sequence[Frame]:
+        """The embedded synthetic frames: clear day and adverse conditions."""
+        from zoo.synthetic.embedded import embedded_frames  # not needed for prediction
+
+        return embedded_frames()
+
+    def size_of(self, sample: np.ndarray) -> tuple[int, int]:
+        """(height, width)."""
+        return sample.shape[0], sample.shape[1]
+
+    def resized(self, sample: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """The image at another (height, width), bilinearly."""
+        return np.asarray(Image.fromarray(sample).resize(size[::-1], Image.Resampling.BILINEAR))
+
     def prepare(self, sample: np.ndarray, in_graph: Collection[str] = ()) -> Prepared:
         """`image`: `(3, H, W)` float32, normalised and padded; `(h, w, 3)` uint8 for a file that normalises itself."""
         resized = self.preprocessing.resize(sample)
@@ -248,6 +268,10 @@ class ImageInput:
             images = [self.preprocessing.resize(image) for image in images]
         for count, (height, width) in _other_shapes(size, batch, self.preprocessing.size_multiple, images[0].shape):
             yield Variation((count, height, width), _frames(_crops(images, (height, width))), _SHAPE_PIXELS)
+
+    def export_plan(self, spec: EngineSpec, *, size: tuple[int, int] | None, move_steps: bool, what: str) -> ExportPlan:
+        """A file for resized images, normalised and padded outside, or inside if steps move into the file."""
+        return image_export_plan(spec, self.preprocessing, self.inference, size=size, uint8_input=move_steps, what=what)
 
 
 def _other_shapes(

@@ -19,7 +19,7 @@ from zoo.errors import InputError, closest
 from zoo.files import read_regular
 from zoo.folder.schema import section_schema
 from zoo.frame import Frame, Sweep
-from zoo.inputs import Prepared, Variation
+from zoo.inputs import ExportPlan, Prepared, Variation
 from zoo.npz import read_npy
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ class PointsInput:
 
     kind: ClassVar[str] = "points"
     example: ClassVar[str] = "sweep.bin"
+    samples: ClassVar[str] = "sweeps"
+    suffixes: ClassVar[tuple[str, ...]] = (".bin", ".npy")
     schema: ClassVar[Mapping[str, Any]] = {
         "type": "object",
         "properties": {
@@ -149,6 +151,31 @@ class PointsInput:
         self._check_intensity(points)
         return points
 
+    def frame(self, path: Path, id: str) -> Frame:
+        """A frame with the sweep of a file, which is read when the frame is used."""
+        sweep = Sweep(points_source=lambda: self.read(path), channels=self.channels)
+        return Frame(id=id, group="given", lidars={"lidar": (sweep,)})
+
+    def examples(self) -> Sequence[Frame]:
+        """One sweep of 64 beams on a flat street between two walls, computed and without labels."""
+        x, y, z = _street_sweep()
+        known = {"x": x, "y": y, "z": z, "intensity": np.full_like(x, 0.3)}
+        points = np.column_stack([known.get(channel, np.zeros_like(x)) for channel in self.channels])
+        sweep = Sweep(points_source=points.astype(np.float32), channels=self.channels)
+        return [Frame(id="street", group="computed", lidars={"lidar": (sweep,)})]
+
+    def size_of(self, sample: np.ndarray) -> tuple[int]:
+        """The number of points."""
+        return (len(sample),)
+
+    def resized(self, sample: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Always refused.
+
+        Raises:
+            InputError: Sweeps have no height and width.
+        """
+        raise InputError("--size is for images; a sweep has no height and width, so omit --size")
+
     def prepare(self, sample: np.ndarray, in_graph: Collection[str] = ()) -> Prepared:
         """`points`, and `batch_index`: all of sample 0. The context is the points."""
         return Prepared({"points": sample, "batch_index": np.zeros(len(sample), np.int64)}, context=sample)
@@ -188,6 +215,14 @@ class PointsInput:
     ) -> Iterator[Variation]:
         """None: models that read points cannot be exported yet."""
         return iter(())
+
+    def export_plan(self, spec: EngineSpec, *, size: tuple[int, int] | None, move_steps: bool, what: str) -> ExportPlan:
+        """Always refused.
+
+        Raises:
+            InputError: Kernel maps depend on the points, and the exporter cannot trace them.
+        """
+        raise InputError(f"{what} reads points; models that read points cannot be exported yet, so run it with torch")
 
     def _columns_of(self, source: PointsSource) -> np.ndarray:
         if isinstance(source, np.ndarray):
@@ -244,6 +279,19 @@ class PointsInput:
                 f"intensity runs from {low:g} to {high:g}, expected 0 to 1; scale it, and check that the columns are "
                 f"{', '.join(self.channels)}"
             )
+
+
+def _street_sweep() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """x, y and z, in metres, of what 64 beams see of a flat street between walls 8 m to either side.
+
+    Beams, columns and the height of 1.73 m are those of the Velodyne HDL-64E on KITTI's car; it sees up to 80 m.
+    """
+    elevation, azimuth = np.meshgrid(np.radians(np.linspace(-24.8, 2.0, 64)), np.linspace(-np.pi, np.pi, 2000, False))
+    ahead, left, up = np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)
+    with np.errstate(divide="ignore"):  # a beam that never meets the ground or a wall
+        range_m = np.minimum(np.where(up < 0, -1.73 / up, np.inf), 8.0 / np.abs(left))
+    seen = range_m < 80
+    return ahead[seen] * range_m[seen], left[seen] * range_m[seen], up[seen] * range_m[seen]
 
 
 def _newest_sweep(frame: Frame) -> Sweep:

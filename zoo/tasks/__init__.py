@@ -60,6 +60,8 @@ class Task(Protocol):
     """JSON schema of the configuration's `output` section."""
     outputs: ClassVar[tuple[str, ...]]
     """Names of the model's outputs, in the order in which its `forward` returns them."""
+    in_graph: ClassVar[tuple[str, ...]]
+    """Steps of decoding that a file may perform inside its graph; `zoo.export.plan.REWRITES` inserts them."""
     metric: ClassVar[str | None]
     """Name in `zoo.evaluate.metrics.METRICS` of the metric that evaluates the task; `None` if there is none. A metric
     computes any number of figures, one of which is its headline."""

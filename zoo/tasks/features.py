@@ -33,6 +33,7 @@ class FeaturesTask:
     levels: int = 1
 
     name: ClassVar[str] = "features"
+    in_graph: ClassVar[tuple[str, ...]] = ()
     metric: ClassVar[str | None] = None
     predicts: ClassVar[str] = "features"
     pipeline_tag: ClassVar[str] = "image-feature-extraction"

@@ -41,6 +41,7 @@ class Segmentation2DTask:
 
     name: ClassVar[str] = "segmentation2d"
     outputs: ClassVar[tuple[str, ...]] = ("logits",)
+    in_graph: ClassVar[tuple[str, ...]] = ("upsample", DECIDE)
     metric: ClassVar[str | None] = "segmentation2d"
     predicts: ClassVar[str] = "labels"
     pipeline_tag: ClassVar[str] = "image-segmentation"
