@@ -22,6 +22,7 @@ import jsonschema
 import numpy as np
 import onnx
 import pytest
+from model_folders import agree
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from tolerances import assert_close
@@ -56,25 +57,6 @@ def red_model(batch: Any = "batch", height: Any = "height", width: Any = "width"
         [numpy_helper.from_array(weight, "weight"), numpy_helper.from_array(np.array([0, -2], np.float32), "bias")],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-
-
-def seal(path: Path) -> None:
-    """Makes configuration and manifest agree with whatever lies in the folder."""
-    if (path / "config.json").exists():
-        config = json.loads((path / "config.json").read_text())
-        for entry in config["artefacts"]:
-            if (path / entry["file"]).is_file():
-                entry["sha256"] = hashlib.sha256((path / entry["file"]).read_bytes()).hexdigest()
-        (path / "config.json").write_text(json.dumps(config))
-    files = {
-        file.relative_to(path).as_posix(): {
-            "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
-            "size": file.stat().st_size,
-        }
-        for file in path.rglob("*")
-        if file.is_file() and file.name != "MANIFEST.json"
-    }
-    (path / "MANIFEST.json").write_text(json.dumps({"format": 1, "files": files}))
 
 
 def image_entry(batch: int | None, height: int | None, width: int | None) -> dict[str, Any]:
@@ -115,7 +97,7 @@ def write_folder(path: Path, content: bytes, **changes: Any) -> Path:
         "artefacts": [artefact],
     }
     (path / "config.json").write_text(json.dumps(config))
-    seal(path)
+    agree(path)
     return path
 
 
@@ -402,7 +384,7 @@ def test_an_entry_without_its_sizes_is_refused(tmp_path: Path, missing: str) -> 
     config = json.loads((folder / "config.json").read_text())
     del config["artefacts"][0][missing]
     (folder / "config.json").write_text(json.dumps(config))
-    seal(folder)
+    agree(folder)
     with pytest.raises(InputError, match="needs inputs and outputs"):
         zoo.load(folder)
 
@@ -420,13 +402,13 @@ def test_a_damaged_file_is_never_run(folder: Path, tmp_path: Path, engine: str) 
         (b"", "holds 0 graphs"),
     ):
         file.write_bytes(content)
-        seal(folder)
+        agree(folder)
         with pytest.raises(IntegrityError, match=message):
             zoo.load(folder, engine=engine)
     model = red_model()
     model.graph.node[0].op_type = "Convolve"
     file.write_bytes(model.SerializeToString())
-    seal(folder)
+    agree(folder)
     with pytest.raises(IntegrityError, match=r"not an ONNX file that .* can load"):
         zoo.load(folder, engine=engine)
 
@@ -448,7 +430,7 @@ def test_weights_beside_the_file(tmp_path: Path, half_red: np.ndarray, engine: s
     with pytest.raises(IntegrityError, match="is not listed"):
         zoo.load(folder, engine=engine)
     (folder / "onnx" / "red.data").write_bytes(weight)
-    seal(folder)
+    agree(folder)
     assert zoo.load(folder, engine=engine)(half_red).labels.tolist() == [[1, 1, 1, 1, 0, 0, 0, 0]] * 5
     (folder / "onnx" / "red.data").write_bytes(b"\0" * len(weight))
     with pytest.raises(IntegrityError, match="has the SHA-256"):
@@ -460,7 +442,7 @@ def test_weights_beside_the_file_in_the_cache_of_the_hub(tmp_path: Path, half_re
     """Every file is a relative link to a blob that has the hash for a name; OpenVINO refuses to follow it by itself."""
     folder = write_folder(tmp_path / "model", with_weights_in("red.data"))
     (folder / "onnx" / "red.data").write_bytes(numpy_helper.to_array(red_model().graph.initializer[0]).tobytes())
-    seal(folder)
+    agree(folder)
     snapshot = tmp_path / "hub" / "models--org--red" / "snapshots" / "0123abc"
     blobs = tmp_path / "hub" / "models--org--red" / "blobs"
     blobs.mkdir(parents=True)
@@ -554,7 +536,7 @@ def test_torch_asked_for_where_it_is_not(tmp_path: Path, folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     config["artefacts"].append({"file": "model.safetensors", "engine": "torch", "sha256": "0" * 64})
     (folder / "config.json").write_text(json.dumps(config))
-    seal(folder)
+    agree(folder)
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
     program = "from zoo.cli import main; sys.exit(main(sys.argv[1:]))"
     words = ["predict", folder, tmp_path / "a.png", "--out", tmp_path / "out", "--engine", "torch"]
@@ -607,7 +589,7 @@ def test_verifying_a_file_whose_source_is_not_told(folder: Path, capsys: pytest.
     config = json.loads((folder / "config.json").read_text())
     del config["artefacts"][0]["source_sha256"]
     (folder / "config.json").write_text(json.dumps(config))
-    seal(folder)
+    agree(folder)
     assert main(["verify", str(folder)]) == 2
     assert "the entry of onnx/red.onnx lacks source_sha256," in capsys.readouterr().err
 

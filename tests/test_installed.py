@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from model_folders import seal
 
 import zoo
 from zoo.classes import CITYSCAPES
@@ -42,19 +43,6 @@ NAME = "clcp-vit-s-a2d2"
 def zoo_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
-
-
-def seal(path: Path) -> None:
-    """The manifest of whatever lies in the folder."""
-    files = {
-        file.relative_to(path).as_posix(): {
-            "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
-            "size": file.stat().st_size,
-        }
-        for file in path.rglob("*")
-        if file.is_file() and file.name != "MANIFEST.json"
-    }
-    (path / "MANIFEST.json").write_text(json.dumps({"format": 1, "files": files}))
 
 
 def tiny(path: Path, weights: bytes = b"weights", **changes: Any) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from model_folders import seal
 
 from zoo.classes import CITYSCAPES
 from zoo.cli import main
@@ -115,17 +115,6 @@ def test_the_bundled_models_may_be_published(name: str) -> None:
     assert publishable(folder) == []
     data = {link.terms.name for link in chain_of(folder.config) if link.part == "data"}
     assert data == {each["name"] for each in folder.config["provenance"]["trained_on"]}
-
-
-def seal(path: Path) -> None:
-    manifest = json.loads((path / "MANIFEST.json").read_text())
-    for file in list(manifest["files"]):
-        if not (path / file).exists():
-            del manifest["files"][file]
-            continue
-        content = (path / file).read_bytes()
-        manifest["files"][file] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
-    (path / "MANIFEST.json").write_text(json.dumps(manifest))
 
 
 @pytest.fixture

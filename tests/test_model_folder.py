@@ -12,6 +12,7 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
+from model_folders import agree, seal
 from PIL import Image, ImageOps
 from tolerances import assert_close
 
@@ -107,25 +108,6 @@ def write_folder(path: Path, **changes: object) -> Path:
     (path / "config.json").write_text(json.dumps(config))
     seal(path)
     return path
-
-
-def seal(path: Path) -> None:
-    """Writes the manifest of whatever lies in the folder."""
-    files = {
-        file.name: {"sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "size": file.stat().st_size}
-        for file in path.iterdir()
-        if file.name != "MANIFEST.json"
-    }
-    (path / "MANIFEST.json").write_text(json.dumps({"format": 1, "files": files}))
-
-
-def agree(path: Path) -> None:
-    """Makes the configuration's hashes and the manifest agree with whatever lies in the folder."""
-    config = json.loads((path / "config.json").read_text())
-    for entry in config["artefacts"]:
-        entry["sha256"] = hashlib.sha256((path / entry["file"]).read_bytes()).hexdigest()
-    (path / "config.json").write_text(json.dumps(config))
-    seal(path)
 
 
 @pytest.fixture

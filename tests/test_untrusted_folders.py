@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from model_folders import agree
 
 import zoo
 from zoo.cli import main
@@ -42,18 +43,6 @@ TINY = {"embed_dim": 8, "depth": 1, "num_heads": 2, "img_size": 8, "patch_size":
 
 def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def seal(path: Path) -> None:
-    """Makes configuration and manifest agree with the files, as whoever made the folder would."""
-    config = json.loads((path / "config.json").read_text())
-    for entry in config["artefacts"]:
-        if (path / entry["file"]).is_file():
-            entry["sha256"] = sha256(path / entry["file"])
-    (path / "config.json").write_text(json.dumps(config))
-    files = [file for file in path.rglob("*") if file.is_file() and file.name != "MANIFEST.json"]
-    entries = {f.relative_to(path).as_posix(): {"sha256": sha256(f), "size": f.stat().st_size} for f in files}
-    (path / "MANIFEST.json").write_text(json.dumps({"format": 1, "files": entries}))
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +78,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (path / "metrics.json").write_text(json.dumps({"format": 1, "rows": []}))
     (path / "parity.json").write_text(json.dumps({"format": 1, "rows": [], "files": []}))
     (path / "LICENSE").write_text("tiny\n")
-    seal(path)
+    agree(path)
     return path
 
 
@@ -104,7 +93,7 @@ def change(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
     config = json.loads((folder / "config.json").read_text())
     edit(config)
     (folder / "config.json").write_text(json.dumps(config))
-    seal(folder)
+    agree(folder)
 
 
 def with_arguments(folder: Path, part: str = "encoder", **arguments: Any) -> None:
@@ -514,7 +503,7 @@ def test_a_file_that_changed_together_with_its_manifest_is_not_run(folder: Path,
         zoo.load(folder)
     for words in commands(folder, tmp_path / "copy"):
         assert main(words) == 2
-    seal(folder)
+    agree(folder)
     assert zoo.load(folder).artefact["sha256"] == hashlib.sha256(content).hexdigest()
 
 
