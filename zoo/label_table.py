@@ -77,8 +77,8 @@ class LabelTable:
             unknown = np.unique(ids[labels == _UNKNOWN])
             listed = ", ".join(map(str, unknown[:8])) + (", ..." if len(unknown) > 8 else "")
             raise InputError(
-                f"{what} holds ids outside the classes: {listed}; the classes have {_ranges([*self.ids, *self.merged])}, "
-                f"ignored are {_ranges(self.ignored) or 'none'}"
+                f"{what} holds ids outside the classes: {listed}; "
+                f"the classes have {_ranges([*self.ids, *self.merged])}, ignored are {_ranges(self.ignored) or 'none'}"
             )
         labels[labels == _IGNORED] = ignored_label
         return labels.astype(np.uint8)

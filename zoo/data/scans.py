@@ -132,7 +132,7 @@ def check_count(labels: int, path: Path, scan: Path, channels: tuple[str, ...]) 
         )
 
 
-def read_label_file(path: Path, scan: Path, channels: tuple[str, ...]) -> UInt32[np.ndarray, "N"]:
+def read_label_file(path: Path, scan: Path, channels: tuple[str, ...]) -> UInt32[np.ndarray, " N"]:
     """The values of a `.label` file, one little-endian uint32 per point: the class's id in the lower 16 bits, the
     instance in the upper 16.
 
@@ -151,12 +151,12 @@ def read_label_file(path: Path, scan: Path, channels: tuple[str, ...]) -> UInt32
     return np.frombuffer(content, "<u4")
 
 
-def read_point_labels(path: Path, scan: Path, channels: tuple[str, ...], table: LabelTable) -> UInt8[np.ndarray, "N"]:
+def read_point_labels(path: Path, scan: Path, channels: tuple[str, ...], table: LabelTable) -> UInt8[np.ndarray, " N"]:
     """`(N,)` uint8 labels of a `.label` file; arguments and errors of `read_label_file`, and an unknown id."""
     ids = read_label_file(path, scan, channels) & np.uint32(0xFFFF)
     return table.labels(ids, str(path), table.classes.ignore_index)
 
 
-def read_point_instances(path: Path, scan: Path, channels: tuple[str, ...]) -> Int32[np.ndarray, "N"]:
+def read_point_instances(path: Path, scan: Path, channels: tuple[str, ...]) -> Int32[np.ndarray, " N"]:
     """`(N,)` int32 instances of a `.label` file, 0 where there is none; arguments and errors of `read_label_file`."""
     return (read_label_file(path, scan, channels) >> np.uint32(16)).astype(np.int32)
