@@ -1,8 +1,8 @@
 """Class tables of the data sets: names, colours and ignore index, in the order of the training ids.
 
 Source: the label tables published with the data sets: `labels.py` of the Cityscapes scripts, SegNet's 11-class split of
-CamVid, `semantic-kitti.yaml`, the lidarseg tables of the nuScenes devkit, `class_list.json` of A2D2 and the label map of
-https://github.com/ika-rwth-aachen/PCLSegmentation for `NUSCENES11`, with colours of nuScenes and Cityscapes.
+CamVid, `semantic-kitti.yaml`, the lidarseg tables of the nuScenes devkit, `class_list.json` of A2D2, and the label map
+of https://github.com/ika-rwth-aachen/PCLSegmentation for `NUSCENES11`, with colours of nuScenes and Cityscapes.
 """
 
 from __future__ import annotations

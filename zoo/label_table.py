@@ -9,7 +9,7 @@ classes: {7: road, 21: grass}          # names by id
 classes:                               # in full; without `id`, the position counts, without `color`, one is chosen
   - {name: road, id: 7, color: [128, 64, 128]}
   - {name: grass, id: 21}
-ignored: [255]                         # ids of pixels without a class; 255 by default
+ignored: [255]                         # ids of pixels or points without a class; 255 by default
 ```
 """
 
