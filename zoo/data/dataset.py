@@ -26,7 +26,7 @@ class Dataset:
     """The frames of one split of one data set, and what an evaluation must know about them.
 
     Attributes:
-        kind: Name of the reader (`cityscapes`, `acdc`, `camvid`, `folder`, `synthetic`).
+        kind: Name of the reader, a key of `READERS`.
         root: Folder that was read, `None` for the embedded frames.
         split: `train`, `val`, `test`, ...
         classes: Meaning of the labels.
@@ -156,6 +156,7 @@ READERS = {
     "camvid": Reader("zoo.data.camvid:read", splits=("train", "val", "test", "all")),
     "cityscapes": Reader("zoo.data.cityscapes:read"),
     "folder": Reader("zoo.data.own_folder:read", splits=("train", "val", "test", "all")),
+    "semantickitti": Reader("zoo.data.semantickitti:read"),
     "synthetic": Reader("zoo.data.embedded:read", splits=("val",), folder=False),
 }
 
