@@ -24,14 +24,14 @@ CLASSES = ClassTable("own", ("ground", "car", "tree"), ((10, 20, 30), (200, 0, 0
 RED, GREEN = (200, 0, 0), (0, 200, 0)
 
 
-def segmenter_folder(path: Path, **input_section: object) -> Path:
-    """A model folder of a segmenter with random weights, whose head is a layer of 3 classes."""
+def segmenter_folder(path: Path, classes: ClassTable = CLASSES, **input_section: object) -> Path:
+    """A model folder of a segmenter with random weights and a linear head."""
     architecture = {"encoder": ENCODER, "head": {"class": "zoo.heads.pointwise:PointwiseHead"}}
     return lidar_folder(
         path,
         architecture=architecture,
         task="segmentation3d",
-        output={"classes": CLASSES.to_json()},
+        output={"classes": classes.to_json()},
         inputs=[{"kind": "points", "channels": ["x", "y", "z", "intensity"], **input_section}],
     )
 

@@ -45,6 +45,8 @@ class SegmentationMetric:
     name: ClassVar[str]
     elements: ClassVar[str]
     """What is counted, in the plural: `pixels`."""
+    accuracy: ClassVar[str]
+    """Key of the share of correct elements."""
     headline: ClassVar[str] = "miou"
     scope: ClassVar[Literal["frame", "set"]] = "frame"
     groups: ClassVar[tuple[str, ...]] = ("iou",)
@@ -82,7 +84,7 @@ class SegmentationMetric:
         matrices = np.stack([each.matrix for each in tallies])
         found = {
             "miou": figure_of(lambda m: mean_iou(m, absent), weights, matrices),
-            "pixel_accuracy": figure_of(pixel_accuracy, weights, matrices),
+            self.accuracy: figure_of(pixel_accuracy, weights, matrices),
             "mean_class_accuracy": figure_of(lambda m: mean_accuracy(m, absent), weights, matrices),
             "ece": figure_of(calibration_error, weights, np.stack([each.calibration for each in tallies])),
         }

@@ -30,6 +30,7 @@ class Segmentation2DMetric(SegmentationMetric):
 
     name: ClassVar[str] = "segmentation2d"
     elements: ClassVar[str] = "pixels"
+    accuracy: ClassVar[str] = "pixel_accuracy"
     columns: ClassVar[tuple[Column, ...]] = (
         MIOU,
         Column("pixel_accuracy", "Pixel acc."),

@@ -87,6 +87,7 @@ def read(root: Path, split: str) -> Dataset:
         frames=tuple(frames),
         video=True,
         absent_classes="zero",
+        instances=True,
     )
 
 
