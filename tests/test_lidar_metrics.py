@@ -161,6 +161,7 @@ def test_panoptic_quality_by_definition() -> None:
             np.testing.assert_allclose(found, slow_panoptic(truth, truth_ids, predicted, predicted_ids, 3, least))
     quality = panoptic_quality(np.array([[1.6, 2, 1, 1], [0, 0, 0, 0], [0, 0, 3, 0]]))
     np.testing.assert_allclose(quality, [1.6 / 3, np.nan, 0])
+    assert panoptic_quality(np.zeros((1, 4)), "zero").tolist() == [0]
 
 
 def test_panoptic_quality_of_clusters() -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ECE_BINS",
     "INSTANCE_CLASSES",
+    "Absent",
     "Tally",
     "accuracy_of",
     "calibration_error",

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from zoo.evaluate.metrics.counts import Absent
+
 if TYPE_CHECKING:
     from jaxtyping import Float, Shaped
 
@@ -65,8 +67,13 @@ def _segments(labels: np.ndarray, instances: np.ndarray) -> np.ndarray:
     return labels.astype(np.int64) << 32 | instances.astype(np.int64)
 
 
-def panoptic_quality(table: Float[np.ndarray, "... C 4"]) -> Float[np.ndarray, "... C"]:
-    """PQ of every class from sums of `count_segments`; NaN for a class without any segment."""
+def panoptic_quality(table: Float[np.ndarray, "... C 4"], absent: Absent = "skip") -> Float[np.ndarray, "... C"]:
+    """PQ of every class from sums of `count_segments`.
+
+    Args:
+        table: `(..., C, 4)`.
+        absent: PQ of a class without any segment: `skip`: NaN; `zero`: 0, as in SemanticKITTI's script.
+    """
     iou, matches, alarms, misses = np.moveaxis(np.asarray(table, np.float64), -1, 0)
     total = matches + 0.5 * alarms + 0.5 * misses
-    return np.divide(iou, total, out=np.full(iou.shape, np.nan), where=total > 0)
+    return np.divide(iou, total, out=np.full(iou.shape, 0.0 if absent == "zero" else np.nan), where=total > 0)

@@ -142,7 +142,7 @@ class Segmentation3DMetric(SegmentationMetric):
             found[f"miou_at/{name}"] = figure_of(lambda m: mean_iou(m, "skip"), weights, bands[:, i])
         counted = [each.segments for each in tallies if each.segments is not None]
         if len(counted) == len(tallies):
-            values, replicates = over(panoptic_quality, weights, np.stack(counted))
+            values, replicates = over(lambda s: panoptic_quality(s, self._absent), weights, np.stack(counted))
             means = None if replicates is None else mean_of_known(replicates)
             found["pq"] = Figure(float(mean_of_known(values)), means)
             for name, value in zip(self._classes.names, values, strict=True):
