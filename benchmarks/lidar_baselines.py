@@ -21,8 +21,8 @@ from zoo.data import open_dataset, parse_source
 from zoo.data.dataset import Dataset
 from zoo.evaluate.metrics.segmentation3d import Segmentation3DMetric
 from zoo.frame import SensorFacts, Sweep
-from zoo.inputs.sensor_check import sensor_axes
 from zoo.prediction import Segmentation3D
+from zoo.sensors import sensor_axes
 from zoo.tasks.segmentation3d import Segmentation3DTask
 
 HEIGHT_M = np.arange(-3.0, 6.0, 0.2)

@@ -117,12 +117,13 @@ def test_files_of_a_declared_sensor(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("channels: [y, x, z]", "reads 'intensity', but the sweep has y, x, z"),
+        ("channels: [y, x, z]", "must start with x, y, z"),
+        ("channels: [x, y, z, power]", "reads 'intensity', but the sweep has x, y, z, power"),
         ("colour: red", "colour"),
-        ("sensor: {forward: '+x'}", "forward alone does not say how the axes lie"),
-        ("sensor: {forward: '+x', up: '-x'}", "must be different axes"),
-        ("sensor: {up: z}", "up"),
-        ("sensor: {beams: 0}", "beams"),
+        ("forward: '+x'", "forward alone does not say how the axes lie"),
+        ("{forward: '+x', up: '-x'}", "must be different axes"),
+        ("up: z", "up"),
+        ("beams: 0", "beams"),
         ("[", "yaml"),
     ],
 )

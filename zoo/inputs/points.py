@@ -22,9 +22,9 @@ from zoo.files import read_regular
 from zoo.folder.schema import section_schema
 from zoo.frame import Axis, Frame, SensorFacts, Sweep
 from zoo.inputs import ExportPlan, Prepared, Variation
-from zoo.inputs.sensor_check import fit_to_model, sensor_axes
+from zoo.inputs.sensor_check import fit_to_model
 from zoo.npz import read_npy
-from zoo.sensors import facts_to_json
+from zoo.sensors import facts_to_json, sensor_axes
 
 if TYPE_CHECKING:
     from jaxtyping import Float32
@@ -112,7 +112,7 @@ class PointsInput:
             "source": {
                 "type": "object",
                 "properties": {
-                    "channels": {"$ref": "#/$defs/point_channels"},
+                    "channels": {"$ref": "#/$defs/column_names"},
                     "sensor": {"$ref": "#/$defs/sensor"},
                 },
                 "additionalProperties": False,
