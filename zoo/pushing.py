@@ -192,7 +192,8 @@ def push(plan: PushPlan, repository: str, *, private: bool = False, message: str
 def _additions(hub: Any, plan: PushPlan, what: str) -> Iterator[Any]:
     for file, content in plan.files.items():
         addition = hub.CommitOperationAdd(file, content)
-        if file != MANIFEST and addition.upload_info.sha256.hex() != plan.manifest[file]["sha256"]:
+        expected = plan.manifest.get(file)  # none for the manifest itself and its signature, which are in memory
+        if expected is not None and addition.upload_info.sha256.hex() != expected["sha256"]:
             raise InputError(f"{what}: {file} has changed since it was checked; push again")
         yield addition
 
@@ -211,4 +212,4 @@ def _stale(hub: Any, plan: PushPlan, info: Any, what: str) -> list[str]:
     with tempfile.TemporaryDirectory() as temporary:
         hub.hf_hub_download(info.id, MANIFEST, revision=info.sha, local_dir=temporary)
         before = read_manifest(Path(temporary).resolve())
-    return sorted((set(before) & present) - set(plan.files))
+    return sorted(({*before, SIGNATURE} & present) - set(plan.files))
