@@ -282,9 +282,7 @@ def _fetch_manifest(
     return manifest
 
 
-def _fetch_signature(
-    fetch: Callable[[str, Callable[[Path], bool]], None], info: Any, what: str
-) -> tuple[str, ...]:
+def _fetch_signature(fetch: Callable[[str, Callable[[Path], bool]], None], info: Any, what: str) -> tuple[str, ...]:
     """Downloads the signature, if the repository has one; returns the files to link, the manifest last."""
     listed = {sibling.rfilename: sibling for sibling in info.siblings or ()}
     if SIGNATURE not in listed:
