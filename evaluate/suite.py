@@ -377,8 +377,8 @@ def record_rows(metrics: Mapping[str, Any], model: str) -> list[dict[str, Any]]:
     `source` (of rPD), `intervals` (what they cover, or why there are none), `effective_units` (of the headline figure),
     `headline` (key of the headline figure), `columns` (how to show the figures: `key`, `title`, `unit`, `scale`,
     `digits`, `higher_is_better`), those figures and `rpd` (each with `_interval`, `null` if there is none), the
-    metric's `groups` of values (`iou` by class), `settings`, `environment`, `command`, `created`. When the rows are recorded,
-    `zoo.folder.provenance.row_caveats` adds `caveats` that follow from the training data.
+    metric's `groups` of values (`iou` by class), `settings`, `environment`, `command`, `created`. When the rows are
+    recorded, `zoo.folder.provenance.row_caveats` adds `caveats` that follow from the training data.
     """
     (block,) = [block for block in metrics["models"] if block["name"] == model]
     metric = metric_class(block["metric"])
