@@ -43,7 +43,7 @@ __all__ = ["COLUMNS", "read"]
 COLUMNS = ("file", "scene", "timestamp", "condition", "split")
 """Columns of `frames.csv`."""
 _SPLITS = ("train", "val", "test")
-_IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+_IMAGES = (".png", ".jpg", ".jpeg")
 _MAX_CSV = 64 * 1024 * 1024
 _UNKNOWN = "unknown"
 _SOURCES = ("clear", "day")
