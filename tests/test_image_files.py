@@ -124,3 +124,15 @@ def test_predict_names_the_file_and_writes_nothing(tmp_path: Path, capsys: pytes
     assert "moving.png" in error
     assert "4 frames" in error
     assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_interlaced_png(tmp_path: Path) -> None:
+    """Pillow decodes it once for its EXIF data, which fails, and raises a TypeError when it is to decode it again."""
+    header = struct.pack(">II", 24, 20) + bytes([8, 2, 0, 0, 1])
+    rows = zlib.compress(bytes((3 * 24 + 1) * 20))  # as many as without interlacing, which needs a few bytes more
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, data in ((b"IHDR", header), (b"IDAT", rows), (b"IEND", b"")):
+        content += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    (tmp_path / "interlaced.png").write_bytes(content)
+    with pytest.raises(InputError, match=r"interlaced\.png is not a readable image: "):
+        read_image(tmp_path / "interlaced.png")

@@ -309,7 +309,9 @@ def _open(path: Path | str, read: Callable[[Image.Image], np.ndarray]) -> np.nda
         raise InputError(f"{path} is too large: at most {MAX_PIXELS:,} pixels are decoded") from error
     except UnidentifiedImageError as error:
         raise InputError(f"{path} is not a readable image; expected {' or '.join(_FORMATS)}") from error
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow raises any of them for a damaged file
+    except MemoryError:
+        raise
+    except Exception as error:  # for a damaged file, Pillow raises a dozen kinds of errors
         raise InputError(f"{path} is not a readable image: {error}") from error
 
 
