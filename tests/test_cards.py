@@ -22,6 +22,7 @@ import zoo
 from zoo.cli import main
 from zoo.contract import joined
 from zoo.data import open_dataset
+from zoo.errors import InputError
 from zoo.folder.card import render_card
 from zoo.folder.catalogue import BUNDLED, entries
 from zoo.folder.model_folder import ModelFolder
@@ -213,13 +214,20 @@ def test_the_hub_reads_the_metadata_and_the_scores(name: str) -> None:
 
 
 def test_eval_results_of_named_data_sets() -> None:
+    """Read back by the Hub's own client: one value per task in each file, none from neighbours of training frames."""
+    hub = pytest.importorskip("huggingface_hub", reason="the Hub's client comes with the extra hub")
     yaml = pytest.importorskip("yaml", reason="PyYAML comes with the extra hub")
-    rows = [row for row in ModelFolder.open(BUNDLED / CAMVID_MODEL).metrics() if row.get("kind") != "latency"]
-    (path, text) = next(iter(eval_results(rows, {"camvid": "org/camvid"}).items()))
-    assert path == ".eval_results/camvid.yaml"
-    entries = yaml.safe_load(text)
-    assert [entry["dataset"] for entry in entries] == [{"id": "org/camvid", "task_id": "val_dusk"}] * 2
-    assert [entry["value"] for entry in entries] == [0.5087, 0.5087]
+    folder = ModelFolder.open(BUNDLED / CAMVID_MODEL)
+    files = eval_results(folder.config, folder.metrics(), {"camvid": "org/camvid"})
+    artefacts = [f"onnx-{CAMVID_MODEL}.onnx", "model.safetensors"]
+    assert sorted(files) == sorted(f".eval_results/perception-zoo-camvid-{file}.yaml" for file in artefacts)
+    for text in files.values():
+        (entry,) = hub.parse_eval_result_entries(yaml.safe_load(text))
+        assert (entry.dataset_id, entry.task_id, entry.value) == ("org/camvid", "val_dusk", 0.5087)
+        assert entry.notes.startswith("mIoU, 62 frames, ")
+    assert eval_results(folder.config, folder.metrics(), {}) == {}
+    with pytest.raises(InputError, match="has no score on acdc to show on the Hub; it has scores on: camvid"):
+        eval_results(folder.config, folder.metrics(), {"acdc": "org/acdc"})
 
 
 # --- the program in the card ---
