@@ -191,8 +191,9 @@ def test_engines_and_records_of_a_device_stay_local(hub: Hub, writer: None, fold
         ),
     )
     (folder / "notes.txt").write_text("unlisted")
+    (folder / "MANIFEST.sig").write_text("of the manifest with the engine")
     plan = plan_push(ModelFolder.open(folder))
-    assert set(plan.left_out) == {"tensorrt/model.engine", "devices/orin.json", "notes.txt"}
+    assert set(plan.left_out) == {"tensorrt/model.engine", "devices/orin.json", "notes.txt", "MANIFEST.sig"}
     push(plan, "org/model")
     pushed = contents(hub)
     assert set(pushed) - {".gitattributes"} == set(FILES)

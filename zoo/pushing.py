@@ -100,9 +100,11 @@ def plan_push(folder: ModelFolder, eval_datasets: Mapping[str, str] | None = Non
         files[file] = written.get(file) or (folder.path / file if large else folder.read_bytes(file))
     manifest = {file: _entry(written[file]) if file in written else folder.manifest[file] for file in kept}
     files[MANIFEST] = _encoded_manifest(manifest) if left_out else folder.manifest_bytes()
-    signature = None if left_out else folder.signature()  # a manifest written anew is another than the signed one
-    if signature is not None:
-        files[SIGNATURE] = signature
+    if (signature := folder.signature()) is not None:
+        if left_out:
+            left_out[SIGNATURE] = "it signs the manifest with the files that are left out"
+        else:
+            files[SIGNATURE] = signature
     known = {entry["sha256"] for entry in artefacts}
     rows = [row for row in folder.metrics() if row["artefact_sha256"] in known]
     for path, text in eval_results(folder.config, rows, eval_datasets or {}).items():
