@@ -31,7 +31,8 @@ def unreleased(entry: Entry) -> str:
 {entry.description}.
 
 **Not released.** The weights do not exist in this package: nobody has trained them here, so there are no results, no \
-exported files and no licence. What is missing: a training run on {", then ".join(entry.training_data)}. What makes it:{recipe}
+exported files and no licence. What is missing: a training run on {", then ".join(entry.training_data)}. What makes \
+it:{recipe}
 
 A folder that such a run wrote gets this name, if its training record names that data:
 

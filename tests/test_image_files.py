@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -136,3 +138,26 @@ def test_a_damaged_interlaced_png(tmp_path: Path) -> None:
     (tmp_path / "interlaced.png").write_bytes(content)
     with pytest.raises(InputError, match=r"interlaced\.png is not a readable image: "):
         read_image(tmp_path / "interlaced.png")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits memory through /proc and setrlimit")
+def test_a_chunk_that_claims_gigabytes_takes_no_memory(tmp_path: Path) -> None:
+    frames(1, "L")[0].save(tmp_path / "long.png")
+    content = bytearray((tmp_path / "long.png").read_bytes())
+    place = content.index(b"IDAT") - 4
+    content[place : place + 4] = struct.pack(">I", 0x7FFF_FFFF)
+    (tmp_path / "long.png").write_bytes(content)
+    program = (
+        "import resource, sys\n"
+        "from zoo.errors import InputError\n"
+        "from zoo.files import read_index_png\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + 2**27, resource.RLIM_INFINITY))\n"
+        "try:\n"
+        "    read_index_png(sys.argv[1])\n"
+        "except InputError as error:\n"
+        "    print(error)\n"
+    )
+    words = [sys.executable, "-c", program, str(tmp_path / "long.png")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

@@ -7,6 +7,7 @@ import ctypes
 import errno
 import fcntl
 import hashlib
+import io
 import json
 import os
 import re
@@ -40,6 +41,7 @@ __all__ = [
 
 MAX_PIXELS = 128 * 1024 * 1024
 """Largest image that is decoded (134 million pixels); a file whose header claims more is refused before decoding."""
+_MAX_IMAGE_FILE = 512 * 1024 * 1024  # more than MAX_PIXELS take uncompressed
 _FORMATS = ("PNG", "JPEG")  # Pillow has 40 more; one of them starts Ghostscript
 _PIXELS_PER_BYTE = {"PNG": 8256, "JPEG": 1024, "MPO": 1024}
 """Most pixels that a byte of a file can stand for: deflate expands at most 1032 times, and a byte has 8 pixels of one
@@ -287,24 +289,22 @@ def sha256_of(path: Path | str) -> str:
 
 def _open(path: Path | str, read: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        # From memory: from a file, Pillow takes memory for whatever length a chunk claims.
+        content = read_regular(path, _MAX_IMAGE_FILE)
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise InputError(f"{path} is too large: {width} x {height}; at most {MAX_PIXELS:,} pixels are decoded")
-            size = os.path.getsize(path)
-            if width * height > _PIXELS_PER_BYTE[str(image.format)] * size:
+            if width * height > _PIXELS_PER_BYTE[str(image.format)] * len(content):
                 raise InputError(
-                    f"{path} is damaged: its header claims {width} x {height} pixels, more than {size:,} bytes can hold"
+                    f"{path} is damaged: its header claims {width} x {height} pixels, more than {len(content):,} bytes "
+                    "can hold"
                 )
             return read(image)
     except InputError as error:
         raise InputError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
-    except IsADirectoryError as error:
-        raise InputError(f"{path} is a folder; an image file was expected") from error
-    except PermissionError as error:
-        raise InputError(f"{path} cannot be read: permission denied") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"{path} is too large: at most {MAX_PIXELS:,} pixels are decoded") from error
     except UnidentifiedImageError as error:
