@@ -215,9 +215,9 @@ def test_a_rendered_folder_in_the_layout_of_a_data_set_is_refused(
         ),
         (
             {"architecture": {"encoder": {"class": "zoo.encoders.vit:ViT", "arguments": {"model": "x"}}}},
-            "another architecture",
+            "not the same architecture as",
         ),
-        ({"task": "segmentation2d", "output": {"classes": CITYSCAPES.to_json()}}, "another task and another classes"),
+        ({"task": "segmentation2d", "output": {"classes": CITYSCAPES.to_json()}}, "not the same task, classes as"),
     ],
 )
 def test_another_model_is_refused(

@@ -103,6 +103,33 @@ def test_another_key_no_signature_and_a_damaged_one(
     assert "is not signed" in refusal("verify", folder, "--key", keys[1])
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("genpkey", "-algorithm", "RSA"),
+        ("genpkey", "-algorithm", "ED25519"),
+        ("ecparam", "-name", "secp256k1", "-genkey", "-noout"),
+        ("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-aes256", "-pass", "pass:x"),
+    ],
+    ids=lambda words: words[2],
+)
+def test_keys_of_other_kinds_are_wrong_input(
+    words: tuple[str, ...], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    private, public = tmp_path / "other.pem", tmp_path / "other_public.pem"
+    subprocess.run(["openssl", *words, "-out", str(private)], check=True, capture_output=True)
+    extract = ["openssl", "pkey", "-in", str(private), "-passin", "pass:x", "-pubout", "-out", str(public)]
+    subprocess.run(extract, check=True, capture_output=True)
+    before = (folder / "MANIFEST.sig").read_bytes()
+    assert main(["sign", str(folder), "--key", str(private)]) == 2
+    error = capsys.readouterr().err
+    assert "cannot sign" in error
+    assert error.count("\n") == 1
+    assert (folder / "MANIFEST.sig").read_bytes() == before
+    assert main(["verify", str(folder), "--key", str(public)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_a_signature_of_an_empty_folder_by_the_same_key_is_refused(
     folder: Path, keys: tuple[Path, Path], tmp_path: Path
 ) -> None:
