@@ -110,7 +110,7 @@ def _render(
     caster, size = stage.caster, shot.size
     # The first mesh, of what moves, is small: only pixels inside its things' boxes need to ask for it.
     near = _covered(boxes, shot).ravel() if len(boxes) else np.ones(len(directions), bool)
-    hits = caster.trace(np.broadcast_to(eye, directions.shape), directions, np.nonzero(near)[0])
+    hits = caster.trace(np.broadcast_to(eye, directions.shape), directions, np.nonzero(near)[0], coherent=True)
     opened = openness_map(caster, eye, directions, hits, size, rng)
     pixel = float(1 / shot.intrinsics[0, 0])
     shaded = shade(stage, eye, directions, hits, opened, pixel)
@@ -121,7 +121,7 @@ def _render(
         jitter = (rng.uniform(-0.5, 0.5, (len(several), 2)) * sides).astype(np.float32)
         axes = shot.world_from_camera[:3, :2].T.astype(np.float32)
         more = directions.take(several, axis=0) + jitter @ axes
-        again = caster.trace(np.broadcast_to(eye, more.shape), more, np.nonzero(near[several])[0])
+        again = caster.trace(np.broadcast_to(eye, more.shape), more, np.nonzero(near[several])[0], coherent=True)
         extra = shade(stage, eye, more, again, opened.take(several), pixel)
         # A single ray that meets a lamp would make its pixel, and by glare its surroundings, far too bright.
         added = np.minimum(extra.radiance, np.float32(20 * stage.light.brightest)).reshape(shot.edge_rays, -1, 3)
