@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,10 @@ import numpy as np
 from zoo.synthetic.rendering.embree import Packets, embree_scene
 from zoo.synthetic.shapes.mesh import Mesh
 
-__all__ = ["Caster", "Hits"]
+__all__ = ["Caster", "Hits", "dot"]
 
 FAR = 1e6
+_NO_UV, _NO_NORMAL = np.zeros((0, 2), np.float32), np.zeros((0, 3), np.float32)
 
 
 @dataclass(frozen=True)
@@ -27,14 +29,35 @@ class Hits:
     Attributes:
         distance: `(P,)` float32 in lengths of the ray's direction vector, `FAR` where nothing is hit.
         face: `(P,)` int64 triangle in the caster's joined arrays, -1 where nothing is hit.
-        uv: `(P, 2)` float32 surface coordinates.
-        normal: `(P, 3)` float32 unit normal, interpolated on smooth surfaces, towards the ray's origin.
+        uv: `(P, 2)` float32 surface coordinates; undefined where nothing is hit.
+        normal: `(P, 3)` float32 unit normal, interpolated on smooth surfaces, towards the ray's origin; undefined where
+            nothing is hit.
     """
 
     distance: np.ndarray
     face: np.ndarray
     uv: np.ndarray
     normal: np.ndarray
+
+
+def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """`(P,)` dot products of `(P, 3)` float32 rows; `einsum` takes four times as long."""
+    return np.multiply(a, b) @ np.ones(3, np.float32)
+
+
+def _interpolated(
+    mesh: Mesh, face: np.ndarray, on: np.ndarray, directions: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Surface coordinates `(P, 2)` and unit normals `(P, 3)` against the ray at places `on` `(2, P)` the triangles."""
+    corners = mesh.corners(face).reshape(-1, 3, 5)
+    share = np.empty((len(face), 3), np.float32)  # of the three corners
+    np.subtract(1, on[0], out=share[:, 0])
+    share[:, 0] -= on[1]
+    share[:, 1], share[:, 2] = on
+    normal = np.einsum("pi,pij->pj", share, corners[:, :, :3])
+    length = np.sqrt(np.einsum("ij,ij->i", normal, normal) + 1e-24)
+    normal /= np.where(dot(normal, directions) > 0, -length, length)[:, None]
+    return np.einsum("pi,pij->pj", share, corners[:, :, 3:]), normal
 
 
 class Caster:
@@ -49,16 +72,35 @@ class Caster:
         self._packets = [Packets.of(scene) for scene in self._scenes]
         self._starts = np.cumsum([0] + [len(mesh.faces) for mesh in meshes])
         self._meshes = list(meshes)
-        for name in ("color", "material", "label", "instance"):
-            setattr(self, name, np.concatenate([getattr(mesh, name) for mesh in meshes]))
 
-    color: np.ndarray
-    material: np.ndarray
-    label: np.ndarray
-    instance: np.ndarray
+    def of_faces(self, name: str, face: np.ndarray) -> np.ndarray:
+        """What the triangles `(P,)` `face` (none of them -1) have of `name`: color, material, label or instance.
+
+        The meshes' own arrays are read: joining them would copy hundreds of thousands of rows for every moment.
+        """
+        last = self._starts[-2]  # where the largest mesh begins, which is hit most
+        out = getattr(self._meshes[-1], name).take(face - last if last else face, axis=0, mode="clip")
+        if last:
+            other = np.nonzero(face < last)[0]
+            face = face.take(other)
+            for mesh, start, end in zip(self._meshes[:-1], self._starts, self._starts[1:]):
+                mine = np.nonzero((face >= start) & (face < end))[0]
+                out[other.take(mine)] = getattr(mesh, name).take(face.take(mine) - start, axis=0)
+        return out
+
+    @cached_property
+    def label(self) -> np.ndarray:
+        """`(M,)` class of every triangle."""
+        return np.concatenate([mesh.label for mesh in self._meshes])
 
     def trace(
-        self, origins: np.ndarray, directions: np.ndarray, first: np.ndarray | None = None, *, coherent: bool = False
+        self,
+        origins: np.ndarray,
+        directions: np.ndarray,
+        first: np.ndarray | None = None,
+        *,
+        coherent: bool = False,
+        surface: bool = True,
     ) -> Hits:
         """First hits of `(P, 3)` rays.
 
@@ -67,39 +109,41 @@ class Caster:
             directions: `(P, 3)`, of any length.
             first: Indices of the rays that are tried on the first mesh; `None`: all.
             coherent: Neighbours start and point alike: then packets of rays are faster.
+            surface: Whether coordinates and normals are needed; otherwise those arrays are empty.
         """
         origins, directions = np.asarray(origins, np.float32), np.ascontiguousarray(directions, np.float32)
         count = len(origins)
         distance = np.full(count, FAR, np.float32)
         face = np.full(count, -1, np.int64)
-        uv = np.zeros((count, 2), np.float32)
-        normal = np.zeros((count, 3), np.float32)
+        on = np.zeros((2, count), np.float32)  # place on the triangle
         for k in range(len(self._scenes)):
             # A ray looks no farther than what it has hit in an earlier mesh.
             some = first if k == 0 else None
             if some is None:
                 found = self._first(k, origins, directions, distance, coherent)
-                hit = np.nonzero((found["primID"] >= 0) & (found["tfar"] < distance))[0]
-                local = hit
+                local = np.nonzero((found["primID"] >= 0) & (found["tfar"] < distance))[0]
+                hit = local
             else:
                 found = self._first(
                     k, origins.take(some, axis=0), directions.take(some, axis=0), distance.take(some), coherent
                 )
                 local = np.nonzero(found["primID"] >= 0)[0]
                 hit = some.take(local)
-            if not len(hit):
-                continue
-            prim = found["primID"].take(local)
-            distance[hit] = found["tfar"].take(local)
-            a, b = found["u"].take(local), found["v"].take(local)
-            face[hit] = prim + self._starts[k]
-            corners = self._meshes[k].corners(prim).reshape(-1, 3, 5)
-            mixed = np.einsum("pi,pij->pj", np.stack([1 - a - b, a, b], 1), corners)
-            uv[hit] = mixed[:, 3:]
-            normal[hit] = mixed[:, :3] / np.sqrt(np.einsum("ij,ij->i", mixed[:, :3], mixed[:, :3]) + 1e-24)[:, None]
-        away = np.einsum("ij,ij->i", normal, directions) > 0
-        normal *= np.where(away, np.float32(-1), np.float32(1))[:, None]
-        return Hits(distance, face, uv, normal)
+            distance[hit], on[0, hit], on[1, hit] = (found[name].take(local) for name in ("tfar", "u", "v"))
+            face[hit] = found["primID"].take(local) + self._starts[k]
+        return Hits(distance, face, *(self._surface(face, on, directions) if surface else (_NO_UV, _NO_NORMAL)))
+
+    def _surface(self, face: np.ndarray, on: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Surface coordinates `(P, 2)` and normals `(P, 3)` of hits at `(2, P)` places `on` their triangles."""
+        # The last mesh is the largest: it is cheaper to ask it about all rays than to sort out its own.
+        last = self._starts[-2]
+        uv, normal = _interpolated(self._meshes[-1], np.maximum(face - last, 0), on, directions)
+        for mesh, start, end in zip(self._meshes[:-1], self._starts, self._starts[1:]):
+            hit = np.nonzero((face >= start) & (face < end))[0]
+            if len(hit):
+                some = face.take(hit) - start
+                uv[hit], normal[hit] = _interpolated(mesh, some, on[:, hit], directions.take(hit, axis=0))
+        return uv, normal
 
     def _first(
         self, k: int, origins: np.ndarray, directions: np.ndarray, far: np.ndarray, coherent: bool

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from zoo.synthetic.rendering.cast import Caster, Hits
+from zoo.synthetic.rendering.cast import Caster, Hits, dot
 from zoo.synthetic.rendering.light import Light, sky_radiance
 from zoo.synthetic.rendering.noise import noise
 from zoo.synthetic.rendering.street_texture import ground_albedo, road_albedo
@@ -51,11 +51,19 @@ _HEAD_ON[Material.PAINT] = 0.07
 
 @dataclass(frozen=True)
 class Shaded:
-    """`(P, 3)` float32 radiance in lux, `(P,)` uint8 label, `(P,)` int32 instance number (-1 for none)."""
+    """What rays see.
+
+    Attributes:
+        radiance: `(P, 3)` float32 lux.
+        label: `(P,)` uint8.
+        instance: `(P,)` int32 number, -1 for none.
+        material: `(P,)` uint8, 255 for the sky.
+    """
 
     radiance: np.ndarray
     label: np.ndarray
     instance: np.ndarray
+    material: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,18 +147,21 @@ def shade(
     eye = eye.astype(np.float32)
     stage = stage.in_float32()
     scene, light = stage.scene, stage.light
-    length = np.sqrt(_dot(directions, directions))
+    length = np.sqrt(dot(directions, directions))
     unit = directions / length[:, None]
     label = np.full(count, Label.SKY, np.uint8)
     instance = np.full(count, -1, np.int32)
+    material = np.full(count, 255, np.uint8)
     radiance = np.empty((count, 3), np.float32)
     miss, hit = np.nonzero(hits.face < 0)[0], np.nonzero(hits.face >= 0)[0]
     radiance[miss] = _air_before_sky(light, unit, miss, sky_radiance(light, scene, unit.take(miss, axis=0)))
     if not len(hit):
-        return Shaded(radiance, label, instance)
-    hit = hit.take(np.argsort(stage.caster.material.take(hits.face.take(hit)), kind="stable"))
+        return Shaded(radiance, label, instance, material)
+    seen = stage.caster.of_faces("material", hits.face.take(hit))
+    material[hit] = seen
+    hit = hit.take(np.argsort(seen, kind="stable"))
     points = _points(stage.caster, eye, unit, length, hits, hit)
-    instance[hit] = stage.caster.instance.take(points.face)
+    instance[hit] = stage.caster.of_faces("instance", points.face)
     albedo, gloss, glow = _surface(stage, points, points.range_m * np.float32(pixel_angle) / points.facing)
     label[hit] = points.label
     if light.snow > 0:
@@ -170,7 +181,7 @@ def shade(
     for k in range(3):  # channel by channel: broadcasting over three columns is three times as slow
         out[:, k] = (out[:, k] - light.airlight[k]) * air + light.airlight[k]
     radiance[hit] = out
-    return Shaded(radiance, label, instance)
+    return Shaded(radiance, label, instance, material)
 
 
 def _points(
@@ -181,14 +192,14 @@ def _points(
     range_m = hits.distance.take(hit) * length.take(hit)
     return _Points(
         face=face,
-        material=caster.material.take(face),
-        label=caster.label.take(face),
+        material=caster.of_faces("material", face),
+        label=caster.of_faces("label", face),
         uv=hits.uv.take(hit, axis=0),
         normal=normal,
         ray=ray,
         point=eye + ray * range_m[:, None],
         range_m=range_m,
-        facing=np.clip(-_dot(normal, ray), 0.03, 1),
+        facing=np.clip(-dot(normal, ray), 0.03, 1),
     )
 
 
@@ -230,11 +241,6 @@ def _air_before_sky(light: Light, unit: np.ndarray, miss: np.ndarray, sky: np.nd
     return sky * thick + light.airlight * (1 - thick)
 
 
-def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """`(P,)` dot products; `einsum` takes four times as long."""
-    return np.multiply(a, b) @ np.ones(3, np.float32)
-
-
 def _surface(stage: Stage, points: _Points, foot: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Reflectance `(Q, 3)`, gloss `(Q,)` and own light `(Q, 3)` or None of the points.
 
@@ -243,7 +249,7 @@ def _surface(stage: Stage, points: _Points, foot: np.ndarray) -> tuple[np.ndarra
     scene, caster, light = stage.scene, stage.caster, stage.light
     face, uv, label = points.face, points.uv, points.label
     values, starts = np.unique(points.material, return_index=True)
-    albedo = caster.color.take(face, axis=0)
+    albedo = caster.of_faces("color", face)
     gloss = np.zeros(len(face), np.float32)
     glow: np.ndarray | None = None
     if (light.lit or light.lamp or light.headlamp) or Material.SIGNAL in values:
@@ -343,7 +349,7 @@ def openness_map(
     turn = (2 * np.pi / _WINDOW) * (part // _WINDOW + rng.random(len(chosen), np.float32))
     flat = np.sqrt(np.maximum(1 - z * z, 0))
     toward = normal + 0.98 * np.stack([flat * np.cos(turn), flat * np.sin(turn), z], 1).astype(np.float32)
-    toward /= np.maximum(np.sqrt(_dot(toward, toward)), 1e-6)[:, None]
+    toward /= np.maximum(np.sqrt(dot(toward, toward)), 1e-6)[:, None]
     free = ~caster.blocked(start, toward, reach)
     value, log_depth = np.zeros(index.shape, np.float32), np.full(index.shape, 20.0, np.float32)
     value[solid] = free
@@ -394,7 +400,7 @@ def _add_street_lamps(
     """
     near = lamps[np.argsort(np.linalg.norm(lamps - middle, axis=1))[:14]].astype(np.float32) - middle
     local = point - middle
-    square_, along, height = _dot(local, local), _dot(local, normal), np.ascontiguousarray(local[:, 2])
+    square_, along, height = dot(local, local), dot(local, normal), np.ascontiguousarray(local[:, 2])
     amount = np.zeros(len(point), np.float32)
     for lamp in near:
         square = np.maximum(square_ - 2 * (local @ lamp) + lamp @ lamp, 1e-4)
@@ -412,9 +418,9 @@ def _add_headlamps(total: np.ndarray, power: float, ego: np.ndarray, point: np.n
         source = ego[:3, 3] + ego[:3, :3] @ np.array([2.2, side, 0.65], np.float32)
         to = point - source
         local = to @ ego[:3, :3]
-        square = _dot(to, to)
+        square = dot(to, to)
         distance = np.sqrt(square)
-        cosine = np.clip(-_dot(to, normal) / distance, 0, 1)
+        cosine = np.clip(-dot(to, normal) / distance, 0, 1)
         ahead = np.maximum(local[:, 0], 0.01)
         beam = (
             np.exp(-((local[:, 1] / ahead / 0.33) ** 2))
@@ -454,16 +460,16 @@ def _mirror(
     # where a pixel covers many of them.
     ripple = np.where(
         _LEVEL.take(points.material.take(which)),
-        np.float32(0.022) / (1 + np.sqrt(_dot(away, away)) / 30),
+        np.float32(0.022) / (1 + np.sqrt(dot(away, away)) / 30),
         np.float32(0.002),
     )
     x, y = point[:, 0] + point[:, 2], point[:, 1] + point[:, 2]
     bent = normal.copy()
     bent[:, 0] += ripple * noise(x, y, 2.4, 0.8, 71)
     bent[:, 1] += ripple * noise(x, y, 2.4, 0.8, 72)
-    bent /= np.sqrt(_dot(bent, bent))[:, None]
-    toward = unit - (2 * _dot(unit, bent))[:, None] * bent
-    hits = stage.caster.trace(start, toward)
+    bent /= np.sqrt(dot(bent, bent))[:, None]
+    toward = unit - (2 * dot(unit, bent))[:, None] * bent
+    hits = stage.caster.trace(start, toward, coherent=True)
     seen = np.empty((len(start), 3), np.float32)
     sky, solid = np.nonzero(hits.face < 0)[0], np.nonzero(hits.face >= 0)[0]
     # The sun's disc in a mirror is far above what any sensor records: cut, it speckles less.
@@ -486,7 +492,7 @@ def _mirrored(stage: Stage, start: np.ndarray, toward: np.ndarray, hits: Hits, s
     level = amounts @ np.stack([light.ambient, light.sun])
     if light.lamp or light.headlamp:
         level += _lamps(stage, at, n)
-    color, kind = stage.caster.color.take(face, axis=0), stage.caster.material.take(face)
+    color, kind = stage.caster.of_faces("color", face), stage.caster.of_faces("material", face)
     level *= np.where((kind == Material.ASPHALT)[:, None], np.float32(stage.scene.street.shade), color)
     shining = np.nonzero(_EMITTERS.take(kind))[0]
     if len(shining) and (light.lamp or light.headlamp):

@@ -61,7 +61,7 @@ class Mesh:
         faces are never hit, and later hits need a single gather.
         """
         table, known = self._table
-        if not known.all():
+        if not known.take(some).all():
             missing = np.zeros(len(known), bool)
             missing[some] = True
             new = np.nonzero(missing & ~known)[0]
