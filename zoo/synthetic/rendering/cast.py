@@ -49,15 +49,10 @@ def _interpolated(
     mesh: Mesh, face: np.ndarray, on: np.ndarray, directions: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Surface coordinates `(P, 2)` and unit normals `(P, 3)` against the ray at places `on` `(2, P)` the triangles."""
-    corners = mesh.corners(face).reshape(-1, 3, 5)
-    share = np.empty((len(face), 3), np.float32)  # of the three corners
-    np.subtract(1, on[0], out=share[:, 0])
-    share[:, 0] -= on[1]
-    share[:, 1], share[:, 2] = on
-    normal = np.einsum("pi,pij->pj", share, corners[:, :, :3])
-    length = np.sqrt(np.einsum("ij,ij->i", normal, normal) + 1e-24)
-    normal /= np.where(dot(normal, directions) > 0, -length, length)[:, None]
-    return np.einsum("pi,pij->pj", share, corners[:, :, 3:]), normal
+    uv, normal = mesh.at(face, *on)
+    away = dot(normal, directions) > 0
+    normal *= np.where(away, np.float32(-1), np.float32(1))[:, None]
+    return uv, normal
 
 
 class Caster:

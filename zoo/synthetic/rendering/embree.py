@@ -197,7 +197,7 @@ class Packets:
 def _write(rows: np.ndarray, values: np.ndarray) -> None:
     """`(P, C)` values into `(N, C, 16)` rows; the last packet may stay incomplete."""
     whole = len(values) // _WIDTH
-    rows[:whole] = values[: whole * _WIDTH].reshape(whole, _WIDTH, -1).transpose(0, 2, 1)
+    rows[:whole] = values[: whole * _WIDTH].reshape(whole, _WIDTH, values.shape[1]).transpose(0, 2, 1)
     if whole < len(rows):
         rest = values[whole * _WIDTH :]
         rows[whole, :, : len(rest)] = rest.T
