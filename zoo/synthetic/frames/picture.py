@@ -74,10 +74,10 @@ def picture(world: World, caster: Caster, boxes: np.ndarray, shot: Shot, rng: np
     scene, size = world.scene, shot.size
     light = light_of(scene, shot.condition)
     eye = shot.world_from_camera[:3, 3]
-    directions = pixel_rays(shot.intrinsics, size) @ shot.world_from_camera[:3, :3].T
-    directions = directions.astype(np.float32)
+    view = _view(world, caster, boxes, shot)
+    directions, hits = view.directions, view.hits
     stage = Stage(scene=scene, caster=caster, light=light, lamps=world.lamps, world_from_ego=shot.world_from_ego)
-    hits, shaded = _render(stage, eye, directions, boxes, shot, rng)
+    shaded = _render(stage, eye, view, shot, rng)
     depth = np.where(hits.face < 0, np.inf, hits.distance).astype(np.float32).reshape(size)
     radiance = shaded.radiance.reshape(*size, 3)
     if shot.motion_blur:
@@ -104,17 +104,48 @@ def picture(world: World, caster: Caster, boxes: np.ndarray, shot: Shot, rng: np
     )
 
 
-def _render(
-    stage: Stage, eye: np.ndarray, directions: np.ndarray, boxes: np.ndarray, shot: Shot, rng: np.random.Generator
-) -> tuple[Hits, Shaded]:
-    """One ray through the middle of every pixel, then more where neighbours differ."""
-    caster, size = stage.caster, shot.size
+@dataclass(frozen=True, kw_only=True)
+class _View:
+    """What the rays through the middles of a camera's pixels meet; light and weather play no part in it.
+
+    Attributes:
+        caster: What there is.
+        directions: `(H * W, 3)` of the rays, world axes.
+        moving: `(H * W,)` bool: whether the ray may meet something that moves.
+        hits: Where they end.
+        opened: `(H * W,)` open part of the sky, see `openness_map`.
+    """
+
+    caster: Caster
+    directions: np.ndarray
+    moving: np.ndarray
+    hits: Hits
+    opened: np.ndarray
+
+
+def _view(world: World, caster: Caster, boxes: np.ndarray, shot: Shot) -> _View:
+    """The view of `shot`; the last one is kept, since the same moment is often taken under several conditions."""
+    key = (shot.time_us, shot.size, shot.intrinsics.tobytes(), shot.world_from_camera.tobytes())
+    if world.last_view is not None and world.last_view[0] == key and world.last_view[1].caster is caster:
+        return world.last_view[1]
+    eye = shot.world_from_camera[:3, 3]
+    directions = pixel_rays(shot.intrinsics, shot.size) @ shot.world_from_camera[:3, :3].T
+    directions = directions.astype(np.float32)
     # The first mesh, of what moves, is small: only pixels inside its things' boxes need to ask for it.
-    near = _covered(boxes, shot).ravel() if len(boxes) else np.ones(len(directions), bool)
-    hits = _trace(caster, eye, directions, near)
-    opened = openness_map(caster, eye, directions, hits, size, rng)
+    moving = _covered(boxes, shot).ravel() if len(boxes) else np.ones(len(directions), bool)
+    hits = _trace(caster, eye, directions, moving)
+    rng = np.random.default_rng([world.scene.seed, 11, shot.time_us + 10**12])  # the time may be negative
+    opened = openness_map(caster, eye, directions, hits, shot.size, rng)
+    view = _View(caster=caster, directions=directions, moving=moving, hits=hits, opened=opened)
+    world.last_view = (key, view)
+    return view
+
+
+def _render(stage: Stage, eye: np.ndarray, view: _View, shot: Shot, rng: np.random.Generator) -> Shaded:
+    """Radiance and labels of the rays through the middle of every pixel; more rays where neighbours differ."""
+    caster, size, directions, hits = stage.caster, shot.size, view.directions, view.hits
     pixel = float(1 / shot.intrinsics[0, 0])
-    shaded = shade(stage, eye, directions, hits, opened, pixel)
+    shaded = shade(stage, eye, directions, hits, view.opened, pixel)
     edges = _edges(shaded.label, hits, size)
     if shot.edge_rays and len(edges):
         several = np.tile(edges, shot.edge_rays)
@@ -122,21 +153,23 @@ def _render(
         sides = (1 / shot.intrinsics[[0, 1], [0, 1]]).astype(np.float32)  # of a pixel, at depth 1
         axes = shot.world_from_camera[:3, :2].T.astype(np.float32)
         more = directions.take(several, axis=0) + (jitter * sides) @ axes
-        moving = near.take(several)
+        moving = view.moving.take(several)
         seen = _trace(caster, eye, more, moving, surface=False)
         extra, new = _seen_nearby(stage.caster, shaded, hits, seen, several, jitter, size)
         if len(new):
             more = more.take(new, axis=0)
             again = _trace(caster, eye, more, moving.take(new))
-            own = shade(stage, eye, more, again, opened.take(several.take(new)), pixel)
+            own = shade(stage, eye, more, again, view.opened.take(several.take(new)), pixel)
             # A single ray that meets a lamp would make its pixel, and by glare its surroundings, far too bright.
             extra[new] = np.minimum(own.radiance, np.float32(20 * stage.light.brightest))
         added = extra.reshape(shot.edge_rays, -1, 3)
         shaded.radiance[edges] = (shaded.radiance[edges] + added.sum(0)) / np.float32(1 + shot.edge_rays)
-    return hits, shaded
+    return shaded
 
 
-def _trace(caster: Caster, eye: np.ndarray, directions: np.ndarray, moving: np.ndarray, *, surface: bool = True) -> Hits:
+def _trace(
+    caster: Caster, eye: np.ndarray, directions: np.ndarray, moving: np.ndarray, *, surface: bool = True
+) -> Hits:
     """Hits of rays from `eye`; only those where `(P,)` `moving` is true are tried on what moves."""
     origins = np.broadcast_to(eye.astype(np.float32), directions.shape)
     return caster.trace(origins, directions, np.nonzero(moving)[0], coherent=True, surface=surface)

@@ -32,6 +32,7 @@ class World:
         self.bodies = bodies_of(scene)
         self.tracks = track_table(self.bodies)
         self.movers = Movers(scene)
+        self.last_view: tuple[Any, Any] | None = None  # kept for `picture`, with what identifies it
         self._moving: tuple[float, Caster, np.ndarray] | None = None
 
     @cached_property

@@ -179,9 +179,7 @@ class Caster:
                 out[free] = self._any(k, some, toward, far.take(free), coherent)
         return out
 
-    def _any(
-        self, k: int, origins: np.ndarray, directions: np.ndarray, far: np.ndarray, coherent: bool
-    ) -> np.ndarray:
+    def _any(self, k: int, origins: np.ndarray, directions: np.ndarray, far: np.ndarray, coherent: bool) -> np.ndarray:
         packets = self._packets[k] if coherent else None
         if packets is not None:
             return packets.any(origins, directions, far)

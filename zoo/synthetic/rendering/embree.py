@@ -20,6 +20,7 @@ from zoo.synthetic.shapes.mesh import Mesh
 
 __all__ = ["Packets", "embree_scene"]
 
+
 @lru_cache(maxsize=1)
 def _library() -> ctypes.CDLL | None:
     """The Embree library inside the embreex wheel, or None if the wheel is laid out differently."""
@@ -137,9 +138,8 @@ _buffer = _Buffer()
 class Packets:
     """Traces rays through one search tree, 16 at a time.
 
-    It pays for neighbours that start and point alike, as those of a camera and towards the sun do: two to three times as
-    fast as ray by ray. Distances are the same to the last bit; if two triangles are hit at the same distance, either may
-    be returned.
+    It pays for neighbours that start and point alike, as those of a camera and towards the sun do: up to twice as fast
+    as ray by ray. Where triangles touch, either may be returned, and the distance may differ in the last bit.
     """
 
     def __init__(self, scene: Any, handle: int) -> None:
@@ -159,7 +159,7 @@ class Packets:
         return cls(scene, handle)
 
     def first(self, origins: np.ndarray, directions: np.ndarray, far: np.ndarray) -> dict[str, np.ndarray]:
-        """First hits of `(P, 3)` float32 rays within `(P,)` `far`: arrays `tfar`, `u`, `v`, and `primID`, -1 for none."""
+        """First hits of `(P, 3)` float32 rays within `(P,)` `far`: `tfar`, `u`, `v`, and `primID`, -1 for none."""
         count = len(origins)
         out = {name: np.empty(count, np.float32) for name in ("tfar", "u", "v")}
         out["primID"] = np.empty(count, np.int32)

@@ -212,7 +212,8 @@ def _arriving(stage: Stage, points: _Points, start: np.ndarray, opened: np.ndarr
         leaves = points.of_material(Material.FOLIAGE)
         towards[leaves] = 0.25 + 0.6 * np.abs(towards[leaves])  # leaves are lit through, from either side
         lit = np.nonzero(towards > 0)[0]
-        blocked = stage.caster.blocked(start.take(lit, axis=0), np.broadcast_to(light.to_sun, (len(lit), 3)), coherent=True)
+        sunward = np.broadcast_to(light.to_sun, (len(lit), 3))
+        blocked = stage.caster.blocked(start.take(lit, axis=0), sunward, coherent=True)
         lit = lit[~blocked]
         direct[lit] = towards.take(lit)
     up = (0.5 + 0.5 * normal[:, 2]) * 0.9 + 0.1
