@@ -352,32 +352,96 @@ def openness_map(
     toward = normal + 0.98 * np.stack([flat * np.cos(turn), flat * np.sin(turn), z], 1).astype(np.float32)
     toward /= np.maximum(np.sqrt(dot(toward, toward)), 1e-6)[:, None]
     free = ~caster.blocked(start, toward, reach)
-    value, log_depth = np.zeros(index.shape, np.float32), np.full(index.shape, 20.0, np.float32)
+    value = np.zeros(index.shape, np.float32)
     value[solid] = free
-    log_depth[solid] = np.log(hits.distance.take(chosen))
-    smooth = _smoothed(value, log_depth)
-    return np.repeat(np.repeat(smooth, 2, 0), 2, 1)[:height, :width].ravel()
+    place = _Place.of(hits, directions, index)
+    return _enlarged(_smoothed(value, place), place, hits, shape).ravel()
 
 
-def _smoothed(value: np.ndarray, log_depth: np.ndarray) -> np.ndarray:
-    """Means of `(h, w)` values over windows, only of neighbours at a similar distance: contact shadows stay sharp.
+@dataclass(frozen=True)
+class _Place:
+    """Where samples lie, `(h, w)` each: log of the distance, three columns of the normal, distance of their plane."""
+
+    depth: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    z: np.ndarray
+    plane: np.ndarray
+
+    @classmethod
+    def of(cls, hits: Hits, directions: np.ndarray, index: np.ndarray) -> _Place:
+        """Of the pixels `index`; planes' distances are from the eye."""
+        distance, normal = hits.distance.take(index), hits.normal.take(index.ravel(), axis=0)
+        plane = dot(normal, directions.take(index.ravel(), axis=0)).reshape(index.shape) * distance
+        x, y, z = (np.ascontiguousarray(normal[:, k]).reshape(index.shape) for k in range(3))
+        return cls(np.log(distance), x, y, z, plane)
+
+    def part(self, at: tuple[slice, slice]) -> _Place:
+        return _Place(self.depth[at], self.x[at], self.y[at], self.z[at], self.plane[at])
+
+    def near(self, other: _Place) -> np.ndarray:
+        """How much samples have in common: 1 at the same distance or on the same plane, falling to 0.
+
+        A road seen at a slant is one plane, although distances change fast from row to row.
+        """
+        turned = 1 - (self.x * other.x + self.y * other.y + self.z * other.z)
+        off = np.abs(self.plane - other.plane) * np.exp(-np.minimum(self.depth, other.depth)) * 6 + turned
+        return np.exp(np.minimum(off, np.abs(self.depth - other.depth)) * -12) + np.float32(1e-6)
+
+
+def _smoothed(value: np.ndarray, place: _Place) -> np.ndarray:
+    """Means of `(h, w)` values over windows, only of neighbours at a similar place: contact shadows stay sharp.
 
     Two neighbours weigh the same for each other, so that half of the pairs are enough.
     """
-    pad = _WINDOW // 2
-    values, depths = np.pad(value, pad, mode="edge"), np.pad(log_depth, pad, mode="edge")
-    top, bottom = values.copy(), np.full_like(values, 1 + 1e-6)
-    rows, columns = values.shape
-    for dy in range(pad + 1):
-        for dx in range(-pad if dy else 1, pad + 1):
-            here = (slice(0, rows - dy), slice(max(0, -dx), columns - max(0, dx)))
+    reach = _WINDOW // 2
+    top, bottom = value.copy(), np.ones_like(value)
+    rows, columns = value.shape
+    for dy in range(reach + 1):
+        for dx in range(-reach if dy else 1, reach + 1):
+            here = (slice(0, max(rows - dy, 0)), slice(max(0, -dx), max(columns - max(0, dx), 0)))
             there = (slice(dy, rows), slice(max(0, dx), columns - max(0, -dx)))
-            near = np.exp(np.abs(depths[here] - depths[there]) * -12)
-            top[here] += values[there] * near
-            top[there] += values[here] * near
+            near = place.part(here).near(place.part(there))
+            top[here] += value[there] * near
+            top[there] += value[here] * near
             bottom[here] += near
             bottom[there] += near
-    return top[pad:-pad, pad:-pad] / bottom[pad:-pad, pad:-pad]
+    return top / bottom
+
+
+def _enlarged(small: np.ndarray, place: _Place, hits: Hits, shape: tuple[int, int]) -> np.ndarray:
+    """`(H, W)` values from those of every second pixel: linear between them, but not across edges.
+
+    Pixels between samples that lie apart take the value of the sample whose distance is most like their own.
+    """
+    height, width = shape
+    value, depth, plane = (np.pad(part, ((0, 1), (0, 1)), mode="edge") for part in (small, place.depth, place.plane))
+    out = np.empty((2 * small.shape[0], 2 * small.shape[1]), np.float32)
+    out[::2, ::2] = small
+    out[::2, 1::2] = (small + value[:-1, 1:]) * np.float32(0.5)
+    below = (small + value[1:, :-1]) * np.float32(0.5)
+    out[1::2, ::2] = below
+    out[1::2, 1::2] = (below + (value[:-1, 1:] + value[1:, 1:]) * np.float32(0.5)) * np.float32(0.5)
+    row, column = np.nonzero((_spread(depth) > 0.08) & (_spread(plane) * np.exp(-place.depth) > 0.02))
+    for dy, dx in ((0, 1), (1, 0), (1, 1)):
+        r, c = 2 * row + dy, 2 * column + dx
+        inside = np.nonzero((r < height) & (c < width))[0]
+        own = np.log(hits.distance.take(r.take(inside) * width + c.take(inside)))
+        least = np.full(len(inside), np.float32(np.inf))
+        for down in range(dy + 1):
+            for right in range(dx + 1):
+                at = (row.take(inside) + down, column.take(inside) + right)
+                off = np.abs(depth[at] - own)
+                nearer = np.nonzero(off < least)[0]
+                least[nearer] = off.take(nearer)
+                out[r.take(inside.take(nearer)), c.take(inside.take(nearer))] = value[at].take(nearer)
+    return np.ascontiguousarray(out[:height, :width])
+
+
+def _spread(values: np.ndarray) -> np.ndarray:
+    """`(h, w)` differences between the largest and the least of each 2 x 2 of `(h + 1, w + 1)` values."""
+    low, high = np.minimum(values[1:], values[:-1]), np.maximum(values[1:], values[:-1])
+    return np.maximum(high[:, 1:], high[:, :-1]) - np.minimum(low[:, 1:], low[:, :-1])
 
 
 def _lamps(stage: Stage, point: np.ndarray, normal: np.ndarray) -> np.ndarray:
