@@ -76,7 +76,14 @@ def picture(world: World, caster: Caster, boxes: np.ndarray, shot: Shot, rng: np
     eye = shot.world_from_camera[:3, 3]
     view = _view(world, caster, boxes, shot)
     directions, hits = view.directions, view.hits
-    stage = Stage(scene=scene, caster=caster, light=light, lamps=world.lamps, world_from_ego=shot.world_from_ego)
+    stage = Stage(
+        scene=scene,
+        caster=caster,
+        light=light,
+        lamps=world.lamps,
+        world_from_ego=shot.world_from_ego,
+        time_s=shot.time_us * 1e-6,
+    )
     shaded = _render(stage, eye, view, shot, rng)
     depth = np.where(hits.face < 0, np.inf, hits.distance).astype(np.float32).reshape(size)
     radiance = shaded.radiance.reshape(*size, 3)

@@ -98,7 +98,9 @@ def _grain(shape: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
 def _tone_table(optics: Optics) -> np.ndarray:
     """Brightness of the picture for 4096 steps of the square root of exposure, 0 to 4."""
     x = (np.linspace(0, 2, 4096) ** 2) * 1.0
-    x = x / (1 + x**3) ** (1 / 3) * 1.02  # a soft shoulder towards white, as film and sensors' tone curves have
+    # Cameras that protect highlights have a soft shoulder towards white; those that expose for the street clip.
+    hard = 3 + 12 * (1 - optics.highlights)
+    x = x / (1 + x**hard) ** (1 / hard) * 1.02
     x = np.where(x <= 0.0031308, 12.92 * x, 1.055 * np.maximum(x, 1e-6) ** (1 / 2.4) - 0.055)  # sRGB
     x = np.clip(x, 0, 1) ** optics.gamma
     return (np.clip(0.5 + (x - 0.5) * optics.contrast, 0, 1) * 0.6 + x * 0.4).astype(np.float32)
@@ -147,8 +149,9 @@ def _exposure(image: np.ndarray, optics: Optics, light: Light) -> float:
     usual = 0.6 * float(np.exp(np.log(street + 1e-3).mean())) + 0.25 * float(np.percentile(street, 90))
     bright = 0.33 * float(np.percentile(luminance, 97))
     highlights = optics.highlights if light.target > 0.17 else 0.5 + 0.5 * optics.highlights
+    highlights = highlights**1.5
     metered = usual ** (1 - highlights) * max(bright, usual) ** highlights
-    return 0.9 * light.target * 2**optics.exposure_ev / (metered + 1e-6)
+    return 1.05 * light.target * 2**optics.exposure_ev / (metered + 1e-6)
 
 
 def _with_noise(image: np.ndarray, noise: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -16,8 +16,8 @@ from zoo.synthetic.scene.types import Scene
 
 __all__ = ["Light", "light_of", "physical_value", "sky_radiance"]
 
-_BLUE, _GREY = np.array([0.50, 0.72, 1.15]), np.array([0.97, 1.0, 1.05])
-"""Colours of a blue sky and of clouds."""
+_BLUE, _HAZE, _GREY = np.array([0.50, 0.72, 1.15]), np.array([0.9, 0.97, 1.05]), np.array([0.97, 1.0, 1.05])
+"""Colours of a blue sky overhead and near the horizon, and of clouds."""
 _LAMP_COLORS = ((1.0, 0.62, 0.25), (1.0, 0.8, 0.55), (0.9, 0.95, 1.0))
 """Of street lamps: sodium, warm and cold white."""
 _LAMP_SHARES = (0.5, 0.25, 0.25)
@@ -130,8 +130,9 @@ def _by_day(scene: Scene, cover: float, visibility_m: float) -> Light:
         to_sun=np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), high]),
         # 95,000 lux above the air, dimmed along its slanting path through it (at most 17 times the upright one).
         sun=95000 * np.exp(-0.22 / max(high, 0.06)) * through * warm,
-        zenith=level * (_BLUE * (1 - cover) + _GREY * cover),
-        horizon=level * 1.25 * (np.array([0.85, 0.95, 1.05]) * (1 - cover) + _GREY * cover),
+        # Towards the horizon a clear sky is whiter and about three times as bright as overhead.
+        zenith=level * (0.75 * _BLUE * (1 - cover) + _GREY * cover),
+        horizon=level * (1.9 * _HAZE * (1 - cover) + 1.25 * _GREY * cover),
         ambient=np.zeros(3),
         cloud=cover,
         extinction=3.0 / visibility_m,  # Koschmieder: 5 % of the contrast is left at the visibility, -ln(0.05) = 3.0

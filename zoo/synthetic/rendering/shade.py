@@ -15,6 +15,7 @@ from zoo.synthetic.rendering.light import Light, sky_radiance
 from zoo.synthetic.rendering.noise import noise
 from zoo.synthetic.rendering.street_texture import ground_albedo, road_albedo
 from zoo.synthetic.rendering.surface_texture import surface_albedo, window_albedo
+from zoo.synthetic.scene.signals import Lens, lit_lenses
 from zoo.synthetic.scene.types import Scene
 from zoo.synthetic.shapes.surfaces import Label, Material
 
@@ -76,6 +77,7 @@ class Stage:
         light: Its light and air.
         lamps: `(L, 3)` world metres of the street lamps' lights.
         world_from_ego: `(4, 4)`: the ego vehicle, for its headlamps.
+        time_s: Scene time, for the phases of signals.
     """
 
     scene: Scene
@@ -83,6 +85,7 @@ class Stage:
     light: Light
     lamps: np.ndarray
     world_from_ego: np.ndarray
+    time_s: float = 0.0
 
     def in_float32(self) -> Stage:
         """The same with float32 light and pose, so that nothing below is promoted to float64 and halves its speed."""
@@ -276,7 +279,9 @@ def _surface(stage: Stage, points: _Points, foot: np.ndarray) -> tuple[np.ndarra
             glow[at] = 250 * light.lamp * np.asarray(light.lamp_color)
         elif value == Material.SIGNAL:
             # By day a signal must outshine the sun on its housing; by night as much would blind the sensor.
-            glow[at] = albedo[at] * (9000 if light.lamp == 0 else 300 * (1 + 0.1 * light.lamp))
+            power = 9000 if light.lamp == 0 else 300 * (1 + 0.1 * light.lamp)
+            glow[at] = albedo[at] * (power * _lit(stage, uv[at]))[:, None]
+            albedo[at] *= 0.08  # dark glass
         elif value == Material.HEADLIGHT and light.headlamp:
             glow[at] = 900.0
         elif value == Material.TAILLIGHT and light.headlamp:
@@ -287,6 +292,16 @@ def _surface(stage: Stage, points: _Points, foot: np.ndarray) -> tuple[np.ndarra
 def _columns(uv: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The first two columns of `(P, 2)` or `(P, 3)`, each in one piece."""
     return np.ascontiguousarray(uv[:, 0]), np.ascontiguousarray(uv[:, 1])
+
+
+def _lit(stage: Stage, uv: np.ndarray) -> np.ndarray:
+    """`(P,)` float32 0 or 1: whether lenses of signals are on; their `uv` are the lens and the side street."""
+    crossings = stage.scene.crossings
+    table = np.zeros((max(len(crossings), 1), len(Lens)), np.float32)
+    for number, crossing in enumerate(crossings):
+        table[number, list(lit_lenses(crossing, stage.time_s))] = 1
+    lens, street = np.rint(uv).astype(np.int64).T
+    return table[np.clip(street, 0, len(table) - 1), np.clip(lens, 0, len(Lens) - 1)]
 
 
 def _snow(light: Light, albedo: np.ndarray, gloss: np.ndarray, points: _Points) -> tuple[np.ndarray, np.ndarray]:
@@ -561,5 +576,6 @@ def _mirrored(stage: Stage, start: np.ndarray, toward: np.ndarray, hits: Hits, s
     level *= np.where((kind == Material.ASPHALT)[:, None], np.float32(stage.scene.street.shade), color)
     shining = np.nonzero(_EMITTERS.take(kind))[0]
     if len(shining) and (light.lamp or light.headlamp):
-        level[shining] += color.take(shining, axis=0) * (120 * max(light.lamp, 1))
+        on = np.where(kind.take(shining) == Material.SIGNAL, _lit(stage, hits.uv.take(solid.take(shining), axis=0)), 1)
+        level[shining] += color.take(shining, axis=0) * (120 * max(light.lamp, 1) * on)[:, None].astype(np.float32)
     return level
