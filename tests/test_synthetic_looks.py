@@ -11,6 +11,7 @@ from zoo.synthetic.models.build import build_static
 from zoo.synthetic.rendering.cast import Caster
 from zoo.synthetic.rendering.light import light_of
 from zoo.synthetic.rendering.shade import Stage, shade
+from zoo.synthetic.rendering.weather import halos
 from zoo.synthetic.scene.describe import describe
 from zoo.synthetic.scene.types import Thing
 from zoo.synthetic.shapes.surfaces import Material
@@ -51,3 +52,18 @@ def test_signals_show_the_phase_that_traffic_obeys() -> None:
         39.5: (False, True, True),
         41.0: (True, False, False),
     }
+
+
+def test_a_lamp_in_fog_has_a_halo_that_falls_with_the_angle() -> None:
+    # One pixel of 1000 lux, 30 m away, f = 350 pixels, b = 0.02 / m: at r pixels b D / (4 f r) of it, that is
+    # 1000 * 0.6 / 1400 / r = 0.4286 / r. The grid of 4 pixels blurs that by a few percent.
+    light = dataclasses.replace(light_of(describe(3), Condition.parse("fog")), extinction=0.02, airlight=np.zeros(3))
+    radiance, sources = np.zeros((128, 192, 3), np.float32), np.zeros((128, 192), bool)
+    radiance[66, 98], sources[66, 98] = 1000, True
+    out = halos(radiance, sources, np.full((128, 192), 30.0, np.float32), light, 350.0)
+    for r in (16, 32, 64):
+        around = [out[66, 98 + r, 0], out[66, 98 - r, 0]] + ([out[66 + r, 98, 0], out[66 - r, 98, 0]] if r < 60 else [])
+        np.testing.assert_allclose(np.mean(around), 0.4286 / r, rtol=0.06)
+    np.testing.assert_array_equal(
+        halos(radiance, sources, np.ones((128, 192)), light_of(describe(3), Condition()), 350.0), radiance
+    )

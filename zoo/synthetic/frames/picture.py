@@ -15,8 +15,8 @@ from zoo.synthetic.rendering.camera import take_picture
 from zoo.synthetic.rendering.cast import Caster, Hits
 from zoo.synthetic.rendering.exposure import motion_blur
 from zoo.synthetic.rendering.light import Light, light_of
-from zoo.synthetic.rendering.shade import Shaded, Stage, openness_map, shade
-from zoo.synthetic.rendering.weather import falling
+from zoo.synthetic.rendering.shade import EMITTERS, Shaded, Stage, openness_map, shade
+from zoo.synthetic.rendering.weather import falling, halos
 from zoo.synthetic.shapes.surfaces import Label
 from zoo.synthetic.truth.annotate import close_crowns, close_fences
 from zoo.synthetic.truth.instances import instance_ids
@@ -87,6 +87,8 @@ def picture(world: World, caster: Caster, boxes: np.ndarray, shot: Shot, rng: np
     shaded = _render(stage, eye, view, shot, rng)
     depth = np.where(hits.face < 0, np.inf, hits.distance).astype(np.float32).reshape(size)
     radiance = shaded.radiance.reshape(*size, 3)
+    sources = EMITTERS.take(shaded.material).reshape(size)
+    radiance = halos(radiance, sources, depth, light, shot.intrinsics[0, 0])
     if shot.motion_blur:
         instance = shaded.instance.reshape(size)
         seconds = shot.time_us * 1e-6

@@ -17,7 +17,7 @@ from zoo.geometry.transforms import pitch_matrix, pose, roll_matrix, yaw_matrix
 from zoo.synthetic.rendering.light import Light
 from zoo.synthetic.scene.types import CameraSpec, Optics
 
-__all__ = ["ego_from_camera", "intrinsics_of", "take_picture"]
+__all__ = ["ego_from_camera", "enlarged", "intrinsics_of", "take_picture"]
 
 _LUMINANCE = np.array([0.25, 0.6, 0.15], np.float32)
 
@@ -67,10 +67,10 @@ def _bloom(image: np.ndarray, amount: float, threshold: float = 1.0) -> np.ndarr
     rows = bright.reshape(hh // 4, 4, ww * 3).sum(1)  # row by row is four times as fast as both axes at once
     small = rows.reshape(hh // 4, ww // 4, 4, 3).sum(2) / np.float32(16)
     wide = 0.6 * _blur(small, 1.2) + 0.3 * _blur(small, 4.0) + 0.1 * _blur(small, 10.0)
-    return image + np.float32(amount) * _enlarge(wide, 4, (h, w))
+    return image + np.float32(amount) * enlarged(wide, 4, (h, w))
 
 
-def _enlarge(small: np.ndarray, times: int, size: tuple[int, int]) -> np.ndarray:
+def enlarged(small: np.ndarray, times: int, size: tuple[int, int]) -> np.ndarray:
     """`(H, W, 3)` from a `times` smaller picture, linear between its pixel centres."""
     for axis, length in enumerate(size):
         place = np.clip((np.arange(length) + 0.5) / times - 0.5, 0, small.shape[axis] - 1)

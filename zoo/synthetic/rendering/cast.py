@@ -68,6 +68,10 @@ class Caster:
         self._starts = np.cumsum([0] + [len(mesh.faces) for mesh in meshes])
         self._meshes = list(meshes)
 
+    def moving(self, face: np.ndarray) -> np.ndarray:
+        """`(P,)` bool: whether the triangles `face` belong to a mesh before the last one."""
+        return face < self._starts[-2]
+
     def of_faces(self, name: str, face: np.ndarray) -> np.ndarray:
         """What the triangles `(P,)` `face` (none of them -1) have of `name`: color, material, label or instance.
 

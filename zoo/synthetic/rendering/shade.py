@@ -19,7 +19,7 @@ from zoo.synthetic.scene.signals import Lens, lit_lenses
 from zoo.synthetic.scene.types import Scene
 from zoo.synthetic.shapes.surfaces import Label, Material
 
-__all__ = ["Shaded", "Stage", "openness_map", "shade"]
+__all__ = ["EMITTERS", "Shaded", "Stage", "openness_map", "shade"]
 
 
 def _table(*materials: Material) -> np.ndarray:
@@ -27,7 +27,7 @@ def _table(*materials: Material) -> np.ndarray:
     return np.isin(np.arange(256), materials)
 
 
-_EMITTERS = _table(Material.LAMP, Material.SIGNAL, Material.HEADLIGHT, Material.TAILLIGHT)
+EMITTERS = _table(Material.LAMP, Material.SIGNAL, Material.HEADLIGHT, Material.TAILLIGHT)
 _LEVEL = _table(Material.ASPHALT, Material.GROUND, Material.KERB)
 _POROUS = _LEVEL | _table(
     Material.BRICK, Material.STONE, Material.CONCRETE, Material.PLASTER, Material.BARK, Material.CLOTH
@@ -42,6 +42,10 @@ _GLOSS = {
     Material.METAL: 0.12,
 }
 _BULB = np.array([1.0, 0.78, 0.5], np.float32)  # light from rooms
+_BEAMS = {
+    Material.HEADLIGHT: np.array([1.0, 0.97, 0.9], np.float32),
+    Material.TAILLIGHT: np.array([0.1, 0.0035, 0.002], np.float32),
+}
 _HEADLAMP = np.array([1.0, 0.93, 0.82], np.float32)
 _LIFT_M = 0.012  # a ray starts so far above its surface, or float32 would let it hit that surface again
 _WINDOW = 5  # pixels of the openness map that are smoothed together, along each side
@@ -256,7 +260,7 @@ def _surface(stage: Stage, points: _Points, foot: np.ndarray) -> tuple[np.ndarra
     albedo = caster.of_faces("color", face)
     gloss = np.zeros(len(face), np.float32)
     glow: np.ndarray | None = None
-    if (light.lit or light.lamp or light.headlamp) or Material.SIGNAL in values:
+    if light.lit or light.lamp or light.beam or Material.SIGNAL in values:
         glow = np.zeros((len(face), 3), np.float32)
     for value, start, stop in zip(values.tolist(), starts, [*starts[1:], len(face)]):
         at = slice(start, stop)
@@ -282,10 +286,8 @@ def _surface(stage: Stage, points: _Points, foot: np.ndarray) -> tuple[np.ndarra
             power = 9000 if light.lamp == 0 else 300 * (1 + 0.1 * light.lamp)
             glow[at] = albedo[at] * (power * _lit(stage, uv[at]))[:, None]
             albedo[at] *= 0.08  # dark glass
-        elif value == Material.HEADLIGHT and light.headlamp:
-            glow[at] = 900.0
-        elif value == Material.TAILLIGHT and light.headlamp:
-            glow[at] = (90.0, 3.0, 2.0)
+        elif value in _BEAMS and light.beam:  # parked vehicles have theirs off
+            glow[at] = (caster.moving(face[at]) * np.float32(light.beam))[:, None] * _BEAMS[value]
     return albedo, gloss, glow
 
 
@@ -574,7 +576,7 @@ def _mirrored(stage: Stage, start: np.ndarray, toward: np.ndarray, hits: Hits, s
         level += _lamps(stage, at, n)
     color, kind = stage.caster.of_faces("color", face), stage.caster.of_faces("material", face)
     level *= np.where((kind == Material.ASPHALT)[:, None], np.float32(stage.scene.street.shade), color)
-    shining = np.nonzero(_EMITTERS.take(kind))[0]
+    shining = np.nonzero(EMITTERS.take(kind))[0]
     if len(shining) and (light.lamp or light.headlamp):
         on = np.where(kind.take(shining) == Material.SIGNAL, _lit(stage, hits.uv.take(solid.take(shining), axis=0)), 1)
         level[shining] += color.take(shining, axis=0) * (120 * max(light.lamp, 1) * on)[:, None].astype(np.float32)
