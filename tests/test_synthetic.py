@@ -103,7 +103,7 @@ def test_upload_equals_the_slow_constructor(monkeypatch):
     origin = np.random.default_rng(0).uniform(-2, 8, (2000, 3)) * [1, 0.6, 0.8]
     toward = np.array([0.5, 0.3, 0.5]) - origin
     fast = Caster([mesh]).trace(origin, toward)
-    monkeypatch.setattr("zoo.synthetic.rendering.cast._library", lambda: None)
+    monkeypatch.setattr("zoo.synthetic.rendering.embree._library", lambda: None)
     slow = Caster([mesh]).trace(origin, toward)
     assert (fast.face >= 0).sum() > 200
     np.testing.assert_array_equal(fast.face, slow.face)

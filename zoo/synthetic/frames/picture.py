@@ -15,8 +15,8 @@ from zoo.synthetic.rendering.camera import take_picture
 from zoo.synthetic.rendering.cast import Caster, Hits
 from zoo.synthetic.rendering.exposure import motion_blur
 from zoo.synthetic.rendering.light import Light, light_of
-from zoo.synthetic.rendering.shade import Shaded, Stage, openness_map, shade
-from zoo.synthetic.rendering.weather import falling
+from zoo.synthetic.rendering.shade import EMITTERS, Shaded, Stage, openness_map, shade
+from zoo.synthetic.rendering.weather import falling, halos
 from zoo.synthetic.shapes.surfaces import Label
 from zoo.synthetic.truth.annotate import close_crowns, close_fences
 from zoo.synthetic.truth.instances import instance_ids
@@ -26,6 +26,7 @@ __all__ = ["MAX_SIDE", "Shot", "check_size", "picture"]
 MAX_SIDE = 8192
 _LEAST_CONTRAST = 0.05  # of a surface behind the air: below it cannot be seen (the definition of visibility)
 _CROWN_GAP = 0.012  # of the longer side: half the width of gaps in crowns that annotators paint over
+_SAME_DEPTH = 0.03  # difference of log distances up to which two rays see the same surface
 _NEAR_M = 0.05  # what is nearer to the camera's plane is not projected
 
 
@@ -73,12 +74,21 @@ def picture(world: World, caster: Caster, boxes: np.ndarray, shot: Shot, rng: np
     scene, size = world.scene, shot.size
     light = light_of(scene, shot.condition)
     eye = shot.world_from_camera[:3, 3]
-    directions = pixel_rays(shot.intrinsics, size) @ shot.world_from_camera[:3, :3].T
-    directions = directions.astype(np.float32)
-    stage = Stage(scene=scene, caster=caster, light=light, lamps=world.lamps, world_from_ego=shot.world_from_ego)
-    hits, shaded = _render(stage, eye, directions, boxes, shot, rng)
+    view = _view(world, caster, boxes, shot)
+    directions, hits = view.directions, view.hits
+    stage = Stage(
+        scene=scene,
+        caster=caster,
+        light=light,
+        lamps=world.lamps,
+        world_from_ego=shot.world_from_ego,
+        time_s=shot.time_us * 1e-6,
+    )
+    shaded = _render(stage, eye, view, shot, rng)
     depth = np.where(hits.face < 0, np.inf, hits.distance).astype(np.float32).reshape(size)
     radiance = shaded.radiance.reshape(*size, 3)
+    sources = EMITTERS.take(shaded.material).reshape(size)
+    radiance = halos(radiance, sources, depth, light, shot.intrinsics[0, 0])
     if shot.motion_blur:
         instance = shaded.instance.reshape(size)
         seconds = shot.time_us * 1e-6
@@ -103,30 +113,117 @@ def picture(world: World, caster: Caster, boxes: np.ndarray, shot: Shot, rng: np
     )
 
 
-def _render(
-    stage: Stage, eye: np.ndarray, directions: np.ndarray, boxes: np.ndarray, shot: Shot, rng: np.random.Generator
-) -> tuple[Hits, Shaded]:
-    """One ray through the middle of every pixel, then more where neighbours differ."""
-    caster, size = stage.caster, shot.size
+@dataclass(frozen=True, kw_only=True)
+class _View:
+    """What the rays through the middles of a camera's pixels meet; light and weather play no part in it.
+
+    Attributes:
+        caster: What there is.
+        directions: `(H * W, 3)` of the rays, world axes.
+        moving: `(H * W,)` bool: whether the ray may meet something that moves.
+        hits: Where they end.
+        opened: `(H * W,)` open part of the sky, see `openness_map`.
+    """
+
+    caster: Caster
+    directions: np.ndarray
+    moving: np.ndarray
+    hits: Hits
+    opened: np.ndarray
+
+
+def _view(world: World, caster: Caster, boxes: np.ndarray, shot: Shot) -> _View:
+    """The view of `shot`; the last one is kept, since the same moment is often taken under several conditions."""
+    key = (shot.time_us, shot.size, shot.intrinsics.tobytes(), shot.world_from_camera.tobytes())
+    if world.last_view is not None and world.last_view[0] == key and world.last_view[1].caster is caster:
+        return world.last_view[1]
+    eye = shot.world_from_camera[:3, 3]
+    directions = pixel_rays(shot.intrinsics, shot.size) @ shot.world_from_camera[:3, :3].T
+    directions = directions.astype(np.float32)
     # The first mesh, of what moves, is small: only pixels inside its things' boxes need to ask for it.
-    near = _covered(boxes, shot).ravel() if len(boxes) else np.ones(len(directions), bool)
-    hits = caster.trace(np.broadcast_to(eye, directions.shape), directions, np.nonzero(near)[0])
-    opened = openness_map(caster, eye, directions, hits, size, rng)
+    moving = _covered(boxes, shot).ravel() if len(boxes) else np.ones(len(directions), bool)
+    hits = _trace(caster, eye, directions, moving)
+    rng = np.random.default_rng([world.scene.seed, 11, shot.time_us + 10**12])  # the time may be negative
+    opened = openness_map(caster, eye, directions, hits, shot.size, rng)
+    view = _View(caster=caster, directions=directions, moving=moving, hits=hits, opened=opened)
+    world.last_view = (key, view)
+    return view
+
+
+def _render(stage: Stage, eye: np.ndarray, view: _View, shot: Shot, rng: np.random.Generator) -> Shaded:
+    """Radiance and labels of the rays through the middle of every pixel; more rays where neighbours differ."""
+    caster, size, directions, hits = stage.caster, shot.size, view.directions, view.hits
     pixel = float(1 / shot.intrinsics[0, 0])
-    shaded = shade(stage, eye, directions, hits, opened, pixel)
+    shaded = shade(stage, eye, directions, hits, view.opened, pixel)
     edges = _edges(shaded.label, hits, size)
     if shot.edge_rays and len(edges):
         several = np.tile(edges, shot.edge_rays)
-        sides = 1 / shot.intrinsics[[0, 1], [0, 1]]  # of a pixel, at depth 1
-        jitter = (rng.uniform(-0.5, 0.5, (len(several), 2)) * sides).astype(np.float32)
+        jitter = rng.random((len(several), 2), np.float32) - np.float32(0.5)  # pixels
+        sides = (1 / shot.intrinsics[[0, 1], [0, 1]]).astype(np.float32)  # of a pixel, at depth 1
         axes = shot.world_from_camera[:3, :2].T.astype(np.float32)
-        more = directions.take(several, axis=0) + jitter @ axes
-        again = caster.trace(np.broadcast_to(eye, more.shape), more, np.nonzero(near[several])[0])
-        extra = shade(stage, eye, more, again, opened.take(several), pixel)
-        # A single ray that meets a lamp would make its pixel, and by glare its surroundings, far too bright.
-        added = np.minimum(extra.radiance, np.float32(20 * stage.light.brightest)).reshape(shot.edge_rays, -1, 3)
+        more = directions.take(several, axis=0) + (jitter * sides) @ axes
+        moving = view.moving.take(several)
+        seen = _trace(caster, eye, more, moving, surface=False)
+        extra, new = _seen_nearby(stage.caster, shaded, hits, seen, several, jitter, size)
+        if len(new):
+            more = more.take(new, axis=0)
+            again = _trace(caster, eye, more, moving.take(new))
+            own = shade(stage, eye, more, again, view.opened.take(several.take(new)), pixel)
+            # A single ray that meets a lamp would make its pixel, and by glare its surroundings, far too bright.
+            extra[new] = np.minimum(own.radiance, np.float32(20 * stage.light.brightest))
+        added = extra.reshape(shot.edge_rays, -1, 3)
         shaded.radiance[edges] = (shaded.radiance[edges] + added.sum(0)) / np.float32(1 + shot.edge_rays)
-    return hits, shaded
+    return shaded
+
+
+def _trace(
+    caster: Caster, eye: np.ndarray, directions: np.ndarray, moving: np.ndarray, *, surface: bool = True
+) -> Hits:
+    """Hits of rays from `eye`; only those where `(P,)` `moving` is true are tried on what moves."""
+    origins = np.broadcast_to(eye.astype(np.float32), directions.shape)
+    return caster.trace(origins, directions, np.nonzero(moving)[0], coherent=True, surface=surface)
+
+
+def _seen_nearby(
+    caster: Caster,
+    shaded: Shaded,
+    hits: Hits,
+    again: Hits,
+    pixel: np.ndarray,
+    jitter: np.ndarray,
+    size: tuple[int, int],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Radiance of further rays through pixels, as far as the rays through the middles of pixels have seen the same.
+
+    A ray at the side of a pixel mostly meets what the neighbour on that side shows: the same material at the same
+    distance. Then its radiance is taken, and neither patterns nor shadows need to be worked out again.
+
+    Args:
+        caster: What the rays meet.
+        shaded: What the rays through the middles show.
+        hits: Of the rays through the middles.
+        again: Hits of the further rays, `(M,)`.
+        pixel: `(M,)` pixels that they belong to.
+        jitter: `(M, 2)` where they pass, in pixels right of and below the middle.
+        size: (height, width).
+
+    Returns:
+        `(M, 3)` radiance, and the indices of those that nobody has seen, whose radiance is undefined.
+    """
+    row, column = np.divmod(pixel, size[1])
+    side = np.clip(column + np.where(jitter[:, 0] > 0, 1, -1), 0, size[1] - 1)
+    beyond = np.clip(row + np.where(jitter[:, 1] > 0, 1, -1), 0, size[0] - 1)
+    depth = np.log(again.distance)
+    seen = np.full(len(pixel), 255, np.uint8)
+    solid = np.nonzero(again.face >= 0)[0]
+    seen[solid] = caster.of_faces("material", again.face.take(solid))
+    least, best = np.full(len(pixel), np.float32(_SAME_DEPTH)), np.full(len(pixel), -1)
+    for candidate in (pixel, row * size[1] + side, beyond * size[1] + column, beyond * size[1] + side):
+        off = np.abs(np.log(hits.distance.take(candidate)) - depth)
+        off[shaded.material.take(candidate) != seen] = 1
+        nearer = np.nonzero(off < least)[0]
+        least[nearer], best[nearer] = off.take(nearer), candidate.take(nearer)
+    return shaded.radiance.take(best, axis=0), np.nonzero(best < 0)[0]
 
 
 def _annotated(
@@ -173,16 +270,20 @@ def _covered(boxes: np.ndarray, shot: Shot) -> np.ndarray:
 
 
 def _edges(label: np.ndarray, hits: Hits, size: tuple[int, int]) -> np.ndarray:
-    """Flat indices of the pixels that differ from a neighbour in label, distance or direction of the surface."""
+    """Flat indices of the pixels that differ from a neighbour in label, distance or direction of the surface.
+
+    Leaves of the same crown do not count as different because they point elsewhere: they all do.
+    """
     label, depth = label.reshape(size), np.log(hits.distance).reshape(size)
-    normal = hits.normal.reshape(*size, 3)
+    bends = (label != Label.SKY) & (label != Label.VEGETATION)
+    x, y, z = (np.ascontiguousarray(hits.normal[:, k]).reshape(size) for k in range(3))
     edge = np.zeros(size, bool)
     for a, b in (
         ((slice(1, None), slice(None)), (slice(None, -1), slice(None))),
         ((slice(None), slice(1, None)), (slice(None), slice(None, -1))),
     ):
-        slanted = np.einsum("ijk,ijk->ij", normal[a], normal[b]) < 0.8
-        differs = (label[a] != label[b]) | (np.abs(depth[a] - depth[b]) > 0.25) | (slanted & (label[a] != Label.SKY))
+        slanted = (x[a] * x[b] + y[a] * y[b] + z[a] * z[b] < 0.8) & bends[a]
+        differs = (label[a] != label[b]) | (np.abs(depth[a] - depth[b]) > 0.25) | slanted
         edge[a] |= differs
         edge[b] |= differs
     return np.nonzero(edge.ravel())[0]

@@ -9,7 +9,8 @@ import numpy as np
 
 from zoo.synthetic.models.barriers import build_sheets
 from zoo.synthetic.models.build import build_moving, build_parked, build_static
-from zoo.synthetic.rendering.cast import Caster, embree_scene
+from zoo.synthetic.rendering.cast import Caster
+from zoo.synthetic.rendering.embree import embree_scene
 from zoo.synthetic.scene.types import Scene
 from zoo.synthetic.sensors.lidar import Movers
 from zoo.synthetic.shapes.mesh import Mesh, concatenate
@@ -31,6 +32,7 @@ class World:
         self.bodies = bodies_of(scene)
         self.tracks = track_table(self.bodies)
         self.movers = Movers(scene)
+        self.last_view: tuple[Any, Any] | None = None  # kept for `picture`, with what identifies it
         self._moving: tuple[float, Caster, np.ndarray] | None = None
 
     @cached_property

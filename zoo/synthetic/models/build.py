@@ -37,8 +37,18 @@ def _placed(scene: Scene, chosen: Callable[[Thing], bool], time_s: float) -> lis
         mesh = place(mesh, position, float(yaw), thing.scale, thing.palette, thing.instance, thing.label)
         if thing.kind in ("tree", "conifer", "bush"):
             mesh = _tinted(mesh, tint[index % len(tint)])
+        if thing.kind == "traffic_light" and scene.crossings:
+            mesh = _numbered(mesh, scene, thing.s)
         out.append(mesh)
     return out
+
+
+def _numbered(mesh: Mesh, scene: Scene, s: float) -> Mesh:
+    """A signal whose lenses know their side street: its number is v, next to u, the number of the lens."""
+    number = int(np.argmin([abs((crossing.start + crossing.end) / 2 - s) for crossing in scene.crossings]))
+    uv = mesh.uv.copy()
+    uv[mesh.faces[mesh.material == Material.SIGNAL], 1] = number
+    return replace(mesh, uv=uv)
 
 
 def _tinted(mesh: Mesh, tint: np.ndarray) -> Mesh:

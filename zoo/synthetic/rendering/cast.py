@@ -6,22 +6,20 @@ one anew for every moment.
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from zoo.errors import require
+from zoo.synthetic.rendering.embree import Packets, embree_scene
 from zoo.synthetic.shapes.mesh import Mesh
 
-__all__ = ["Caster", "Hits"]
+__all__ = ["Caster", "Hits", "dot"]
 
 FAR = 1e6
+_NO_UV, _NO_NORMAL = np.zeros((0, 2), np.float32), np.zeros((0, 3), np.float32)
 
 
 @dataclass(frozen=True)
@@ -31,14 +29,30 @@ class Hits:
     Attributes:
         distance: `(P,)` float32 in lengths of the ray's direction vector, `FAR` where nothing is hit.
         face: `(P,)` int64 triangle in the caster's joined arrays, -1 where nothing is hit.
-        uv: `(P, 2)` float32 surface coordinates.
-        normal: `(P, 3)` float32 unit normal, interpolated on smooth surfaces, towards the ray's origin.
+        uv: `(P, 2)` float32 surface coordinates; undefined where nothing is hit.
+        normal: `(P, 3)` float32 unit normal, interpolated on smooth surfaces, towards the ray's origin; undefined where
+            nothing is hit.
     """
 
     distance: np.ndarray
     face: np.ndarray
     uv: np.ndarray
     normal: np.ndarray
+
+
+def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """`(P,)` dot products of `(P, 3)` float32 rows; `einsum` takes four times as long."""
+    return np.multiply(a, b) @ np.ones(3, np.float32)
+
+
+def _interpolated(
+    mesh: Mesh, face: np.ndarray, on: np.ndarray, directions: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Surface coordinates `(P, 2)` and unit normals `(P, 3)` against the ray at places `on` `(2, P)` the triangles."""
+    uv, normal = mesh.at(face, *on)
+    away = dot(normal, directions) > 0
+    normal *= np.where(away, np.float32(-1), np.float32(1))[:, None]
+    return uv, normal
 
 
 class Caster:
@@ -50,129 +64,128 @@ class Caster:
 
     def __init__(self, meshes: Sequence[Mesh], scenes: Sequence[Any] | None = None) -> None:
         self._scenes = list(scenes) if scenes is not None else [embree_scene(mesh) for mesh in meshes]
+        self._packets = [Packets.of(scene) for scene in self._scenes]
         self._starts = np.cumsum([0] + [len(mesh.faces) for mesh in meshes])
         self._meshes = list(meshes)
-        for name in ("color", "material", "label", "instance"):
-            setattr(self, name, np.concatenate([getattr(mesh, name) for mesh in meshes]))
 
-    color: np.ndarray
-    material: np.ndarray
-    label: np.ndarray
-    instance: np.ndarray
+    def moving(self, face: np.ndarray) -> np.ndarray:
+        """`(P,)` bool: whether the triangles `face` belong to a mesh before the last one."""
+        return face < self._starts[-2]
 
-    def trace(self, origins: np.ndarray, directions: np.ndarray, first: np.ndarray | None = None) -> Hits:
-        """First hits of `(P, 3)` rays; only the rays at the indices `first` are tried on the first mesh."""
-        origins, directions = np.ascontiguousarray(origins, np.float32), np.ascontiguousarray(directions, np.float32)
+    def of_faces(self, name: str, face: np.ndarray) -> np.ndarray:
+        """What the triangles `(P,)` `face` (none of them -1) have of `name`: color, material, label or instance.
+
+        The meshes' own arrays are read: joining them would copy hundreds of thousands of rows for every moment.
+        """
+        last = self._starts[-2]  # where the largest mesh begins, which is hit most
+        out = getattr(self._meshes[-1], name).take(face - last if last else face, axis=0, mode="clip")
+        if last:
+            other = np.nonzero(face < last)[0]
+            face = face.take(other)
+            for mesh, start, end in zip(self._meshes[:-1], self._starts, self._starts[1:]):
+                mine = np.nonzero((face >= start) & (face < end))[0]
+                out[other.take(mine)] = getattr(mesh, name).take(face.take(mine) - start, axis=0)
+        return out
+
+    @cached_property
+    def label(self) -> np.ndarray:
+        """`(M,)` class of every triangle."""
+        return np.concatenate([mesh.label for mesh in self._meshes])
+
+    def trace(
+        self,
+        origins: np.ndarray,
+        directions: np.ndarray,
+        first: np.ndarray | None = None,
+        *,
+        coherent: bool = False,
+        surface: bool = True,
+    ) -> Hits:
+        """First hits of `(P, 3)` rays.
+
+        Args:
+            origins: `(P, 3)`.
+            directions: `(P, 3)`, of any length.
+            first: Indices of the rays that are tried on the first mesh; `None`: all.
+            coherent: Neighbours start and point alike: then packets of rays are faster.
+            surface: Whether coordinates and normals are needed; otherwise those arrays are empty.
+        """
+        origins, directions = np.asarray(origins, np.float32), np.ascontiguousarray(directions, np.float32)
         count = len(origins)
         distance = np.full(count, FAR, np.float32)
         face = np.full(count, -1, np.int64)
-        uv = np.zeros((count, 2), np.float32)
-        normal = np.zeros((count, 3), np.float32)
-        for k, scene in enumerate(self._scenes):
-            # `dists` is how far a ray looks: not beyond what it has hit in an earlier mesh. Embree writes into it.
+        on = np.zeros((2, count), np.float32)  # place on the triangle
+        for k in range(len(self._scenes)):
+            # A ray looks no farther than what it has hit in an earlier mesh.
             some = first if k == 0 else None
             if some is None:
-                found = scene.run(origins, directions, dists=distance.copy(), output=True)
-                hit = np.nonzero((found["primID"] >= 0) & (found["tfar"] < distance))[0]
-                local = hit
+                found = self._first(k, origins, directions, distance, coherent)
+                local = np.nonzero((found["primID"] >= 0) & (found["tfar"] < distance))[0]
+                hit = local
             else:
-                found = scene.run(
-                    origins.take(some, axis=0), directions.take(some, axis=0), dists=distance.take(some), output=True
+                found = self._first(
+                    k, origins.take(some, axis=0), directions.take(some, axis=0), distance.take(some), coherent
                 )
                 local = np.nonzero(found["primID"] >= 0)[0]
                 hit = some.take(local)
-            if not len(hit):
-                continue
-            prim = found["primID"].take(local)
-            distance[hit] = found["tfar"].take(local)
-            a, b = found["u"].take(local), found["v"].take(local)
-            face[hit] = prim + self._starts[k]
-            corners = self._meshes[k].corners(prim).reshape(-1, 3, 5)
-            mixed = np.einsum("pi,pij->pj", np.stack([1 - a - b, a, b], 1), corners)
-            uv[hit] = mixed[:, 3:]
-            normal[hit] = mixed[:, :3] / np.sqrt(np.einsum("ij,ij->i", mixed[:, :3], mixed[:, :3]) + 1e-24)[:, None]
-        away = np.einsum("ij,ij->i", normal, directions) > 0
-        normal *= np.where(away, np.float32(-1), np.float32(1))[:, None]
-        return Hits(distance, face, uv, normal)
+            distance[hit], on[0, hit], on[1, hit] = (found[name].take(local) for name in ("tfar", "u", "v"))
+            face[hit] = found["primID"].take(local) + self._starts[k]
+        return Hits(distance, face, *(self._surface(face, on, directions) if surface else (_NO_UV, _NO_NORMAL)))
 
-    def blocked(self, origins: np.ndarray, directions: np.ndarray, reach: float | np.ndarray = FAR) -> np.ndarray:
-        """`(P,)` bool: whether anything is hit within `reach`, which is one length or `(P,)`, along the ray."""
-        origins, directions = np.ascontiguousarray(origins, np.float32), np.ascontiguousarray(directions, np.float32)
+    def _surface(self, face: np.ndarray, on: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Surface coordinates `(P, 2)` and normals `(P, 3)` of hits at `(2, P)` places `on` their triangles."""
+        # The last mesh is the largest: it is cheaper to ask it about all rays than to sort out its own.
+        last = self._starts[-2]
+        uv, normal = _interpolated(self._meshes[-1], np.maximum(face - last, 0), on, directions)
+        for mesh, start, end in zip(self._meshes[:-1], self._starts, self._starts[1:]):
+            hit = np.nonzero((face >= start) & (face < end))[0]
+            if len(hit):
+                some = face.take(hit) - start
+                uv[hit], normal[hit] = _interpolated(mesh, some, on[:, hit], directions.take(hit, axis=0))
+        return uv, normal
+
+    def _first(
+        self, k: int, origins: np.ndarray, directions: np.ndarray, far: np.ndarray, coherent: bool
+    ) -> dict[str, np.ndarray]:
+        """Distance `tfar`, triangle `primID` and place `u`, `v` on it of hits in mesh `k` within `far`."""
+        packets = self._packets[k] if coherent else None
+        if packets is not None:
+            return packets.first(origins, directions, far)
+        # `dists` is how far a ray looks. Embree writes into it.
+        return self._scenes[k].run(np.ascontiguousarray(origins), directions, dists=far.copy(), output=True)
+
+    def blocked(
+        self,
+        origins: np.ndarray,
+        directions: np.ndarray,
+        reach: float | np.ndarray = FAR,
+        *,
+        coherent: bool = False,
+    ) -> np.ndarray:
+        """`(P,)` bool: whether anything is hit within `reach`, which is one length or `(P,)`, along the ray.
+
+        Args:
+            origins: `(P, 3)`.
+            directions: `(P, 3)`.
+            reach: In lengths of the directions.
+            coherent: See `trace`.
+        """
+        origins, directions = np.asarray(origins, np.float32), np.asarray(directions, np.float32)
         far = np.empty(len(origins), np.float32)
         far[:] = reach
         # The last mesh is the largest and stops most rays; the others need only be asked about the rest.
-        out = self._scenes[-1].run(origins, directions, dists=far.copy(), query="OCCLUDED") >= 0
-        for scene in self._scenes[:-1]:
+        last = len(self._scenes) - 1
+        out = self._any(last, origins, directions, far, coherent)
+        for k in range(last):
             free = np.nonzero(~out)[0]
             if len(free):
                 some, toward = origins.take(free, axis=0), directions.take(free, axis=0)
-                out[free] = scene.run(some, toward, dists=far.take(free), query="OCCLUDED") >= 0
+                out[free] = self._any(k, some, toward, far.take(free), coherent)
         return out
 
-
-@lru_cache(maxsize=1)
-def _library() -> ctypes.CDLL | None:
-    """The Embree library inside the embreex wheel, or None if the wheel is laid out differently."""
-    import embreex
-
-    found = sorted((Path(embreex.__file__).parents[1] / "embreex.libs").glob("libembree4*.so*"))
-    if len(found) != 1 or sys.implementation.name != "cpython":
-        return None
-    library = ctypes.CDLL(str(found[0]))
-    pointer, size, number = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint
-    for name, result, arguments in (
-        ("rtcGetSceneDevice", pointer, [pointer]),
-        ("rtcNewGeometry", pointer, [pointer, number]),
-        ("rtcSetNewGeometryBuffer", pointer, [pointer, number, number, number, size, size]),
-        ("rtcCommitGeometry", None, [pointer]),
-        ("rtcAttachGeometry", number, [pointer, pointer]),
-        ("rtcReleaseGeometry", None, [pointer]),
-        ("rtcReleaseDevice", None, [pointer]),
-    ):
-        function = getattr(library, name)
-        function.restype, function.argtypes = result, arguments
-    return library
-
-
-def _upload(scene: object, vertices: np.ndarray, faces: np.ndarray) -> bool:
-    """Hands the triangles to Embree in one copy; false if that is not possible.
-
-    `embreex.mesh_construction.TriangleMesh` copies them in a Python loop, 8 microseconds per triangle, which would take
-    longer than everything else together. So Embree's C functions are called directly: the scene's handle is the first
-    field of the extension class, right after the object header.
-    """
-    library = _library()
-    header = object.__basicsize__
-    if library is None or type(scene).__basicsize__ < header + 16:
-        return False
-    handle = ctypes.c_void_p.from_address(id(scene) + header).value
-    if not handle:
-        return False
-    device = library.rtcGetSceneDevice(handle)
-    geometry = library.rtcNewGeometry(device, 0)  # RTC_GEOMETRY_TYPE_TRIANGLE
-    for slot, format_, data in ((1, 0x9003, vertices), (0, 0x5003, faces)):  # FLOAT3 vertices, UINT3 indices
-        target = library.rtcSetNewGeometryBuffer(geometry, slot, 0, format_, 12, len(data))
-        ctypes.memmove(target, data.ctypes.data, data.nbytes)
-    library.rtcCommitGeometry(geometry)
-    library.rtcAttachGeometry(handle, geometry)
-    library.rtcReleaseGeometry(geometry)
-    library.rtcReleaseDevice(device)
-    return True
-
-
-def embree_scene(mesh: Mesh) -> Any:
-    """The search tree of one mesh.
-
-    Raises:
-        MissingExtraError: If embreex is not installed.
-    """
-    try:
-        from embreex.mesh_construction import TriangleMesh
-        from embreex.rtcore_scene import EmbreeScene
-    except ImportError as error:
-        raise require("embreex", "synthetic", "rendering the synthetic world") from error
-    scene = EmbreeScene()
-    vertices, faces = np.ascontiguousarray(mesh.vertices, np.float32), np.ascontiguousarray(mesh.faces, np.int32)
-    if not _upload(scene, vertices, faces):
-        TriangleMesh(scene, vertices, faces)
-    return scene
+    def _any(self, k: int, origins: np.ndarray, directions: np.ndarray, far: np.ndarray, coherent: bool) -> np.ndarray:
+        packets = self._packets[k] if coherent else None
+        if packets is not None:
+            return packets.any(origins, directions, far)
+        origins, directions = np.ascontiguousarray(origins), np.ascontiguousarray(directions)
+        return self._scenes[k].run(origins, directions, dists=far.copy(), query="OCCLUDED") >= 0

@@ -16,8 +16,10 @@ from zoo.synthetic.scene.types import Scene
 
 __all__ = ["Light", "light_of", "physical_value", "sky_radiance"]
 
-_BLUE, _GREY = np.array([0.50, 0.72, 1.15]), np.array([0.97, 1.0, 1.05])
-"""Colours of a blue sky and of clouds."""
+_BLUE, _HAZE, _GREY = np.array([0.50, 0.72, 1.15]), np.array([0.9, 0.97, 1.05]), np.array([0.97, 1.0, 1.05])
+"""Colours of a blue sky overhead and near the horizon, and of clouds."""
+_DAY_BEAM, _NIGHT_BEAM = 60000.0, 900.0
+"""A dipped headlamp has some 20,000 cd/m2 away from its axis; by night as much would blind the sensor."""
 _LAMP_COLORS = ((1.0, 0.62, 0.25), (1.0, 0.8, 0.55), (0.9, 0.95, 1.0))
 """Of street lamps: sodium, warm and cold white."""
 _LAMP_SHARES = (0.5, 0.25, 0.25)
@@ -37,6 +39,7 @@ class Light:
         airlight: `(3,)` radiance of endless air.
         lamp: Lux of a street lamp on the ground below it.
         headlamp: Lux of the ego's headlamps at 10 m.
+        beam: Radiance of other vehicles' headlamps; 0: off. Their rear lamps have a tenth of it.
         lit: Fraction of the lit windows that are on.
         wet, snow: 0 to 1.
         rain_mm_h, snow_mm_h: Rates.
@@ -55,6 +58,7 @@ class Light:
     lamp: float = 0.0
     lamp_color: tuple[float, float, float] = (1.0, 0.72, 0.4)
     headlamp: float = 0.0
+    beam: float = 0.0
     lit: float = 0.0
     wet: float = 0.0
     snow: float = 0.0
@@ -130,8 +134,9 @@ def _by_day(scene: Scene, cover: float, visibility_m: float) -> Light:
         to_sun=np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), high]),
         # 95,000 lux above the air, dimmed along its slanting path through it (at most 17 times the upright one).
         sun=95000 * np.exp(-0.22 / max(high, 0.06)) * through * warm,
-        zenith=level * (_BLUE * (1 - cover) + _GREY * cover),
-        horizon=level * 1.25 * (np.array([0.85, 0.95, 1.05]) * (1 - cover) + _GREY * cover),
+        # Towards the horizon a clear sky is whiter and about three times as bright as overhead.
+        zenith=level * (0.75 * _BLUE * (1 - cover) + _GREY * cover),
+        horizon=level * (1.9 * _HAZE * (1 - cover) + 1.25 * _GREY * cover),
         ambient=np.zeros(3),
         cloud=cover,
         extinction=3.0 / visibility_m,  # Koschmieder: 5 % of the contrast is left at the visibility, -ln(0.05) = 3.0
@@ -142,7 +147,7 @@ def _by_day(scene: Scene, cover: float, visibility_m: float) -> Light:
 def _in_weather(light: Light, scene: Scene, condition: Condition, rng: np.random.Generator) -> Light:
     """Fog, rain or snow by day. Sources of the attenuations: `docs/synthetic.md`."""
     value = physical_value(condition, condition.weather)
-    sunless = replace(light, sun=light.sun * 0)
+    sunless = replace(light, sun=light.sun * 0, beam=_DAY_BEAM)  # vehicles switch their lamps on
     if condition.weather == "fog":
         grey = _overcast_level(_elevation_sine(scene), light.cloud) * _GREY * 0.8
         extinction, wet = float(-np.log(0.05) / value), float(rng.uniform(0, 0.35))
@@ -178,6 +183,7 @@ def _at_dusk(light: Light, condition: Condition, rng: np.random.Generator) -> Li
         horizon=lux * glow * 1.4,
         lamp=lamp,
         headlamp=headlamp,
+        beam=_NIGHT_BEAM,
         lit=lit,
         target=float(rng.uniform(0.06, 0.14)),
         gain=1.6 + 120 / lux,
@@ -194,6 +200,7 @@ def _by_night(light: Light, condition: Condition, rng: np.random.Generator) -> L
         horizon=sky * np.array([2.4, 1.9, 1.4]),  # the glow of the town
         lamp=lux * 2.2,  # a lamp's own spot; the road between lamps comes to `lux` on average
         headlamp=9.0,
+        beam=_NIGHT_BEAM,
         lit=1.0,
         target=float(rng.uniform(0.035, 0.09)),
         gain=3.0 + 4.0 / np.sqrt(lux),

@@ -10,15 +10,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from zoo.synthetic.rendering.cast import Caster, Hits
+from zoo.synthetic.rendering.cast import Caster, Hits, dot
 from zoo.synthetic.rendering.light import Light, sky_radiance
 from zoo.synthetic.rendering.noise import noise
 from zoo.synthetic.rendering.street_texture import ground_albedo, road_albedo
 from zoo.synthetic.rendering.surface_texture import surface_albedo, window_albedo
+from zoo.synthetic.scene.signals import Lens, lit_lenses
 from zoo.synthetic.scene.types import Scene
 from zoo.synthetic.shapes.surfaces import Label, Material
 
-__all__ = ["Shaded", "Stage", "openness_map", "shade"]
+__all__ = ["EMITTERS", "Shaded", "Stage", "openness_map", "shade"]
 
 
 def _table(*materials: Material) -> np.ndarray:
@@ -26,7 +27,7 @@ def _table(*materials: Material) -> np.ndarray:
     return np.isin(np.arange(256), materials)
 
 
-_EMITTERS = _table(Material.LAMP, Material.SIGNAL, Material.HEADLIGHT, Material.TAILLIGHT)
+EMITTERS = _table(Material.LAMP, Material.SIGNAL, Material.HEADLIGHT, Material.TAILLIGHT)
 _LEVEL = _table(Material.ASPHALT, Material.GROUND, Material.KERB)
 _POROUS = _LEVEL | _table(
     Material.BRICK, Material.STONE, Material.CONCRETE, Material.PLASTER, Material.BARK, Material.CLOTH
@@ -41,6 +42,10 @@ _GLOSS = {
     Material.METAL: 0.12,
 }
 _BULB = np.array([1.0, 0.78, 0.5], np.float32)  # light from rooms
+_BEAMS = {
+    Material.HEADLIGHT: np.array([1.0, 0.97, 0.9], np.float32),
+    Material.TAILLIGHT: np.array([0.1, 0.0035, 0.002], np.float32),
+}
 _HEADLAMP = np.array([1.0, 0.93, 0.82], np.float32)
 _LIFT_M = 0.012  # a ray starts so far above its surface, or float32 would let it hit that surface again
 _WINDOW = 5  # pixels of the openness map that are smoothed together, along each side
@@ -51,11 +56,19 @@ _HEAD_ON[Material.PAINT] = 0.07
 
 @dataclass(frozen=True)
 class Shaded:
-    """`(P, 3)` float32 radiance in lux, `(P,)` uint8 label, `(P,)` int32 instance number (-1 for none)."""
+    """What rays see.
+
+    Attributes:
+        radiance: `(P, 3)` float32 lux.
+        label: `(P,)` uint8.
+        instance: `(P,)` int32 number, -1 for none.
+        material: `(P,)` uint8, 255 for the sky.
+    """
 
     radiance: np.ndarray
     label: np.ndarray
     instance: np.ndarray
+    material: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +81,7 @@ class Stage:
         light: Its light and air.
         lamps: `(L, 3)` world metres of the street lamps' lights.
         world_from_ego: `(4, 4)`: the ego vehicle, for its headlamps.
+        time_s: Scene time, for the phases of signals.
     """
 
     scene: Scene
@@ -75,6 +89,7 @@ class Stage:
     light: Light
     lamps: np.ndarray
     world_from_ego: np.ndarray
+    time_s: float = 0.0
 
     def in_float32(self) -> Stage:
         """The same with float32 light and pose, so that nothing below is promoted to float64 and halves its speed."""
@@ -139,18 +154,21 @@ def shade(
     eye = eye.astype(np.float32)
     stage = stage.in_float32()
     scene, light = stage.scene, stage.light
-    length = np.sqrt(_dot(directions, directions))
+    length = np.sqrt(dot(directions, directions))
     unit = directions / length[:, None]
     label = np.full(count, Label.SKY, np.uint8)
     instance = np.full(count, -1, np.int32)
+    material = np.full(count, 255, np.uint8)
     radiance = np.empty((count, 3), np.float32)
     miss, hit = np.nonzero(hits.face < 0)[0], np.nonzero(hits.face >= 0)[0]
     radiance[miss] = _air_before_sky(light, unit, miss, sky_radiance(light, scene, unit.take(miss, axis=0)))
     if not len(hit):
-        return Shaded(radiance, label, instance)
-    hit = hit.take(np.argsort(stage.caster.material.take(hits.face.take(hit)), kind="stable"))
+        return Shaded(radiance, label, instance, material)
+    seen = stage.caster.of_faces("material", hits.face.take(hit))
+    material[hit] = seen
+    hit = hit.take(np.argsort(seen, kind="stable"))
     points = _points(stage.caster, eye, unit, length, hits, hit)
-    instance[hit] = stage.caster.instance.take(points.face)
+    instance[hit] = stage.caster.of_faces("instance", points.face)
     albedo, gloss, glow = _surface(stage, points, points.range_m * np.float32(pixel_angle) / points.facing)
     label[hit] = points.label
     if light.snow > 0:
@@ -170,7 +188,7 @@ def shade(
     for k in range(3):  # channel by channel: broadcasting over three columns is three times as slow
         out[:, k] = (out[:, k] - light.airlight[k]) * air + light.airlight[k]
     radiance[hit] = out
-    return Shaded(radiance, label, instance)
+    return Shaded(radiance, label, instance, material)
 
 
 def _points(
@@ -181,14 +199,14 @@ def _points(
     range_m = hits.distance.take(hit) * length.take(hit)
     return _Points(
         face=face,
-        material=caster.material.take(face),
-        label=caster.label.take(face),
+        material=caster.of_faces("material", face),
+        label=caster.of_faces("label", face),
         uv=hits.uv.take(hit, axis=0),
         normal=normal,
         ray=ray,
         point=eye + ray * range_m[:, None],
         range_m=range_m,
-        facing=np.clip(-_dot(normal, ray), 0.03, 1),
+        facing=np.clip(-dot(normal, ray), 0.03, 1),
     )
 
 
@@ -201,7 +219,8 @@ def _arriving(stage: Stage, points: _Points, start: np.ndarray, opened: np.ndarr
         leaves = points.of_material(Material.FOLIAGE)
         towards[leaves] = 0.25 + 0.6 * np.abs(towards[leaves])  # leaves are lit through, from either side
         lit = np.nonzero(towards > 0)[0]
-        blocked = stage.caster.blocked(start.take(lit, axis=0), np.broadcast_to(light.to_sun, (len(lit), 3)))
+        sunward = np.broadcast_to(light.to_sun, (len(lit), 3))
+        blocked = stage.caster.blocked(start.take(lit, axis=0), sunward, coherent=True)
         lit = lit[~blocked]
         direct[lit] = towards.take(lit)
     up = (0.5 + 0.5 * normal[:, 2]) * 0.9 + 0.1
@@ -230,11 +249,6 @@ def _air_before_sky(light: Light, unit: np.ndarray, miss: np.ndarray, sky: np.nd
     return sky * thick + light.airlight * (1 - thick)
 
 
-def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """`(P,)` scalar products; `einsum` takes four times as long."""
-    return np.multiply(a, b) @ np.ones(3, np.float32)
-
-
 def _surface(stage: Stage, points: _Points, foot: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Reflectance `(Q, 3)`, gloss `(Q,)` and own light `(Q, 3)` or None of the points.
 
@@ -243,10 +257,10 @@ def _surface(stage: Stage, points: _Points, foot: np.ndarray) -> tuple[np.ndarra
     scene, caster, light = stage.scene, stage.caster, stage.light
     face, uv, label = points.face, points.uv, points.label
     values, starts = np.unique(points.material, return_index=True)
-    albedo = caster.color.take(face, axis=0)
+    albedo = caster.of_faces("color", face)
     gloss = np.zeros(len(face), np.float32)
     glow: np.ndarray | None = None
-    if (light.lit or light.lamp or light.headlamp) or Material.SIGNAL in values:
+    if light.lit or light.lamp or light.beam or Material.SIGNAL in values:
         glow = np.zeros((len(face), 3), np.float32)
     for value, start, stop in zip(values.tolist(), starts, [*starts[1:], len(face)]):
         at = slice(start, stop)
@@ -269,17 +283,27 @@ def _surface(stage: Stage, points: _Points, foot: np.ndarray) -> tuple[np.ndarra
             glow[at] = 250 * light.lamp * np.asarray(light.lamp_color)
         elif value == Material.SIGNAL:
             # By day a signal must outshine the sun on its housing; by night as much would blind the sensor.
-            glow[at] = albedo[at] * (9000 if light.lamp == 0 else 300 * (1 + 0.1 * light.lamp))
-        elif value == Material.HEADLIGHT and light.headlamp:
-            glow[at] = 900.0
-        elif value == Material.TAILLIGHT and light.headlamp:
-            glow[at] = (90.0, 3.0, 2.0)
+            power = 9000 if light.lamp == 0 else 300 * (1 + 0.1 * light.lamp)
+            glow[at] = albedo[at] * (power * _lit(stage, uv[at]))[:, None]
+            albedo[at] *= 0.08  # dark glass
+        elif value in _BEAMS and light.beam:  # parked vehicles have theirs off
+            glow[at] = (caster.moving(face[at]) * np.float32(light.beam))[:, None] * _BEAMS[value]
     return albedo, gloss, glow
 
 
 def _columns(uv: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The first two columns of `(P, 2)` or `(P, 3)`, each in one piece."""
     return np.ascontiguousarray(uv[:, 0]), np.ascontiguousarray(uv[:, 1])
+
+
+def _lit(stage: Stage, uv: np.ndarray) -> np.ndarray:
+    """`(P,)` float32 0 or 1: whether lenses of signals are on; their `uv` are the lens and the side street."""
+    crossings = stage.scene.crossings
+    table = np.zeros((max(len(crossings), 1), len(Lens)), np.float32)
+    for number, crossing in enumerate(crossings):
+        table[number, list(lit_lenses(crossing, stage.time_s))] = 1
+    lens, street = np.rint(uv).astype(np.int64).T
+    return table[np.clip(street, 0, len(table) - 1), np.clip(lens, 0, len(Lens) - 1)]
 
 
 def _snow(light: Light, albedo: np.ndarray, gloss: np.ndarray, points: _Points) -> tuple[np.ndarray, np.ndarray]:
@@ -343,34 +367,98 @@ def openness_map(
     turn = (2 * np.pi / _WINDOW) * (part // _WINDOW + rng.random(len(chosen), np.float32))
     flat = np.sqrt(np.maximum(1 - z * z, 0))
     toward = normal + 0.98 * np.stack([flat * np.cos(turn), flat * np.sin(turn), z], 1).astype(np.float32)
-    toward /= np.maximum(np.sqrt(_dot(toward, toward)), 1e-6)[:, None]
+    toward /= np.maximum(np.sqrt(dot(toward, toward)), 1e-6)[:, None]
     free = ~caster.blocked(start, toward, reach)
-    value, log_depth = np.zeros(index.shape, np.float32), np.full(index.shape, 20.0, np.float32)
+    value = np.zeros(index.shape, np.float32)
     value[solid] = free
-    log_depth[solid] = np.log(hits.distance.take(chosen))
-    smooth = _smoothed(value, log_depth)
-    return np.repeat(np.repeat(smooth, 2, 0), 2, 1)[:height, :width].ravel()
+    place = _Place.of(hits, directions, index)
+    return _enlarged(_smoothed(value, place), place, hits, shape).ravel()
 
 
-def _smoothed(value: np.ndarray, log_depth: np.ndarray) -> np.ndarray:
-    """Means of `(h, w)` values over windows, only of neighbours at a similar distance: contact shadows stay sharp.
+@dataclass(frozen=True)
+class _Place:
+    """Where samples lie, `(h, w)` each: log of the distance, three columns of the normal, distance of their plane."""
+
+    depth: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    z: np.ndarray
+    plane: np.ndarray
+
+    @classmethod
+    def of(cls, hits: Hits, directions: np.ndarray, index: np.ndarray) -> _Place:
+        """Of the pixels `index`; planes' distances are from the eye."""
+        distance, normal = hits.distance.take(index), hits.normal.take(index.ravel(), axis=0)
+        plane = dot(normal, directions.take(index.ravel(), axis=0)).reshape(index.shape) * distance
+        x, y, z = (np.ascontiguousarray(normal[:, k]).reshape(index.shape) for k in range(3))
+        return cls(np.log(distance), x, y, z, plane)
+
+    def part(self, at: tuple[slice, slice]) -> _Place:
+        return _Place(self.depth[at], self.x[at], self.y[at], self.z[at], self.plane[at])
+
+    def near(self, other: _Place) -> np.ndarray:
+        """How much samples have in common: 1 at the same distance or on the same plane, falling to 0.
+
+        A road seen at a slant is one plane, although distances change fast from row to row.
+        """
+        turned = 1 - (self.x * other.x + self.y * other.y + self.z * other.z)
+        off = np.abs(self.plane - other.plane) * np.exp(-np.minimum(self.depth, other.depth)) * 6 + turned
+        return np.exp(np.minimum(off, np.abs(self.depth - other.depth)) * -12) + np.float32(1e-6)
+
+
+def _smoothed(value: np.ndarray, place: _Place) -> np.ndarray:
+    """Means of `(h, w)` values over windows, only of neighbours at a similar place: contact shadows stay sharp.
 
     Two neighbours weigh the same for each other, so that half of the pairs are enough.
     """
-    pad = _WINDOW // 2
-    values, depths = np.pad(value, pad, mode="edge"), np.pad(log_depth, pad, mode="edge")
-    top, bottom = values.copy(), np.full_like(values, 1 + 1e-6)
-    rows, columns = values.shape
-    for dy in range(pad + 1):
-        for dx in range(-pad if dy else 1, pad + 1):
-            here = (slice(0, rows - dy), slice(max(0, -dx), columns - max(0, dx)))
+    reach = _WINDOW // 2
+    top, bottom = value.copy(), np.ones_like(value)
+    rows, columns = value.shape
+    for dy in range(reach + 1):
+        for dx in range(-reach if dy else 1, reach + 1):
+            here = (slice(0, max(rows - dy, 0)), slice(max(0, -dx), max(columns - max(0, dx), 0)))
             there = (slice(dy, rows), slice(max(0, dx), columns - max(0, -dx)))
-            near = np.exp(np.abs(depths[here] - depths[there]) * -12)
-            top[here] += values[there] * near
-            top[there] += values[here] * near
+            near = place.part(here).near(place.part(there))
+            top[here] += value[there] * near
+            top[there] += value[here] * near
             bottom[here] += near
             bottom[there] += near
-    return top[pad:-pad, pad:-pad] / bottom[pad:-pad, pad:-pad]
+    return top / bottom
+
+
+def _enlarged(small: np.ndarray, place: _Place, hits: Hits, shape: tuple[int, int]) -> np.ndarray:
+    """`(H, W)` values from those of every second pixel: linear between them, but not across edges.
+
+    Pixels between samples that lie apart take the value of the sample whose distance is most like their own.
+    """
+    height, width = shape
+    value, depth, plane = (np.pad(part, ((0, 1), (0, 1)), mode="edge") for part in (small, place.depth, place.plane))
+    out = np.empty((2 * small.shape[0], 2 * small.shape[1]), np.float32)
+    out[::2, ::2] = small
+    out[::2, 1::2] = (small + value[:-1, 1:]) * np.float32(0.5)
+    below = (small + value[1:, :-1]) * np.float32(0.5)
+    out[1::2, ::2] = below
+    out[1::2, 1::2] = (below + (value[:-1, 1:] + value[1:, 1:]) * np.float32(0.5)) * np.float32(0.5)
+    row, column = np.nonzero((_spread(depth) > 0.08) & (_spread(plane) * np.exp(-place.depth) > 0.02))
+    for dy, dx in ((0, 1), (1, 0), (1, 1)):
+        r, c = 2 * row + dy, 2 * column + dx
+        inside = np.nonzero((r < height) & (c < width))[0]
+        own = np.log(hits.distance.take(r.take(inside) * width + c.take(inside)))
+        least = np.full(len(inside), np.float32(np.inf))
+        for down in range(dy + 1):
+            for right in range(dx + 1):
+                at = (row.take(inside) + down, column.take(inside) + right)
+                off = np.abs(depth[at] - own)
+                nearer = np.nonzero(off < least)[0]
+                least[nearer] = off.take(nearer)
+                out[r.take(inside.take(nearer)), c.take(inside.take(nearer))] = value[at].take(nearer)
+    return np.ascontiguousarray(out[:height, :width])
+
+
+def _spread(values: np.ndarray) -> np.ndarray:
+    """`(h, w)` differences between the largest and the least of each 2 x 2 of `(h + 1, w + 1)` values."""
+    low, high = np.minimum(values[1:], values[:-1]), np.maximum(values[1:], values[:-1])
+    return np.maximum(high[:, 1:], high[:, :-1]) - np.minimum(low[:, 1:], low[:, :-1])
 
 
 def _lamps(stage: Stage, point: np.ndarray, normal: np.ndarray) -> np.ndarray:
@@ -394,7 +482,7 @@ def _add_street_lamps(
     """
     near = lamps[np.argsort(np.linalg.norm(lamps - middle, axis=1))[:14]].astype(np.float32) - middle
     local = point - middle
-    square_, along, height = _dot(local, local), _dot(local, normal), np.ascontiguousarray(local[:, 2])
+    square_, along, height = dot(local, local), dot(local, normal), np.ascontiguousarray(local[:, 2])
     amount = np.zeros(len(point), np.float32)
     for lamp in near:
         square = np.maximum(square_ - 2 * (local @ lamp) + lamp @ lamp, 1e-4)
@@ -412,9 +500,9 @@ def _add_headlamps(total: np.ndarray, power: float, ego: np.ndarray, point: np.n
         source = ego[:3, 3] + ego[:3, :3] @ np.array([2.2, side, 0.65], np.float32)
         to = point - source
         local = to @ ego[:3, :3]
-        square = _dot(to, to)
+        square = dot(to, to)
         distance = np.sqrt(square)
-        cosine = np.clip(-_dot(to, normal) / distance, 0, 1)
+        cosine = np.clip(-dot(to, normal) / distance, 0, 1)
         ahead = np.maximum(local[:, 0], 0.01)
         beam = (
             np.exp(-((local[:, 1] / ahead / 0.33) ** 2))
@@ -454,16 +542,16 @@ def _mirror(
     # where a pixel covers many of them.
     ripple = np.where(
         _LEVEL.take(points.material.take(which)),
-        np.float32(0.022) / (1 + np.sqrt(_dot(away, away)) / 30),
+        np.float32(0.022) / (1 + np.sqrt(dot(away, away)) / 30),
         np.float32(0.002),
     )
     x, y = point[:, 0] + point[:, 2], point[:, 1] + point[:, 2]
     bent = normal.copy()
     bent[:, 0] += ripple * noise(x, y, 2.4, 0.8, 71)
     bent[:, 1] += ripple * noise(x, y, 2.4, 0.8, 72)
-    bent /= np.sqrt(_dot(bent, bent))[:, None]
-    toward = unit - (2 * _dot(unit, bent))[:, None] * bent
-    hits = stage.caster.trace(start, toward)
+    bent /= np.sqrt(dot(bent, bent))[:, None]
+    toward = unit - (2 * dot(unit, bent))[:, None] * bent
+    hits = stage.caster.trace(start, toward, coherent=True)
     seen = np.empty((len(start), 3), np.float32)
     sky, solid = np.nonzero(hits.face < 0)[0], np.nonzero(hits.face >= 0)[0]
     # The sun's disc in a mirror is far above what any sensor records: cut, it speckles less.
@@ -486,9 +574,10 @@ def _mirrored(stage: Stage, start: np.ndarray, toward: np.ndarray, hits: Hits, s
     level = amounts @ np.stack([light.ambient, light.sun])
     if light.lamp or light.headlamp:
         level += _lamps(stage, at, n)
-    color, kind = stage.caster.color.take(face, axis=0), stage.caster.material.take(face)
+    color, kind = stage.caster.of_faces("color", face), stage.caster.of_faces("material", face)
     level *= np.where((kind == Material.ASPHALT)[:, None], np.float32(stage.scene.street.shade), color)
-    shining = np.nonzero(_EMITTERS.take(kind))[0]
+    shining = np.nonzero(EMITTERS.take(kind))[0]
     if len(shining) and (light.lamp or light.headlamp):
-        level[shining] += color.take(shining, axis=0) * (120 * max(light.lamp, 1))
+        on = np.where(kind.take(shining) == Material.SIGNAL, _lit(stage, hits.uv.take(solid.take(shining), axis=0)), 1)
+        level[shining] += color.take(shining, axis=0) * (120 * max(light.lamp, 1) * on)[:, None].astype(np.float32)
     return level

@@ -8,9 +8,49 @@ from __future__ import annotations
 
 import numpy as np
 
+from zoo.synthetic.rendering.camera import enlarged
 from zoo.synthetic.rendering.light import Light
 
-__all__ = ["falling"]
+__all__ = ["falling", "halos"]
+
+_THIN_AIR = 1e-3  # per metre: halos are invisible in clearer air
+_COARSE = 4  # pixels per cell when light is spread
+
+
+def halos(radiance: np.ndarray, sources: np.ndarray, depth: np.ndarray, light: Light, focal: float) -> np.ndarray:
+    """`(H, W, 3)` radiance with the light that thick air scatters around lamps.
+
+    A source of intensity I at distance D, seen through air of extinction b, is surrounded at angle a by
+    b I exp(-b D) / (4 D a): light that is scattered once, evenly in all directions, with half of the sphere of
+    directions on the line of sight. I is radiance times solid angle times D squared, so that every bright pixel adds
+    b D / (4 f r) of its radiance at r pixels, f being the focal length in pixels.
+
+    Args:
+        radiance: `(H, W, 3)` lux.
+        sources: `(H, W)` bool: pixels that show lamps.
+        depth: `(H, W)` metres.
+        light: Gives the air.
+        focal: Pixels.
+    """
+    if light.extinction < _THIN_AIR or not sources.any():
+        return radiance
+    height, width = depth.shape
+    rows, columns = -(-height // _COARSE), -(-width // _COARSE)
+    row, column = np.nonzero(sources)
+    far = depth[row, column]
+    own = radiance[row, column] - light.airlight * (1 - np.exp(-light.extinction * far))[:, None]
+    scattered = np.maximum(own, 0) * (light.extinction * far / (4 * focal))[:, None]
+    cell = (row // _COARSE) * columns + column // _COARSE
+    shape = (2 * rows, 2 * columns)
+    dy, dx = (np.minimum(np.arange(n), n - np.arange(n)) * float(_COARSE) for n in shape)
+    # Within one cell of the source the mean distance counts.
+    kernel = np.fft.rfft2(1 / np.maximum(np.hypot(dy[:, None], dx), 0.4 * _COARSE))
+    out = radiance.copy()
+    for k in range(3):
+        coarse = np.bincount(cell, scattered[:, k], rows * columns).reshape(rows, columns)
+        spread = np.fft.irfft2(np.fft.rfft2(coarse, shape) * kernel, shape)[:rows, :columns].astype(np.float32)
+        out[..., k] += enlarged(spread[..., None], _COARSE, (height, width))[..., 0]
+    return out
 
 
 def falling(

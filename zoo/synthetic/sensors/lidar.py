@@ -108,8 +108,8 @@ def _keep_nearest(
     found.range_m[at] = hits.distance.take(better)
     normal = hits.normal.take(better, axis=0)
     found.cosine[at] = np.abs(np.einsum("ij,ij->i", normal, toward.take(better, axis=0).astype(np.float32)))
-    found.label[at], found.material[at] = caster.label[face], caster.material[face]
-    found.instance[at], found.color[at] = caster.instance[face], caster.color[face]
+    found.label[at], found.material[at] = caster.of_faces("label", face), caster.of_faces("material", face)
+    found.instance[at], found.color[at] = caster.of_faces("instance", face), caster.of_faces("color", face)
     found.uv[at] = hits.uv.take(better, axis=0)
 
 

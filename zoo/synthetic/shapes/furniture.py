@@ -44,9 +44,8 @@ def lamp(rng: np.random.Generator, variant: int) -> Mesh:
     return b.mesh()
 
 
-def _signal_head(
-    b: Builder, x: float, y: float, z: float, state: int, facing: int = -1, pedestrian: bool = False
-) -> None:
+def _signal_head(b: Builder, x: float, y: float, z: float, facing: int = -1, pedestrian: bool = False) -> None:
+    """A housing with its lenses. Whether one is lit is decided later, by its u: its number in `scene.signals.Lens`."""
     lenses = 2 if pedestrian else 3
     h, w, d = 0.3 * lenses, 0.16, 0.14
     b.box([x - d, y - w, z], [x + d, y + w, z + h], (0.025, 0.03, 0.025), Material.PLAIN, label=Label.TRAFFIC_LIGHT)
@@ -57,8 +56,7 @@ def _signal_head(
     )
     for i in range(lenses):
         zc = z + 0.15 + 0.3 * i
-        lit = i == state % lenses
-        c = np.array(colors[i]) * (1 if lit else 0.08)
+        number = i + 3 if pedestrian else i
         xf = x + facing * (d + 0.012)
         a = np.arange(12) * np.pi / 6
         disc = np.stack([np.full(12, xf), y + 0.105 * np.cos(a), zc + 0.105 * np.sin(a)], -1)
@@ -66,8 +64,9 @@ def _signal_head(
         b.add(
             disc,
             np.stack([0 * k, k, k + 1], 1),
-            c,
-            Material.SIGNAL if lit else Material.PLAIN,
+            colors[i],
+            Material.SIGNAL,
+            uv=np.broadcast_to([number, 0], (12, 2)),
             label=Label.TRAFFIC_LIGHT,
         )
         b.box(
@@ -83,7 +82,7 @@ def traffic_light(rng: np.random.Generator, variant: int) -> Mesh:
     b = Builder(Label.POLE)
     height = rng.uniform(2.9, 3.6)
     color = [(0.3, 0.31, 0.31), (0.05, 0.05, 0.05), (0.35, 0.33, 0.1)][int(rng.integers(3))]
-    state = int(rng.integers(3))
+    rng.integers(3)  # once the lens that was lit: dropping it would change the shapes that follow
     arm = variant % 4 == 1
     if arm:
         height = rng.uniform(5.4, 6.3)
@@ -91,14 +90,14 @@ def traffic_light(rng: np.random.Generator, variant: int) -> Mesh:
     if arm:
         reach = rng.uniform(2.5, 5)
         b.tubes([[0, 0, height - 0.2]], [[0, reach, height]], 0.07, 0.05, 6, color, Material.METAL)
-        _signal_head(b, -0.1, reach - 0.2, height - 1.0, state)
-        _signal_head(b, -0.15, 0.0, 2.5, state)
+        _signal_head(b, -0.1, reach - 0.2, height - 1.0)
+        _signal_head(b, -0.15, 0.0, 2.5)
     else:
-        _signal_head(b, -0.05, 0, height - 0.75, state)
+        _signal_head(b, -0.05, 0, height - 0.75)
     if variant % 3 == 0:
-        _signal_head(b, 0.0, 0.22, 2.0, state, 1, True)
+        _signal_head(b, 0.0, 0.22, 2.0, 1, True)
     if variant % 3 == 1:
-        _signal_head(b, 0.05, -0.05, 2.3, state + 1, 1)
+        _signal_head(b, 0.05, -0.05, 2.3, 1)
     if variant % 2:
         b.box([-0.12, -0.3, height - 0.9], [-0.1, 0.3, height + 0.35], (0.02, 0.02, 0.02), label=Label.TRAFFIC_LIGHT)
     b.box([-0.1, -0.07, 0.95], [-0.05, 0.07, 1.2], (0.5, 0.4, 0.03))

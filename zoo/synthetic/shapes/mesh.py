@@ -50,35 +50,62 @@ class Mesh:
     instance: np.ndarray
 
     @cached_property
-    def _table(self) -> tuple[np.ndarray, np.ndarray]:
-        """`(M, 15)` rows of `corners`, and `(M,)` bool: which of them have been computed."""
-        return np.empty((len(self.faces), 15), np.float32), np.zeros(len(self.faces), bool)
+    def _table(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """What `at` needs of each face; rows are computed when a face is first hit, since most never are.
 
-    def corners(self, some: np.ndarray) -> np.ndarray:
-        """`(P, 15)` float32: normal and uv of the three corners of the `(P,)` faces `some`.
-
-        Corners without a normal take that of the face. Rows are computed when a face is first hit and then kept: most
-        faces are never hit, and later hits need a single gather.
+        `(M, 3)` uv of the corners as complex numbers (NumPy has no faster way to handle pairs), `(M, 3)` unit normal of
+        flat faces, `(M,)` bool: the normals of the corners differ, and `(M,)` bool: the row has been computed.
         """
-        table, known = self._table
-        if not known.all():
+        count = len(self.faces)
+        smooth, known = np.zeros((2, count), bool)
+        return np.empty((count, 3), np.complex64), np.empty((count, 3), np.float32), smooth, known
+
+    def at(self, some: np.ndarray, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Surface coordinates `(P, 2)` and unit normals `(P, 3)` at places on the `(P,)` faces `some`.
+
+        Args:
+            some: Indices of faces.
+            u: `(P,)` float32 share of the second corner.
+            v: `(P,)` float32 share of the third corner.
+        """
+        uv, flat, smooth, known = self._table
+        if not known.take(some).all():
             missing = np.zeros(len(known), bool)
             missing[some] = True
-            new = np.nonzero(missing & ~known)[0]
-            table[new] = self._corners(new)
-            known[new] = True
-        return table.take(some, axis=0)
+            self._look_up(np.nonzero(missing & ~known)[0])
+        first = 1 - u
+        first -= v
+        corners = uv.take(some, axis=0)
+        at = corners[:, 0] * first
+        at += corners[:, 1] * u
+        at += corners[:, 2] * v
+        normal = flat.take(some, axis=0)
+        bent = np.nonzero(smooth.take(some))[0]
+        faces = self.faces.take(some.take(bent), axis=0)
+        mixed = self.normals.take(faces[:, 0], axis=0) * first.take(bent)[:, None]
+        mixed += self.normals.take(faces[:, 1], axis=0) * u.take(bent)[:, None]
+        mixed += self.normals.take(faces[:, 2], axis=0) * v.take(bent)[:, None]
+        normal[bent] = _unit(mixed)
+        return at.view(np.float32).reshape(-1, 2), normal
 
-    def _corners(self, some: np.ndarray) -> np.ndarray:
+    def _look_up(self, some: np.ndarray) -> None:
+        """Fills the rows `some` of the table."""
+        uv, flat, smooth, known = self._table
         faces = self.faces.take(some, axis=0)
-        out = np.empty((len(some), 3, 5), np.float32)
-        out[:, :, :3], out[:, :, 3:] = self.normals.take(faces, axis=0), self.uv.take(faces, axis=0)
-        sharp = np.nonzero(np.einsum("ij,ij->i", out[:, 0, :3], out[:, 0, :3]) < 0.04)[0]
+        uv[some] = np.ascontiguousarray(self.uv.take(faces, axis=0)).view(np.complex64)[..., 0]
+        normals = self.normals.take(faces, axis=0)
+        smooth[some] = (normals != normals[:, :1]).any((1, 2))
+        sharp = np.nonzero(np.einsum("ij,ij->i", normals[:, 0], normals[:, 0]) < 0.04)[0]
         a, b, c = (self.vertices.take(faces[:, k].take(sharp), axis=0) for k in range(3))
-        flat = _cross(b - a, c - a)
-        flat /= np.sqrt(np.einsum("ij,ij->i", flat, flat) + 1e-24)[:, None]
-        out[sharp, :, :3] = flat[:, None]
-        return out.reshape(-1, 15)
+        own = normals[:, 0].copy()
+        own[sharp] = _cross(b - a, c - a)
+        flat[some] = _unit(own)
+        smooth[some.take(sharp)] = False
+        known[some] = True
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.sqrt(np.einsum("ij,ij->i", rows, rows) + 1e-24)[:, None]
 
 
 def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -43,15 +43,33 @@ def close_crowns(label: np.ndarray, depth: np.ndarray, radius: int) -> np.ndarra
     if radius < 1 or not plants.any():
         return label
     closed = ~_grown(~_grown(plants, radius), radius)
+    open_ = closed & _table_of(_BEHIND).take(label)
+    if not open_.any():
+        return label
     count = _box_sum(plants, radius)
     near = _box_sum(np.where(plants, np.minimum(depth, 1e4), 0).astype(np.float32), radius) / np.maximum(count, 1)
     # A gap needs a fifth of its surroundings to be leaves or twigs: a lone twig does not swallow the sky around it.
-    gap = closed & np.isin(label, _BEHIND) & (depth > 1.1 * near) & (count > 0.2 * (2 * radius + 1) ** 2)
+    gap = open_ & (depth > 1.1 * near) & (count > 0.2 * (2 * radius + 1) ** 2)
     return np.where(gap, np.uint8(Label.VEGETATION), label)
 
 
+def _table_of(labels: tuple[Label, ...]) -> np.ndarray:
+    """`(256,)` bool; a look-up is ten times as fast as `np.isin`."""
+    return np.isin(np.arange(256), labels)
+
+
 def _grown(mask: np.ndarray, radius: int) -> np.ndarray:
-    return _box_sum(mask, radius) > 0
+    """`(H, W)` bool: whether the square of `2 * radius + 1` pixels around each pixel has any of `mask`."""
+    for axis in (0, 1):
+        pad = [(0, 0), (0, 0)]
+        pad[axis] = (radius, radius)
+        mask, width = np.pad(mask, pad), 1
+        # Runs of `width` pixels are joined to runs of twice the width, the last time with an overlap.
+        while width < 2 * radius + 1:
+            step = min(width, 2 * radius + 1 - width)
+            mask = mask[step:] | mask[:-step] if axis == 0 else mask[:, step:] | mask[:, :-step]
+            width += step
+    return mask
 
 
 def _box_sum(values: np.ndarray, radius: int) -> np.ndarray:

@@ -219,7 +219,7 @@ def _visibility(scene: Scene, bodies: list[Body], tracks: np.ndarray, views: Seq
         hits = view.caster.trace(np.broadcast_to(eye, (len(some), 3)), points[some] - eye)
         own = np.array([body.track for body in bodies])[some // _SAMPLES]
         met = hits.face >= 0
-        seen.reshape(-1)[some[met]] |= tracks[view.caster.instance[hits.face[met]]] == own[met]
+        seen.reshape(-1)[some[met]] |= tracks[view.caster.of_faces("instance", hits.face[met])] == own[met]
     return seen.mean(1).tolist()
 
 
