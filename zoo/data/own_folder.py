@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zoo.condition import CONDITIONS, Condition
+from zoo.condition import Condition
 from zoo.data.dataset import Dataset
 from zoo.data.terms import terms_named
 from zoo.errors import InputError, closest
@@ -193,9 +193,9 @@ def _checked(row: dict[str, str], where: str) -> dict[str, str]:
 def _frame(stem: str, image: Path, labels: Path, table: LabelTable, row: Mapping[str, str]) -> Frame:
     folder = PurePosixPath(stem).parent.as_posix()
     group = row.get("condition") or ("" if folder == "." else folder) or _UNKNOWN
-    if group in _RESERVED or not re.fullmatch(r"[\w][\w ./-]{0,79}", group):
+    if group in _RESERVED or not re.fullmatch(r"[\w][\w ./+-]{0,79}", group):
         raise InputError(
-            f"{image}: the condition {group!r} must be letters, digits, spaces and dashes, not all or shifted"
+            f"{image}: the condition {group!r} must be letters, digits, spaces, dashes and +, not all or shifted"
         )
     camera = CameraFrame(
         image_source=partial(read_image, image),
@@ -205,12 +205,20 @@ def _frame(stem: str, image: Path, labels: Path, table: LabelTable, row: Mapping
     return Frame(
         id=stem,
         scene=row.get("scene") or stem,
-        condition=Condition.parse(group) if group in CONDITIONS else Condition(),
+        condition=_condition(group),
         group=group,
         timestamp_us=round(float(row["timestamp"]) * 1e6) if "timestamp" in row else None,
         cameras={"front": camera},
         meta={"files": {"image": image, "labels": labels}, "label_coding": repr(table.to_json())},
     )
+
+
+def _condition(group: str) -> Condition:
+    """What the group is named after (`night`, `night+rain`, `fog-120m`); a clear day if its name means something else."""
+    try:
+        return Condition.parse(group)
+    except InputError:
+        return Condition()
 
 
 def _read_labels(path: Path, table: LabelTable) -> UInt8[np.ndarray, "H W"]:

@@ -39,6 +39,7 @@ class _Kind:
     Attributes:
         conditions: Default conditions of its frames.
         allowed: Conditions that it has folders for.
+        mixtures: Whether a frame may have a time of day and a weather together.
         sweeps: Default number of older lidar sweeps per frame; `None`: the layout has none.
         lists: Whether it has files over several frames, and so needs a record of each frame to write them from.
         reference: Whether every frame comes with a clear-weather reference of the same moment.
@@ -47,6 +48,7 @@ class _Kind:
 
     conditions: tuple[str, ...] = ("clear",)
     allowed: tuple[str, ...] = CONDITIONS
+    mixtures: bool = True
     sweeps: int | None = None
     lists: bool = True
     reference: bool = False
@@ -56,7 +58,7 @@ class _Kind:
 _ADVERSE = ("fog", "night", "rain", "snow")
 LAYOUTS = {
     "cityscapes": _Kind(lists=False),
-    "acdc": _Kind(conditions=_ADVERSE, allowed=_ADVERSE, lists=False, reference=True),
+    "acdc": _Kind(conditions=_ADVERSE, allowed=_ADVERSE, mixtures=False, lists=False, reference=True),
     "a2d2": _Kind(),
     "kitti": _Kind(),
     "semantickitti": _Kind(),
@@ -90,10 +92,11 @@ class Arguments:
     split: Annotated[str, tyro.conf.arg(metavar="train|val|test")] = "val"
     """Split to write; test is written without labels."""
     conditions: Annotated[str, tyro.conf.arg(metavar="A,B")] = ""
-    """Conditions, taken in turn by the frames in cityscapes and acdc, and by the places in the other layouts. Default:
-    clear, for acdc fog,night,rain,snow."""
+    """Conditions, taken in turn by the frames in cityscapes and acdc, and by the places in the other layouts: clear,
+    dusk, night, fog, rain, snow; night+rain for both; night:4+rain:2 with severities of their own; fog:120m,
+    rain:7.5mm/h, night:3lux for physical values. Default: clear, for acdc fog,night,rain,snow."""
     severity: int = DEFAULT_SEVERITY
-    """Severity of adverse conditions, 1 to 5 (physical units in zoo/condition.py)."""
+    """Severity, 1 to 5, of conditions that state neither a severity nor a value (zoo/condition.py)."""
     rig: Annotated[str, tyro.conf.arg(metavar="NAME")] = ""
     """Sensor rig (zoo/synthetic/sensors/rigs.py). Default: the layout's own."""
     sweeps: Annotated[int | None, tyro.conf.arg(metavar="K")] = None
@@ -180,11 +183,7 @@ def _plan(arguments: Arguments) -> tuple[_Plan, dict]:
         raise InputError(f"--severity {arguments.severity} is outside 1 to 5")
     kind = LAYOUTS[arguments.layout]
     names = tuple(name.strip() for name in arguments.conditions.split(",")) if arguments.conditions else kind.conditions
-    for name in names:
-        if name not in kind.allowed:
-            hint = f"{closest(name, kind.allowed)}; known: {', '.join(kind.allowed)}"
-            raise InputError(f"condition {name!r} does not occur in {arguments.layout}{hint}")
-    conditions = tuple(Condition.parse(name, arguments.severity) for name in names)
+    conditions = tuple(_condition(name, arguments) for name in names)
     layout = _module(arguments.layout)
     size = parse_size("--size", arguments.size) if arguments.size else layout.DEFAULT_SIZE
     check_size(size)
@@ -203,6 +202,21 @@ def _plan(arguments: Arguments) -> tuple[_Plan, dict]:
     if kind.lists:
         settings |= {"rig": rig, "sweeps": sweeps}
     return _Plan(arguments.layout, size, conditions, rig, sweeps, arguments.exact, arguments.out), settings
+
+
+def _condition(text: str, arguments: Arguments) -> Condition:
+    """A condition that the layout has a place for."""
+    kind, condition = LAYOUTS[arguments.layout], Condition.parse(text, arguments.severity)
+    for part in condition.parts or ("clear",):
+        if part not in kind.allowed:
+            hint = f"{closest(part, kind.allowed)}; known: {', '.join(kind.allowed)}"
+            raise InputError(f"condition {part!r} does not occur in {arguments.layout}{hint}")
+    if len(condition.parts) > 1 and not kind.mixtures:
+        raise InputError(
+            f"condition {text!r} has two parts, but {arguments.layout} has one folder per condition; give one of "
+            f"{', '.join(kind.allowed)}, or choose another layout"
+        )
+    return condition
 
 
 def _rig(arguments: Arguments, layout: Layout) -> str:

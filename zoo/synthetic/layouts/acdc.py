@@ -35,10 +35,13 @@ def files(rendered: Rendered | None, place: Place) -> Files:
     """The files of one adverse frame and of its reference, see `zoo.synthetic.layouts.Layout`.
 
     Raises:
-        InputError: If the content of a reference's file is requested and there is none.
+        InputError: If the condition is clear or a mixture, or the content of a reference's file is requested and there
+            is none.
     """
+    if len(place.condition.parts) != 1:
+        raise InputError(f"acdc has no folder for {place.condition.name}; its frames have one adverse condition each")
     of = reader_of(rendered)
-    folder, split, condition = f"GOPR{place.sequence:04d}", place.split, place.condition.name
+    folder, split, condition = f"GOPR{place.sequence:04d}", place.split, place.condition.parts[0]
     name = f"{folder}_frame_{place.number:06d}"
     out: Files = {
         f"rgb_anon/{condition}/{split}/{folder}/{name}_rgb_anon.png": of(lambda it: png(it.frame.camera.image)),

@@ -1,5 +1,7 @@
 """Cityscapes: pictures, label ids, training ids, instance ids and colours.
 
+The city of clear frames is `synthetic`; other frames have their condition in its name, such as `synthetic-night-3+rain-2`.
+
 Source: the folder and file rules of the Cityscapes scripts (https://github.com/mcordts/cityscapesScripts).
 """
 
@@ -8,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from zoo.classes import CITYSCAPES
+from zoo.data.cityscapes import city_of
 from zoo.data.labels import CITYSCAPES_IDS
 from zoo.frame import CameraFrame
 from zoo.synthetic.layouts import Files, Place, Rendered, no_closing_files, no_record, png, reader_of
@@ -48,7 +51,7 @@ def _instances(camera: CameraFrame) -> np.ndarray:
 def files(rendered: Rendered | None, place: Place) -> Files:
     """The files of one frame, see `zoo.synthetic.layouts.Layout`; the test split has no labels."""
     of = reader_of(rendered)
-    city = "synthetic"
+    city = city_of(place.condition)
     name = f"{city}_{place.sequence:06d}_{place.number:06d}"
     out: Files = {f"leftImg8bit/{place.split}/{city}/{name}_leftImg8bit.png": of(lambda it: png(it.frame.camera.image))}
     if place.split != "test":
