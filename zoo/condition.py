@@ -10,8 +10,8 @@ Severity 0 means none or unknown. Severities 1 to 5 are physical quantities, fix
 | dusk | lux on the ground | 800 | 400 | 200 | 100 | 40 | 5 to 2000 |
 | night | lux on the ground | 20 | 10 | 5 | 2 | 0.5 | 0.05 to 100 |
 
-`Condition.parse` reads them as text: `fog`, `fog:4` (a severity), `fog:120m` (a value), `night+rain` (a time of day and a
-weather), `night:4+rain:7.5mm/h`.
+`Condition.parse` reads them as text: `fog`, `fog:4` (a severity), `fog:120m` (a value), `night+rain` (a time of day and
+a weather), `night:4+rain:7.5mm/h`.
 """
 
 from __future__ import annotations
@@ -97,7 +97,9 @@ class Condition:
             if value is not None:
                 _check_value(part, value)
                 if self._step(part):
-                    raise InputError(f"{part} has both a severity, {self._step(part)}, and a value, {value:g}; give one")
+                    raise InputError(
+                        f"{part} has both a severity, {self._step(part)}, and a value, {value:g}; give one"
+                    )
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -143,8 +145,8 @@ class Condition:
 
     def by_day(self) -> Condition:
         """The same weather in daylight."""
-        clear = self.weather == "clear"
-        return replace(self, time_of_day="day", severity=0 if clear else self.severity, time_severity=0, time_value=None)
+        severity = 0 if self.weather == "clear" else self.severity
+        return replace(self, time_of_day="day", severity=severity, time_severity=0, time_value=None)
 
     def _step(self, part: str) -> int:
         return self.severity if part == self.parts[-1] else self.time_severity
@@ -214,8 +216,8 @@ def _parse_part(text: str, whole: str, severity: int) -> tuple[str, int, float |
     if not amount[2]:
         if not re.fullmatch("[1-5]", amount[1]):
             raise InputError(
-                f"condition {text!r}: severity {amount[1]} is not a whole number from 1 to 5; for a value, add its unit: "
-                f"{part}:{amount[1]}{unit}"
+                f"condition {text!r}: severity {amount[1]} is not a whole number from 1 to 5; for a value, add its "
+                f"unit: {part}:{amount[1]}{unit}"
             )
         return part, int(amount[1]), None
     _check_value(part, float(amount[1]))

@@ -59,7 +59,7 @@ def city_of(condition: Condition) -> str:
 
 
 def _grouped(frames: Sequence[Frame]) -> tuple[Frame, ...]:
-    """Frames from mild to severe conditions. Those with equal names and different severities get groups of their own."""
+    """Frames from mild to severe conditions; those with equal names and different severities in separate groups."""
     labels: dict[str, set[str]] = {}
     for frame in frames:
         labels.setdefault(frame.condition.name, set()).add(frame.condition.label)

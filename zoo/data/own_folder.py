@@ -214,7 +214,7 @@ def _frame(stem: str, image: Path, labels: Path, table: LabelTable, row: Mapping
 
 
 def _condition(group: str) -> Condition:
-    """What the group is named after (`night`, `night+rain`, `fog-120m`); a clear day if its name means something else."""
+    """What the group is named after (`night`, `night+rain`, `fog-120m`); clear if its name means something else."""
     try:
         return Condition.parse(group)
     except InputError:

@@ -1,6 +1,6 @@
 """Cityscapes: pictures, label ids, training ids, instance ids and colours.
 
-The city of clear frames is `synthetic`; other frames have their condition in its name, such as `synthetic-night-3+rain-2`.
+The city of clear frames is `synthetic`; other frames have their condition in its name: `synthetic-night-3+rain-2`.
 
 Source: the folder and file rules of the Cityscapes scripts (https://github.com/mcordts/cityscapesScripts).
 """
