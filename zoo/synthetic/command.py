@@ -25,6 +25,7 @@ from zoo.synthetic.frames.render import render_rig, render_world
 from zoo.synthetic.frames.times import frame_times, stops
 from zoo.synthetic.frames.world import World
 from zoo.synthetic.layouts import Layout, Place, Rendered
+from zoo.synthetic.layouts.extras import CALIBRATION, CAMERA_LABELS, DEPTH, FLOW
 from zoo.synthetic.layouts.writer import write_files
 from zoo.synthetic.scene.describe import describe
 from zoo.synthetic.sensors.rigs import rig_of
@@ -65,6 +66,12 @@ LAYOUTS = {
     "nuscenes": _Kind(sweeps=9, most_scenes={"train": 700, "val": 150, "test": 150}),
 }
 """Layouts by name; each is the module of the same name in `zoo.synthetic.layouts`."""
+_WITHOUT = {
+    DEPTH: "has no depth",
+    FLOW: "has no optical flow, as its frames are too far apart",
+    CAMERA_LABELS: "has labels of its pictures anyway",
+    CALIBRATION: "has its calibration anyway",
+}
 _SPLITS = ("train", "val", "test")
 _RECORD = "synthetic.json"
 _RECORDS = ".synthetic"  # folder of the frames' records
@@ -103,6 +110,14 @@ class Arguments:
     """Lidar sweeps before each keyframe, in nuscenes. Default: all nine between two keyframes."""
     exact: bool = False
     """Label every pixel by the ray through its centre, instead of closing fences and crowns as annotators do."""
+    depth: bool = False
+    """Also write the depth of every pixel: disparity and calibration in cityscapes, metres in the other layouts."""
+    flow: bool = False
+    """Also write the optical flow to the next frame of the place, in layouts whose frames follow a clock."""
+    camera_labels: bool = False
+    """Also write labels and instances of the camera pictures, in kitti, semantickitti and nuscenes."""
+    calibration: bool = False
+    """Also write the calibration of the camera, in cityscapes and acdc; the other layouts always have it."""
     resume: bool = False
     """Finish an interrupted run with the same settings; the result is the same as without the interruption."""
     workers: int = 0
@@ -118,6 +133,7 @@ class _Plan:
     sweeps: int
     exact: bool
     out: Path
+    extras: tuple[str, ...] = ()
 
 
 _Job = tuple[Place, ...]
@@ -201,7 +217,27 @@ def _plan(arguments: Arguments) -> tuple[_Plan, dict]:
     }
     if kind.lists:
         settings |= {"rig": rig, "sweeps": sweeps}
-    return _Plan(arguments.layout, size, conditions, rig, sweeps, arguments.exact, arguments.out), settings
+    if extras := _extras(arguments, layout):
+        settings["extras"] = list(extras)
+    return _Plan(arguments.layout, size, conditions, rig, sweeps, arguments.exact, arguments.out, extras), settings
+
+
+def _extras(arguments: Arguments, layout: Layout) -> tuple[str, ...]:
+    """Files on request, which the layout and the split must have."""
+    asked = {
+        DEPTH: arguments.depth,
+        FLOW: arguments.flow,
+        CAMERA_LABELS: arguments.camera_labels,
+        CALIBRATION: arguments.calibration,
+    }
+    extras = tuple(name for name, wanted in asked.items() if wanted)
+    for name in extras:
+        if name not in layout.EXTRAS:
+            have = ", ".join(f"--{extra}" for extra in layout.EXTRAS)
+            raise InputError(f"--{name}: layout {arguments.layout} {_WITHOUT[name]}; it takes {have}")
+        if arguments.split == "test" and name != CALIBRATION:
+            raise InputError(f"--{name}: split test is written without ground truth; omit it, or choose --split val")
+    return extras
 
 
 def _condition(text: str, arguments: Arguments) -> Condition:
@@ -255,11 +291,10 @@ def _check_same(record: Path, settings: dict) -> None:
         before = dict(json.loads(record.read_text("utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{record.parent} was not started by zoo synthetic: it has no readable {_RECORD}") from error
-    for key, value in settings.items():
-        if before.get(key) != value:
-            raise InputError(
-                f"{record.parent} was started with {key} {before.get(key)}, not {value}; resume with the same settings"
-            )
+    for key in dict.fromkeys([*settings, *before]):
+        then, now = ("none" if it.get(key) is None else it[key] for it in (before, settings))
+        if then != now:
+            raise InputError(f"{record.parent} was started with {key} {then}, not {now}; resume with the same settings")
 
 
 def _places(arguments: Arguments, scenes: int, plan: _Plan) -> Iterator[Place]:
@@ -283,6 +318,7 @@ def _places(arguments: Arguments, scenes: int, plan: _Plan) -> Iterator[Place]:
                 size=plan.size,
                 condition=conditions[turn % len(conditions)],
                 kind=scene.kind,
+                extras=plan.extras,
             )
             index += 1
 
@@ -331,7 +367,10 @@ def _frames(job: _Job, plan: _Plan) -> Iterator[Rendered]:
 
     def render(place: Place, condition: Condition) -> Frame:
         if rig.period_s is not None:
-            return render_rig(world, place.number, rig, condition, plan.size, sweeps=plan.sweeps, exact=plan.exact)
+            flow = FLOW in plan.extras and place.number < place.count - 1
+            return render_rig(
+                world, place.number, rig, condition, plan.size, sweeps=plan.sweeps, exact=plan.exact, flow=flow
+            )
         stop = stops(world.scene, place.count)[place.number]
         return render_world(world, place.number, *stop, condition, plan.size, exact=plan.exact)
 

@@ -1,4 +1,4 @@
-"""Cityscapes: pictures, label ids, training ids, instance ids and colours.
+"""Cityscapes: pictures, label ids, training ids, instance ids and colours; on request disparity and calibration.
 
 The city of clear frames is `synthetic`; other frames have their condition in its name: `synthetic-night-3+rain-2`.
 
@@ -14,11 +14,13 @@ from zoo.data.cityscapes import city_of
 from zoo.data.labels import CITYSCAPES_IDS
 from zoo.frame import CameraFrame
 from zoo.synthetic.layouts import Files, Place, Rendered, no_closing_files, no_record, png, reader_of
+from zoo.synthetic.layouts.extras import CALIBRATION, DEPTH, camera_json, disparity_png
 
-__all__ = ["DEFAULT_SIZE", "RIG", "closing_files", "colored", "files", "labels_of", "record", "regular_ids"]
+__all__ = ["DEFAULT_SIZE", "EXTRAS", "RIG", "closing_files", "colored", "files", "labels_of", "record", "regular_ids"]
 
 RIG = "camera"
 DEFAULT_SIZE = (256, 512)
+EXTRAS = (DEPTH, CALIBRATION)
 record, closing_files = no_record, no_closing_files
 
 
@@ -54,7 +56,12 @@ def files(rendered: Rendered | None, place: Place) -> Files:
     city = city_of(place.condition)
     name = f"{city}_{place.sequence:06d}_{place.number:06d}"
     out: Files = {f"leftImg8bit/{place.split}/{city}/{name}_leftImg8bit.png": of(lambda it: png(it.frame.camera.image))}
+    if {DEPTH, CALIBRATION} & set(place.extras):  # a disparity means nothing without the baseline
+        out[f"camera/{place.split}/{city}/{name}_camera.json"] = of(lambda it: camera_json(it.frame.camera))
     if place.split != "test":
+        if DEPTH in place.extras:
+            path = f"disparity/{place.split}/{city}/{name}_disparity.png"
+            out[path] = of(lambda it: disparity_png(it.frame.camera))
         stem = f"gtFine/{place.split}/{city}/{name}_gtFine"
         out[f"{stem}_labelIds.png"] = of(lambda it: png(regular_ids(labels_of(it.frame.camera))))
         out[f"{stem}_labelTrainIds.png"] = of(lambda it: png(labels_of(it.frame.camera)))

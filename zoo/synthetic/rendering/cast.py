@@ -51,7 +51,7 @@ class Caster:
     def __init__(self, meshes: Sequence[Mesh], scenes: Sequence[Any] | None = None) -> None:
         self._scenes = list(scenes) if scenes is not None else [embree_scene(mesh) for mesh in meshes]
         self._starts = np.cumsum([0] + [len(mesh.faces) for mesh in meshes])
-        self._meshes = list(meshes)
+        self.meshes = list(meshes)
         for name in ("color", "material", "label", "instance"):
             setattr(self, name, np.concatenate([getattr(mesh, name) for mesh in meshes]))
 
@@ -59,6 +59,10 @@ class Caster:
     material: np.ndarray
     label: np.ndarray
     instance: np.ndarray
+
+    def is_first(self, face: np.ndarray) -> np.ndarray:
+        """`(P,)` bool: which hits, -1 for none, are triangles of the first of several meshes."""
+        return (face >= 0) & (face < self._starts[1]) & (len(self.meshes) > 1)
 
     def trace(self, origins: np.ndarray, directions: np.ndarray, first: np.ndarray | None = None) -> Hits:
         """First hits of `(P, 3)` rays; only the rays at the indices `first` are tried on the first mesh."""
@@ -87,7 +91,7 @@ class Caster:
             distance[hit] = found["tfar"].take(local)
             a, b = found["u"].take(local), found["v"].take(local)
             face[hit] = prim + self._starts[k]
-            corners = self._meshes[k].corners(prim).reshape(-1, 3, 5)
+            corners = self.meshes[k].corners(prim).reshape(-1, 3, 5)
             mixed = np.einsum("pi,pij->pj", np.stack([1 - a - b, a, b], 1), corners)
             uv[hit] = mixed[:, 3:]
             normal[hit] = mixed[:, :3] / np.sqrt(np.einsum("ij,ij->i", mixed[:, :3], mixed[:, :3]) + 1e-24)[:, None]
