@@ -62,9 +62,13 @@ class Arguments:
 
 
 def plain(value: Any) -> Any:
-    """Lossless JSON form of a value. Numbers become hexadecimal floats, so 1, 1.0 and True are equal."""
+    """Lossless JSON form of a value. Numbers become hexadecimal floats, so 1, 1.0 and True are equal.
+
+    Fields of a dataclass that have their default, or None, are left out: a new field that is not used changes nothing.
+    """
     if dataclasses.is_dataclass(value):
-        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        fields = {field.name: (getattr(value, field.name), field.default) for field in dataclasses.fields(value)}
+        value = {name: own for name, (own, default) in fields.items() if own is not None and not _same(own, default)}
     if isinstance(value, enum.Enum):
         return plain(value.value)
     if isinstance(value, bool | int | float | np.bool_ | np.integer | np.floating):
@@ -80,6 +84,10 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, str):
         return value
     raise TypeError(f"no canonical form of {type(value)}")
+
+
+def _same(own: Any, default: Any) -> bool:
+    return not isinstance(own, np.ndarray) and type(own) is type(default) and own == default
 
 
 def places() -> Hashes:

@@ -13,6 +13,7 @@ from PIL import Image
 from zoo.cli import main
 from zoo.condition import Condition
 from zoo.data import acdc, cityscapes
+from zoo.data.terms import is_synthetic
 from zoo.errors import InputError
 from zoo.frame import frame_from_image
 from zoo.synthetic import render_frame, render_scene
@@ -87,6 +88,43 @@ def test_cityscapes_is_read_back(cityscapes_folder: Path):
     np.testing.assert_array_equal(read.image, rendered.camera.image)
     np.testing.assert_array_equal(read.labels, rendered.camera.labels)
     np.testing.assert_array_equal(read.instances, rendered.camera.instances)
+
+
+def test_mixtures_and_values_are_in_file_names_and_groups(tmp_path: Path):
+    out = tmp_path / "data"
+    words = ["--layout", "cityscapes", "--frames", "8", "--scenes", "2", "--severity", "5", "--out", str(out)]
+    words += ["--conditions", "night:4+rain:2,fog:41m,fog:1,fog"]
+    assert main([*COMMON, *words]) == 0
+    cities = {path.name for path in (out / "leftImg8bit/val").iterdir()}
+    assert cities == {"synthetic-night-4+rain-2", "synthetic-fog-41m", "synthetic-fog-1", "synthetic-fog-5"}
+    data = cityscapes.read(out, "val")
+    # Fog of 600 m and of 40 m are different groups; from mild to severe.
+    assert data.groups == ("fog-1", "fog-41m", "fog-5", "night+rain")
+    assert {frame.meta["city"] for frame in data.frames} == {"synthetic"}
+    assert {frame.scene for frame in data.frames} == {"synthetic_000000", "synthetic_000001"}  # the same place
+    assert is_synthetic(data)
+    by_name = {frame.id: frame for frame in data.frames}
+    night = by_name["synthetic-night-4+rain-2_000000_000000"]
+    assert night.condition == Condition("night", "rain", 2, 4)
+    # 40 m of visibility, and severity 5, which is defined as 40 m, are the same fog.
+    rendered = [
+        next(iter(render_scene(56, 1, size=(48, 80), conditions=(Condition.parse("fog", 5),)))),
+        next(iter(render_scene(56, 1, size=(48, 80), conditions=(Condition(weather="fog", weather_value=40.0),)))),
+    ]
+    np.testing.assert_array_equal(rendered[0].camera.image, rendered[1].camera.image)
+    thin = next(iter(render_scene(56, 1, size=(48, 80), conditions=(Condition.parse("fog:2000m"),))))
+    assert not np.array_equal(thin.camera.image, rendered[0].camera.image)
+
+
+def test_night_and_rain_are_both_in_the_picture():
+    texts = ("night:4", "rain:2", "night:4+rain:2")
+    night, rain, both = (
+        next(iter(render_scene(56, 1, size=(48, 80), conditions=(Condition.parse(text),)))).camera.image.astype(float)
+        for text in texts
+    )
+    assert rain.mean() > 60  # by day
+    assert max(night.mean(), both.mean()) < 0.75 * rain.mean()
+    assert np.abs(both - night).mean() > 2  # wet road, rain in the air
 
 
 def test_acdc_is_read_back(acdc_folder: Path):
@@ -257,6 +295,13 @@ def test_resume_refuses_other_settings_and_other_folders(acdc_folder: Path, tmp_
         (["--layout", "acdc", "--frames", "1", "--severity", "6"], "--severity 6 is outside 1 to 5"),
         (["--layout", "acdc", "--frames", "1", "--conditions", "fog,clear"], "'clear' does not occur in acdc"),
         (["--layout", "cityscapes", "--frames", "1", "--conditions", "frog"], "closest: fog"),
+        (["--layout", "cityscapes", "--frames", "1", "--conditions", "fog,rain+snow"], "'rain+snow' has 2 weathers"),
+        (["--layout", "cityscapes", "--frames", "1", "--conditions", "fog:-5m"], "fog of -5 m is outside 5 to 5000 m"),
+        (["--layout", "kitti", "--frames", "1", "--conditions", "night:2e5lux"], "expected night:N with a severity N"),
+        (["--layout", "kitti", "--frames", "1", "--conditions", "night:200000lux"], "the sun at noon gives 120,000"),
+        (["--layout", "kitti", "--frames", "1", "--conditions", "rain:5lux"], "or a value in mm/h"),
+        (["--layout", "acdc", "--frames", "1", "--conditions", "night+rain"], "acdc has one folder per condition"),
+        (["--layout", "acdc", "--frames", "1", "--conditions", "dusk"], "'dusk' does not occur in acdc"),
         (["--layout", "acdc", "--frames", "1", "--split", "vall"], "unknown split 'vall'; closest: val"),
         (["--layout", "acdc", "--frames", "1", "--seed", "-1"], "seeds are 0 or larger"),
         (["--layout", "kitti", "--frames", "1", "--rig", "kiti"], "unknown rig 'kiti'; closest: kitti"),

@@ -20,7 +20,7 @@ def test_conditions_have_names_and_physical_values() -> None:
     assert Condition.parse("fog", 1).physical == (600.0, "m visibility")
     assert Condition.parse("night", 5).physical == (0.5, "lux")
     assert Condition().physical is None
-    assert Condition(time_of_day="night", weather="rain", severity=2).name == "rain"
+    assert Condition(time_of_day="night", weather="rain", severity=2).name == "night+rain"
 
 
 @pytest.mark.parametrize("wrong", [{"weather": "fogg"}, {"time_of_day": "noon"}, {"severity": 6}, {"severity": -1}])

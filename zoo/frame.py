@@ -38,6 +38,8 @@ class CameraFrame:
             label ids, not training ids); plain class ids for pixels without an instance. In the synthetic world the
             number is the `track` of the object's box.
         depth_source: Returns `(H, W)` float32 metres along the optical axis, infinity for the sky.
+        flow_source: Returns `(H, W, 2)` float32 pixels (x, y) from each pixel to where what it shows is in the camera's
+            picture of the next frame, hidden or not; NaN where that is nowhere.
         invalid_source: Returns `(H, W)` bool, true where the class cannot be recognised from the image alone (ACDC).
         timestamp_us: Middle of the exposure, in microseconds.
         intrinsics: `(3, 3)` in pixels; (0, 0) is the centre of the first pixel.
@@ -56,6 +58,7 @@ class CameraFrame:
     ego_from_camera: np.ndarray | None = None
     world_from_ego: np.ndarray | None = None
     image_path: Path | None = None
+    flow_source: ArraySource | None = None
 
     @property
     def image(self) -> np.ndarray:
@@ -78,6 +81,11 @@ class CameraFrame:
     def depth_m(self) -> np.ndarray | None:
         """`(H, W)` float32 metres along the optical axis, decoded on access; `None` if the frame has none."""
         return _read(self.depth_source)
+
+    @property
+    def flow(self) -> np.ndarray | None:
+        """`(H, W, 2)` float32 pixels (x, y), decoded on access; `None` if the frame has none."""
+        return _read(self.flow_source)
 
     @property
     def invalid(self) -> np.ndarray | None:

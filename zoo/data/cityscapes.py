@@ -1,11 +1,18 @@
-"""Cityscapes: `leftImg8bit/{split}/{city}/*_leftImg8bit.png` with `gtFine/{split}/{city}/*_gtFine_labelIds.png`."""
+"""Cityscapes: `leftImg8bit/{split}/{city}/*_leftImg8bit.png` with `gtFine/{split}/{city}/*_gtFine_labelIds.png`.
+
+All of Cityscapes is the group `clear`. Frames of the synthetic world have their condition in the city's name
+(`city_of`); they form a group per condition, and one per severity where a condition occurs in several.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from zoo.classes import CITYSCAPES
+from zoo.condition import Condition
 from zoo.data.dataset import Dataset
 from zoo.data.folders import first_folder, visible_files
 from zoo.data.labels import read_instances, read_label_ids
@@ -13,7 +20,10 @@ from zoo.errors import InputError
 from zoo.files import read_image
 from zoo.frame import CameraFrame, Frame
 
-__all__ = ["read"]
+__all__ = ["SYNTHETIC_CITY", "city_of", "read"]
+
+SYNTHETIC_CITY = "synthetic"
+"""City of rendered frames; adverse ones add their condition."""
 
 _IMAGE_FOLDERS = ("leftImg8bit", "leftImg8bit_trainvaltest/leftImg8bit")  # second: archives unpacked separately
 _LABEL_FOLDERS = ("gtFine", "gtFine_trainvaltest/gtFine")
@@ -31,7 +41,7 @@ def read(root: Path, split: str) -> Dataset:
     paths = visible_files(images / split, "*/*_leftImg8bit.png")
     if not paths:
         raise InputError(f"cityscapes {split} is empty: no file {images / split}/CITY/*_leftImg8bit.png")
-    frames = tuple(_frame(path, None if labels is None else labels / split) for path in paths)
+    frames = _grouped([_frame(path, None if labels is None else labels / split) for path in paths])
     return Dataset(
         kind="cityscapes",
         root=root,
@@ -43,9 +53,34 @@ def read(root: Path, split: str) -> Dataset:
     )
 
 
+def city_of(condition: Condition) -> str:
+    """Name of the folder, and first part of the file names, of rendered frames under `condition`."""
+    return SYNTHETIC_CITY if not condition.parts else f"{SYNTHETIC_CITY}-{condition.label}"
+
+
+def _grouped(frames: Sequence[Frame]) -> tuple[Frame, ...]:
+    """Frames from mild to severe conditions; those with equal names and different severities in separate groups."""
+    labels: dict[str, set[str]] = {}
+    for frame in frames:
+        labels.setdefault(frame.condition.name, set()).add(frame.condition.label)
+    several = {name for name, found in labels.items() if len(found) > 1}
+    named = [
+        dataclasses.replace(frame, group=frame.condition.label) if frame.condition.name in several else frame
+        for frame in frames
+    ]
+    return tuple(sorted(named, key=lambda frame: frame.condition.order))
+
+
 def _frame(image: Path, labels_folder: Path | None) -> Frame:
     name = image.name.removesuffix("_leftImg8bit.png")
     city, sequence = name.split("_")[:2] if name.count("_") >= 2 else (image.parent.name, "")
+    condition = Condition()
+    if city.startswith(f"{SYNTHETIC_CITY}-"):
+        city, _, text = city.partition("-")
+        try:
+            condition = Condition.parse(text)
+        except InputError as error:
+            raise InputError(f"cityscapes image {image}: {error}") from error
     files, coding = {"image": image}, ""
     if labels_folder is not None:
         stem = labels_folder / image.parent.name / f"{name}_gtFine"
@@ -64,4 +99,4 @@ def _frame(image: Path, labels_folder: Path | None) -> Frame:
         image_path=image,
     )
     meta = {"city": city, "files": files, "label_coding": coding}
-    return Frame(id=name, scene=f"{city}_{sequence}", cameras={"front": camera}, meta=meta)
+    return Frame(id=name, scene=f"{city}_{sequence}", condition=condition, cameras={"front": camera}, meta=meta)

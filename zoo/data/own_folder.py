@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.condition import CONDITIONS, Condition
+from zoo.condition import Condition
 from zoo.data.dataset import Dataset
 from zoo.data.own_points import POINT_KEYS, PointColumns, class_section, read_columns
 from zoo.data.terms import terms_named
@@ -241,9 +241,9 @@ def _frame(
 ) -> Frame:
     folder = PurePosixPath(stem).parent.as_posix()
     group = row.get("condition") or ("" if folder == "." else folder) or _UNKNOWN
-    if group in _RESERVED or not re.fullmatch(r"[\w][\w ./-]{0,79}", group):
+    if group in _RESERVED or not re.fullmatch(r"[\w][\w ./+-]{0,79}", group):
         raise InputError(
-            f"{sample}: the condition {group!r} must be letters, digits, spaces and dashes, not all or shifted"
+            f"{sample}: the condition {group!r} must be letters, digits, spaces, dashes and +, not all or shifted"
         )
     camera = CameraFrame(
         image_source=partial(read_image, sample),
@@ -254,7 +254,7 @@ def _frame(
     return Frame(
         id=stem,
         scene=row.get("scene") or stem,
-        condition=Condition.parse(group) if group in CONDITIONS else Condition(),
+        condition=_condition(group),
         group=group,
         timestamp_us=round(float(row["timestamp"]) * 1e6) if "timestamp" in row else None,
         cameras={"front": camera} if points is None else {},
@@ -264,6 +264,14 @@ def _frame(
             "label_coding": repr(coding),
         },
     )
+
+
+def _condition(group: str) -> Condition:
+    """What the group is named after (`night`, `night+rain`, `fog-120m`); clear if its name means something else."""
+    try:
+        return Condition.parse(group)
+    except InputError:
+        return Condition()
 
 
 def _read_labels(path: Path, table: LabelTable) -> UInt8[np.ndarray, "H W"]:

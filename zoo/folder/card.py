@@ -108,7 +108,8 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> list[Shown]:
 def _conditions(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     """Conditions with results, and those without."""
     groups = list(dict.fromkeys(row["group"] for row in rows if row["group"] not in _POOLED))
-    missing = [name for name in (*TIMES_OF_DAY, *WEATHERS) if name not in groups]
+    measured = {group.partition("-")[0] for group in groups if "+" not in group}  # fog-120m is fog
+    missing = [name for name in (*TIMES_OF_DAY, *WEATHERS) if name not in measured]
     return {"measured": groups, "missing": missing}
 
 

@@ -25,6 +25,7 @@ from zoo.synthetic.frames.render import render_rig, render_world
 from zoo.synthetic.frames.times import frame_times, stops
 from zoo.synthetic.frames.world import World
 from zoo.synthetic.layouts import Layout, Place, Rendered
+from zoo.synthetic.layouts.extras import CALIBRATION, CAMERA_LABELS, DEPTH, FLOW
 from zoo.synthetic.layouts.writer import write_files
 from zoo.synthetic.scene.describe import describe
 from zoo.synthetic.sensors.rigs import rig_of
@@ -39,6 +40,7 @@ class _Kind:
     Attributes:
         conditions: Default conditions of its frames.
         allowed: Conditions that it has folders for.
+        mixtures: Whether a frame may have a time of day and a weather together.
         sweeps: Default number of older lidar sweeps per frame; `None`: the layout has none.
         lists: Whether it has files over several frames, and so needs a record of each frame to write them from.
         reference: Whether every frame comes with a clear-weather reference of the same moment.
@@ -47,6 +49,7 @@ class _Kind:
 
     conditions: tuple[str, ...] = ("clear",)
     allowed: tuple[str, ...] = CONDITIONS
+    mixtures: bool = True
     sweeps: int | None = None
     lists: bool = True
     reference: bool = False
@@ -56,13 +59,19 @@ class _Kind:
 _ADVERSE = ("fog", "night", "rain", "snow")
 LAYOUTS = {
     "cityscapes": _Kind(lists=False),
-    "acdc": _Kind(conditions=_ADVERSE, allowed=_ADVERSE, lists=False, reference=True),
+    "acdc": _Kind(conditions=_ADVERSE, allowed=_ADVERSE, mixtures=False, lists=False, reference=True),
     "a2d2": _Kind(),
     "kitti": _Kind(),
     "semantickitti": _Kind(),
     "nuscenes": _Kind(sweeps=9, most_scenes={"train": 700, "val": 150, "test": 150}),
 }
 """Layouts by name; each is the module of the same name in `zoo.synthetic.layouts`."""
+_WITHOUT = {
+    DEPTH: "has no depth",
+    FLOW: "has no optical flow, as its frames are too far apart",
+    CAMERA_LABELS: "has labels of its pictures anyway",
+    CALIBRATION: "has its calibration anyway",
+}
 _SPLITS = ("train", "val", "test")
 _RECORD = "synthetic.json"
 _RECORDS = ".synthetic"  # folder of the frames' records
@@ -90,16 +99,25 @@ class Arguments:
     split: Annotated[str, tyro.conf.arg(metavar="train|val|test")] = "val"
     """Split to write; test is written without labels."""
     conditions: Annotated[str, tyro.conf.arg(metavar="A,B")] = ""
-    """Conditions, taken in turn by the frames in cityscapes and acdc, and by the places in the other layouts. Default:
-    clear, for acdc fog,night,rain,snow."""
+    """Conditions, taken in turn by the frames in cityscapes and acdc, and by the places in the other layouts: clear,
+    dusk, night, fog, rain, snow; night+rain for both; night:4+rain:2 with severities of their own; fog:120m,
+    rain:7.5mm/h, night:3lux for physical values. Default: clear, for acdc fog,night,rain,snow."""
     severity: int = DEFAULT_SEVERITY
-    """Severity of adverse conditions, 1 to 5 (physical units in zoo/condition.py)."""
+    """Severity, 1 to 5, of conditions that state neither a severity nor a value (zoo/condition.py)."""
     rig: Annotated[str, tyro.conf.arg(metavar="NAME")] = ""
     """Sensor rig (zoo/synthetic/sensors/rigs.py). Default: the layout's own."""
     sweeps: Annotated[int | None, tyro.conf.arg(metavar="K")] = None
     """Lidar sweeps before each keyframe, in nuscenes. Default: all nine between two keyframes."""
     exact: bool = False
     """Label every pixel by the ray through its centre, instead of closing fences and crowns as annotators do."""
+    depth: bool = False
+    """Also write the depth of every pixel: disparity and calibration in cityscapes, metres in the other layouts."""
+    flow: bool = False
+    """Also write the optical flow to the next frame of the place, in layouts whose frames follow a clock."""
+    camera_labels: bool = False
+    """Also write labels and instances of the camera pictures, in kitti, semantickitti and nuscenes."""
+    calibration: bool = False
+    """Also write the calibration of the camera, in cityscapes and acdc; the other layouts always have it."""
     resume: bool = False
     """Finish an interrupted run with the same settings; the result is the same as without the interruption."""
     workers: int = 0
@@ -115,6 +133,7 @@ class _Plan:
     sweeps: int
     exact: bool
     out: Path
+    extras: tuple[str, ...] = ()
 
 
 _Job = tuple[Place, ...]
@@ -180,11 +199,7 @@ def _plan(arguments: Arguments) -> tuple[_Plan, dict]:
         raise InputError(f"--severity {arguments.severity} is outside 1 to 5")
     kind = LAYOUTS[arguments.layout]
     names = tuple(name.strip() for name in arguments.conditions.split(",")) if arguments.conditions else kind.conditions
-    for name in names:
-        if name not in kind.allowed:
-            hint = f"{closest(name, kind.allowed)}; known: {', '.join(kind.allowed)}"
-            raise InputError(f"condition {name!r} does not occur in {arguments.layout}{hint}")
-    conditions = tuple(Condition.parse(name, arguments.severity) for name in names)
+    conditions = tuple(_condition(name, arguments) for name in names)
     layout = _module(arguments.layout)
     size = parse_size("--size", arguments.size) if arguments.size else layout.DEFAULT_SIZE
     check_size(size)
@@ -202,7 +217,42 @@ def _plan(arguments: Arguments) -> tuple[_Plan, dict]:
     }
     if kind.lists:
         settings |= {"rig": rig, "sweeps": sweeps}
-    return _Plan(arguments.layout, size, conditions, rig, sweeps, arguments.exact, arguments.out), settings
+    if extras := _extras(arguments, layout):
+        settings["extras"] = list(extras)
+    return _Plan(arguments.layout, size, conditions, rig, sweeps, arguments.exact, arguments.out, extras), settings
+
+
+def _extras(arguments: Arguments, layout: Layout) -> tuple[str, ...]:
+    """Files on request, which the layout and the split must have."""
+    asked = {
+        DEPTH: arguments.depth,
+        FLOW: arguments.flow,
+        CAMERA_LABELS: arguments.camera_labels,
+        CALIBRATION: arguments.calibration,
+    }
+    extras = tuple(name for name, wanted in asked.items() if wanted)
+    for name in extras:
+        if name not in layout.EXTRAS:
+            have = ", ".join(f"--{extra}" for extra in layout.EXTRAS)
+            raise InputError(f"--{name}: layout {arguments.layout} {_WITHOUT[name]}; it takes {have}")
+        if arguments.split == "test" and name != CALIBRATION:
+            raise InputError(f"--{name}: split test is written without ground truth; omit it, or choose --split val")
+    return extras
+
+
+def _condition(text: str, arguments: Arguments) -> Condition:
+    """A condition that the layout has a place for."""
+    kind, condition = LAYOUTS[arguments.layout], Condition.parse(text, arguments.severity)
+    for part in condition.parts or ("clear",):
+        if part not in kind.allowed:
+            hint = f"{closest(part, kind.allowed)}; known: {', '.join(kind.allowed)}"
+            raise InputError(f"condition {part!r} does not occur in {arguments.layout}{hint}")
+    if len(condition.parts) > 1 and not kind.mixtures:
+        raise InputError(
+            f"condition {text!r} has two parts, but {arguments.layout} has one folder per condition; give one of "
+            f"{', '.join(kind.allowed)}, or choose another layout"
+        )
+    return condition
 
 
 def _rig(arguments: Arguments, layout: Layout) -> str:
@@ -241,11 +291,10 @@ def _check_same(record: Path, settings: dict) -> None:
         before = dict(json.loads(record.read_text("utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{record.parent} was not started by zoo synthetic: it has no readable {_RECORD}") from error
-    for key, value in settings.items():
-        if before.get(key) != value:
-            raise InputError(
-                f"{record.parent} was started with {key} {before.get(key)}, not {value}; resume with the same settings"
-            )
+    for key in dict.fromkeys([*settings, *before]):
+        then, now = ("none" if it.get(key) is None else it[key] for it in (before, settings))
+        if then != now:
+            raise InputError(f"{record.parent} was started with {key} {then}, not {now}; resume with the same settings")
 
 
 def _places(arguments: Arguments, scenes: int, plan: _Plan) -> Iterator[Place]:
@@ -269,6 +318,7 @@ def _places(arguments: Arguments, scenes: int, plan: _Plan) -> Iterator[Place]:
                 size=plan.size,
                 condition=conditions[turn % len(conditions)],
                 kind=scene.kind,
+                extras=plan.extras,
             )
             index += 1
 
@@ -317,7 +367,10 @@ def _frames(job: _Job, plan: _Plan) -> Iterator[Rendered]:
 
     def render(place: Place, condition: Condition) -> Frame:
         if rig.period_s is not None:
-            return render_rig(world, place.number, rig, condition, plan.size, sweeps=plan.sweeps, exact=plan.exact)
+            flow = FLOW in plan.extras and place.number < place.count - 1
+            return render_rig(
+                world, place.number, rig, condition, plan.size, sweeps=plan.sweeps, exact=plan.exact, flow=flow
+            )
         stop = stops(world.scene, place.count)[place.number]
         return render_world(world, place.number, *stop, condition, plan.size, exact=plan.exact)
 

@@ -19,6 +19,7 @@ from zoo.synthetic.rendering.shade import EMITTERS, Shaded, Stage, openness_map,
 from zoo.synthetic.rendering.weather import falling, halos
 from zoo.synthetic.shapes.surfaces import Label
 from zoo.synthetic.truth.annotate import close_crowns, close_fences
+from zoo.synthetic.truth.flow import Next, optical_flow
 from zoo.synthetic.truth.instances import instance_ids
 
 __all__ = ["MAX_SIDE", "Shot", "check_size", "picture"]
@@ -51,6 +52,7 @@ class Shot:
         motion_blur: Whether the vehicle and the things move while the shutter is open.
         edge_rays: Rays that are added in pixels at edges, where one is not the mean of its pixel.
         exact: Labels of the ray through each pixel's middle; otherwise as annotators draw them.
+        following: The camera's next picture, for optical flow; `None`: without.
     """
 
     condition: Condition
@@ -62,6 +64,7 @@ class Shot:
     motion_blur: bool
     edge_rays: int
     exact: bool
+    following: Next | None = None
 
     @property
     def world_from_camera(self) -> np.ndarray:
@@ -100,6 +103,9 @@ def picture(world: World, caster: Caster, boxes: np.ndarray, shot: Shot, rng: np
     labels = shaded.label.reshape(size)
     if not shot.exact:
         labels = _annotated(world, labels, depth, hits, eye, directions, shot)
+    flow = None
+    if shot.following is not None:
+        flow = optical_flow(scene, caster, hits, size, shot.intrinsics, shot.world_from_camera, shot.following)
     return CameraFrame(
         image_source=image,
         labels_source=labels,
@@ -110,6 +116,7 @@ def picture(world: World, caster: Caster, boxes: np.ndarray, shot: Shot, rng: np
         intrinsics=shot.intrinsics,
         ego_from_camera=shot.ego_from_camera,
         world_from_ego=shot.world_from_ego,
+        flow_source=flow,
     )
 
 

@@ -17,7 +17,7 @@ from zoo.condition import Condition
 from zoo.errors import InputError
 from zoo.frame import CameraFrame, Frame, Sweep
 from zoo.synthetic.frames.picture import Shot, check_size, picture
-from zoo.synthetic.frames.times import frame_times, stops
+from zoo.synthetic.frames.times import clock_us, frame_times, stops
 from zoo.synthetic.frames.world import World
 from zoo.synthetic.rendering.camera import ego_from_camera, intrinsics_of
 from zoo.synthetic.rendering.cast import Caster
@@ -26,6 +26,7 @@ from zoo.synthetic.scene.types import Optics, Scene
 from zoo.synthetic.sensors.lidar import sweep_at
 from zoo.synthetic.sensors.rigs import Rig, RigCamera, rig_of
 from zoo.synthetic.truth.boxes import View, boxes_at
+from zoo.synthetic.truth.flow import Next
 
 __all__ = ["iter_frames", "render_frame", "render_rig", "render_scene", "render_world"]
 
@@ -92,6 +93,7 @@ def render_rig(
     sweeps: int = 0,
     edge_rays: int = 1,
     exact: bool = False,
+    flow: bool = False,
 ) -> Frame:
     """Frame `index` of `world` as the sensors of `rig` take it, with boxes.
 
@@ -104,6 +106,7 @@ def render_rig(
         sweeps: Older sweeps of each lidar in addition to the newest.
         edge_rays: See `render_scene`.
         exact: See `render_scene`.
+        flow: See `render_scene`.
     """
     scene = world.scene
     stamp = frame_times(scene, rig, index + 1)[index]
@@ -128,6 +131,7 @@ def render_rig(
             motion_blur=True,
             edge_rays=edge_rays,
             exact=exact,
+            following=_next_picture(scene, rig, index, camera, mount) if flow else None,
         )
         rng = np.random.default_rng([scene.seed, 7, number, taken + _AFTER_ANY_TIME])
         cameras[name] = picture(world, caster, boxes, shot, rng)
@@ -145,6 +149,14 @@ def render_rig(
         world_from_ego=ego,
         meta={"seed": scene.seed, "index": index, "city": "synthetic", "rig": rig.name},
     )
+
+
+def _next_picture(scene: Scene, rig: Rig, index: int, camera: RigCamera | None, mount: np.ndarray) -> Next:
+    """The picture of the same camera in frame `index + 1`."""
+    stamp = clock_us(rig, index + 1)
+    taken = stamp if camera is None else camera.time_us(stamp)
+    pose = scene.ego_poses(np.array([taken * 1e-6]))[0]
+    return Next(taken * 1e-6, pose @ mount)
 
 
 def _sweeps(
@@ -180,6 +192,7 @@ def render_scene(
     sweeps: int = 0,
     edge_rays: int = 1,
     optics: Optics | None = None,
+    flow: bool = False,
 ) -> Iterator[Frame]:
     """Frames `start` to `frames - 1` of one place along the ego's way; frame k has condition `k % len(conditions)`.
 
@@ -200,6 +213,7 @@ def render_scene(
         sweeps: Older sweeps of each lidar in addition to the newest.
         edge_rays: Additional rays in pixels at edges; 0: one ray per pixel.
         optics: What the camera does to the light; `None`: the place's own.
+        flow: Also the optical flow to the picture of the next frame, for rigs with a clock.
 
     Raises:
         InputError: If sizes or counts are impossible, or the rig is unknown.
@@ -212,6 +226,8 @@ def render_scene(
         raise InputError(f"start {start} is outside 0 to {frames - 1}, the frames of the place")
     if edge_rays < 0:
         raise InputError(f"edge_rays {edge_rays} is negative; 0 gives one ray per pixel")
+    if flow and rig.period_s is None:
+        raise InputError(f"flow: rig {rig.name!r} has no clock, so there is no next picture; choose another rig")
     scene = describe(seed)
     if optics is not None:
         scene = replace(scene, optics=optics)
@@ -223,7 +239,7 @@ def render_scene(
             place = stops(scene, frames)[k]
             yield render_world(world, k, *place, condition, rig.sizes(size)["front"], edge_rays=edge_rays, exact=exact)
         else:
-            yield render_rig(world, k, rig, condition, size, sweeps=sweeps, edge_rays=edge_rays, exact=exact)
+            yield render_rig(world, k, rig, condition, size, sweeps=sweeps, edge_rays=edge_rays, exact=exact, flow=flow)
 
 
 def _checked(rig: str | Rig, size: tuple[int, int] | None, sweeps: int, conditions: Sequence[Condition]) -> Rig:

@@ -8,7 +8,7 @@ from zoo.errors import InputError
 from zoo.synthetic.scene.types import Scene
 from zoo.synthetic.sensors.rigs import Rig, rig_of
 
-__all__ = ["frame_times", "longest", "stops"]
+__all__ = ["clock_us", "frame_times", "longest", "stops"]
 
 _LEAD_S = 1.0  # scene time of the first frame of a rig, so that there is time for older sweeps before it
 _ROOM_M = 10.0  # metres of street left ahead of the ego vehicle in its last frame
@@ -53,4 +53,10 @@ def frame_times(scene: Scene, rig: Rig, frames: int) -> list[int]:
             f"{frames} frames of rig {rig.name!r}, {rig.period_s} s apart, are more than the {most} that fit into the "
             f"street of place {scene.seed}; ask for fewer frames of more places"
         )
-    return [round(1e6 * (_LEAD_S + k * rig.period_s)) for k in range(frames)]
+    return [clock_us(rig, k) for k in range(frames)]
+
+
+def clock_us(rig: Rig, index: int) -> int:
+    """Scene time in microseconds of frame `index` of a rig with a clock."""
+    assert rig.period_s is not None
+    return round(1e6 * (_LEAD_S + index * rig.period_s))

@@ -44,6 +44,7 @@ class Place:
         size: (height, width) of the images; `None`: the rig's own.
         condition: Light and weather of the frame.
         kind: Of the place (`scene.kinds.PLACE_KINDS`), where that is known.
+        extras: Further files to write, of the layout's `EXTRAS`.
     """
 
     split: str
@@ -55,6 +56,7 @@ class Place:
     size: tuple[int, int] | None = None
     condition: Condition = _CLEAR
     kind: str = ""
+    extras: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +81,8 @@ class Layout(Protocol):
     """Sensor rig that its frames must come from."""
     DEFAULT_SIZE: tuple[int, int]
     """(height, width) of the real data set's images."""
+    EXTRAS: tuple[str, ...]
+    """What it writes on request, of the names in `layouts.extras`."""
 
     def files(self, rendered: Rendered | None, place: Place) -> Files:
         """Every file that belongs to one frame. `rendered` is None where only the paths are wanted; those that depend

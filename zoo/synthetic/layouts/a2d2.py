@@ -9,6 +9,9 @@ as seen from the camera. Boxes are upright in the world, so their `axis` is not 
 curbstones, road blocks and so on, so not all of the 55 colours occur; pixels without a class are "Blurred area". Buses
 are trucks, trains are utility vehicles, riders have the colour of what they ride, and trains have no box.
 
+On request, in folders that the data set does not have: `depth` and `flow` of the picture in KITTI's encodings. The last
+frame of a place has no flow.
+
 Source: Geyer et al., A2D2, arXiv 2004.06320; real files.
 """
 
@@ -27,6 +30,7 @@ from zoo.frame import Box3D, Frame
 from zoo.geometry.boxes import box_array, box_corners, wrap_angle
 from zoo.geometry.transforms import invert, transform, yaw_matrix
 from zoo.synthetic.layouts import Files, Place, Record, Rendered, png, reader_of
+from zoo.synthetic.layouts.extras import DEPTH, FLOW, camera_files
 from zoo.synthetic.layouts.geometry import (
     VIEW_FROM_CAMERA,
     box_at,
@@ -39,10 +43,11 @@ from zoo.synthetic.layouts.street import Marking, markings_at
 from zoo.synthetic.scene.types import Scene
 from zoo.synthetic.shapes.surfaces import Label
 
-__all__ = ["COLORS", "DEFAULT_SIZE", "RIG", "closing_files", "files", "label_image", "record", "scene_name"]
+__all__ = ["COLORS", "DEFAULT_SIZE", "EXTRAS", "RIG", "closing_files", "files", "label_image", "record", "scene_name"]
 
 RIG = "a2d2"
 DEFAULT_SIZE = (1208, 1920)
+EXTRAS = (DEPTH, FLOW)
 
 COLORS = {
     "Car 1": 0xFF0000,
@@ -417,6 +422,8 @@ def files(rendered: Rendered | None, place: Place) -> Files:
     if place.split != "test":
         out[path("label", "png")] = of(lambda it: png(label_image(it.frame, it.scene)))
         out[path("label3D", "json")] = of(lambda it: _json(_boxes(it.frame)))
+        for kind, content in camera_files(place):
+            out[path(kind, "png")] = of(lambda it, content=content: content(camera_of(it.frame, _CAMERA, "a2d2")))
     return out
 
 

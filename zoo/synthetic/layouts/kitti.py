@@ -7,6 +7,10 @@ box is upright in the camera's frame, so on a slope it is tilted slightly relati
 upright in the world. `occluded` is 1 if more than a fifth is hidden and 2 if more than three fifths are. DontCare marks
 objects of which more than nine tenths are hidden, and objects without a point.
 
+On request, for `image_2`: `depth_2`, in the encoding of the depth benchmark; `flow_occ` to the next frame of the place,
+which the last frame does not have, in that of the flow benchmark; `semantic` and `instance` as in the semantics
+benchmark.
+
 Source: Geiger, Lenz and Urtasun, CVPR 2012; the readme of the object development kit; real files.
 """
 
@@ -22,6 +26,7 @@ from zoo.frame import Box3D, CameraFrame, Frame
 from zoo.geometry.boxes import box_array, box_corners, wrap_angle
 from zoo.geometry.transforms import invert, pitch_matrix, roll_matrix, transform, yaw_matrix
 from zoo.synthetic.layouts import Files, Place, Record, Rendered, no_record, png, reader_of
+from zoo.synthetic.layouts.extras import CAMERA_LABELS, DEPTH, FLOW, camera_files, numbered_instances_png
 from zoo.synthetic.layouts.geometry import (
     box_at,
     camera_of,
@@ -33,6 +38,7 @@ from zoo.synthetic.layouts.geometry import (
 
 __all__ = [
     "DEFAULT_SIZE",
+    "EXTRAS",
     "RIG",
     "TYPES",
     "Calibration",
@@ -45,6 +51,7 @@ __all__ = [
 
 RIG = "kitti"
 DEFAULT_SIZE = (375, 1242)
+EXTRAS = (DEPTH, FLOW, CAMERA_LABELS)
 record = no_record
 """The lists need only the frames' numbers."""
 
@@ -63,6 +70,7 @@ TYPES = {
 }
 """Type of a label by `Box3D.kind`. KITTI has no type for buses and motorcycles."""
 
+_FOLDERS = {"depth": "depth_2", "flow": "flow_occ"}
 _LEFT = 0.06  # metres that camera 2 is to the left of camera 0
 _BASELINE = 0.54  # metres between the grey cameras 0 and 1, which are not rendered
 
@@ -267,6 +275,10 @@ def files(rendered: Rendered | None, place: Place) -> Files:
     }
     if place.split != "test":
         out[f"{root}/label_2/{_id(place)}.txt"] = of(lambda it: _labels(it.frame).encode())
+        for kind, content in camera_files(place, numbered_instances_png):
+            out[f"{root}/{_FOLDERS.get(kind, kind)}/{_id(place)}.png"] = of(
+                lambda it, content=content: content(camera_of(it.frame, "image_2", "kitti"))
+            )
     return out
 
 

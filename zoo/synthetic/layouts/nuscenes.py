@@ -6,6 +6,10 @@ docs/schema_nuscenes.md and utils/splits.py), and the tables of the released dat
 A place of the synthetic world becomes one scene with its own log and map. Scenes get the official names of their split
 in order, because the devkit's splits are lists of names. The global frame of a scene is the world frame moved by
 `GLOBAL_FROM_WORLD_M`, so that its map has no negative coordinates.
+
+On request, in folders of our own with the names of the pictures: `depth/CHANNEL` and `flow/CHANNEL` in KITTI's
+encodings (the last keyframe of a scene has no flow), `semantic/CHANNEL` with the label ids of Cityscapes, and
+`instance/CHANNEL` in the coding of Cityscapes, in which the number of an object is the same in all pictures of a scene.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -28,6 +33,7 @@ from zoo.frame import Box3D, CameraFrame, Frame, Sweep
 from zoo.geometry.boxes import box_array, points_in_box
 from zoo.geometry.transforms import quaternion_from_rotation, transform
 from zoo.synthetic.layouts import Files, Place, Record, Rendered, png, reader_of
+from zoo.synthetic.layouts.extras import CAMERA_LABELS, DEPTH, FLOW, camera_files
 from zoo.synthetic.scene.types import Scene
 from zoo.synthetic.shapes.surfaces import Label, Material
 
@@ -35,6 +41,7 @@ __all__ = [
     "CATEGORIES",
     "DEFAULT_SIZE",
     "DEFAULT_SWEEPS",
+    "EXTRAS",
     "GLOBAL_FROM_WORLD_M",
     "MAX_SWEEPS",
     "RIG",
@@ -47,6 +54,7 @@ __all__ = [
 
 RIG = "nuscenes"
 DEFAULT_SIZE = (900, 1600)
+EXTRAS = (DEPTH, FLOW, CAMERA_LABELS)
 DEFAULT_SWEEPS = MAX_SWEEPS = 9
 """Sweeps between two keyframes: 20 per second, of which every tenth is a keyframe."""
 GLOBAL_FROM_WORLD_M = np.array([300.0, 300.0, 0.0])
@@ -206,7 +214,10 @@ def files(rendered: Rendered | None, place: Place) -> Files:
     frame = rendered.frame
     _check(frame)
     for channel, camera in frame.cameras.items():
-        out[_filename(place, channel, _time(place, camera, frame), True)] = partial(_jpeg, camera)
+        name = _filename(place, channel, _time(place, camera, frame), True)
+        out[name] = partial(_jpeg, camera)
+        for kind, content in camera_files(place) if place.split != "test" else ():
+            out[f"{kind}/{channel}/{PurePosixPath(name).stem}.png"] = partial(content, camera)
     for sweep, key in _sweeps(frame):
         name = _filename(place, _LIDAR, _time(place, sweep, frame), key)
         out[name] = partial(_scan, sweep)

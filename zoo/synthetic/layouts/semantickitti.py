@@ -7,6 +7,10 @@ Deviations: `image_3` and the grey cameras are not written. Class ids are derive
 surface's material, the object's box and the paint on the road; outliers occur only in fog, rain and snow, other-ground
 never. Points on an object beyond the range of boxes have instance 0 and count as standing still.
 
+On request, for `image_2`, in folders that the data set does not have: `depth_2` and `flow_2` in KITTI's encodings (the
+last frame of a sequence has no flow), `semantic_2` with the label ids of Cityscapes, and `instance_2` in the coding of
+Cityscapes, where `value % 1000` is the instance id of the points.
+
 Source: Behley et al., ICCV 2019, and the class table of `semantic-kitti.yaml`.
 """
 
@@ -20,16 +24,28 @@ from zoo.errors import InputError
 from zoo.frame import Frame
 from zoo.geometry.transforms import invert, transform
 from zoo.synthetic.layouts import Files, Place, Record, Rendered, png, reader_of
+from zoo.synthetic.layouts.extras import CAMERA_LABELS, DEPTH, FLOW, camera_files
 from zoo.synthetic.layouts.geometry import camera_of, newest_sweep, sensor_pose
 from zoo.synthetic.layouts.kitti import calibration, image_time_points, numbers
 from zoo.synthetic.layouts.street import Marking, markings_at
 from zoo.synthetic.scene.types import Scene
 from zoo.synthetic.shapes.surfaces import Label, Material
 
-__all__ = ["CLASSES", "DEFAULT_SIZE", "RIG", "closing_files", "files", "point_labels", "record", "sequence_number"]
+__all__ = [
+    "CLASSES",
+    "DEFAULT_SIZE",
+    "EXTRAS",
+    "RIG",
+    "closing_files",
+    "files",
+    "point_labels",
+    "record",
+    "sequence_number",
+]
 
 RIG = "kitti"
 DEFAULT_SIZE = (375, 1242)
+EXTRAS = (DEPTH, FLOW, CAMERA_LABELS)
 
 CLASSES: dict[int, tuple[str, int, tuple[int, int, int]]] = {
     0: ("unlabeled", 0, (0, 0, 0)),
@@ -182,6 +198,10 @@ def files(rendered: Rendered | None, place: Place) -> Files:
     }
     if place.split != "test":
         out[f"{folder}/labels/{name}.label"] = of(lambda it: point_labels(it.frame, it.scene).tobytes())
+        for kind, content in camera_files(place):
+            out[f"{folder}/{kind}_2/{name}.png"] = of(
+                lambda it, content=content: content(camera_of(it.frame, "image_2", "semantickitti"))
+            )
     return out
 
 

@@ -66,11 +66,15 @@ class Caster:
         self._scenes = list(scenes) if scenes is not None else [embree_scene(mesh) for mesh in meshes]
         self._packets = [Packets.of(scene) for scene in self._scenes]
         self._starts = np.cumsum([0] + [len(mesh.faces) for mesh in meshes])
-        self._meshes = list(meshes)
+        self.meshes = list(meshes)
 
     def moving(self, face: np.ndarray) -> np.ndarray:
         """`(P,)` bool: whether the triangles `face` belong to a mesh before the last one."""
         return face < self._starts[-2]
+
+    def is_first(self, face: np.ndarray) -> np.ndarray:
+        """`(P,)` bool: which hits, -1 for none, are triangles of the first of several meshes."""
+        return (face >= 0) & (face < self._starts[1]) & (len(self.meshes) > 1)
 
     def of_faces(self, name: str, face: np.ndarray) -> np.ndarray:
         """What the triangles `(P,)` `face` (none of them -1) have of `name`: color, material, label or instance.
@@ -78,11 +82,11 @@ class Caster:
         The meshes' own arrays are read: joining them would copy hundreds of thousands of rows for every moment.
         """
         last = self._starts[-2]  # where the largest mesh begins, which is hit most
-        out = getattr(self._meshes[-1], name).take(face - last if last else face, axis=0, mode="clip")
+        out = getattr(self.meshes[-1], name).take(face - last if last else face, axis=0, mode="clip")
         if last:
             other = np.nonzero(face < last)[0]
             face = face.take(other)
-            for mesh, start, end in zip(self._meshes[:-1], self._starts, self._starts[1:]):
+            for mesh, start, end in zip(self.meshes[:-1], self._starts, self._starts[1:]):
                 mine = np.nonzero((face >= start) & (face < end))[0]
                 out[other.take(mine)] = getattr(mesh, name).take(face.take(mine) - start, axis=0)
         return out
@@ -90,7 +94,12 @@ class Caster:
     @cached_property
     def label(self) -> np.ndarray:
         """`(M,)` class of every triangle."""
-        return np.concatenate([mesh.label for mesh in self._meshes])
+        return np.concatenate([mesh.label for mesh in self.meshes])
+
+    @cached_property
+    def instance(self) -> np.ndarray:
+        """`(M,)` object of every triangle, -1 for none."""
+        return np.concatenate([mesh.instance for mesh in self.meshes])
 
     def trace(
         self,
@@ -136,8 +145,8 @@ class Caster:
         """Surface coordinates `(P, 2)` and normals `(P, 3)` of hits at `(2, P)` places `on` their triangles."""
         # The last mesh is the largest: it is cheaper to ask it about all rays than to sort out its own.
         last = self._starts[-2]
-        uv, normal = _interpolated(self._meshes[-1], np.maximum(face - last, 0), on, directions)
-        for mesh, start, end in zip(self._meshes[:-1], self._starts, self._starts[1:]):
+        uv, normal = _interpolated(self.meshes[-1], np.maximum(face - last, 0), on, directions)
+        for mesh, start, end in zip(self.meshes[:-1], self._starts, self._starts[1:]):
             hit = np.nonzero((face >= start) & (face < end))[0]
             if len(hit):
                 some = face.take(hit) - start

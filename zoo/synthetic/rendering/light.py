@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from zoo.condition import DEFAULT_SEVERITY, SEVERITY_UNITS, Condition
+from zoo.condition import Condition
 from zoo.synthetic.rendering.noise import noise
 from zoo.synthetic.scene.types import Scene
 
-__all__ = ["Light", "light_of", "physical_value", "sky_radiance"]
+__all__ = ["Light", "light_of", "sky_radiance"]
 
 _BLUE, _HAZE, _GREY = np.array([0.50, 0.72, 1.15]), np.array([0.9, 0.97, 1.05]), np.array([0.97, 1.0, 1.05])
 """Colours of a blue sky overhead and near the horizon, and of clouds."""
@@ -84,15 +84,6 @@ class Light:
         return replace(self, **changed)
 
 
-def physical_value(condition: Condition, what: str) -> float:
-    """The physical value of `what` (fog, rain, snow, dusk, night): the step of the condition's severity, or step 3.
-
-    With adverse weather the severity is the weather's, and the time of day takes step 3.
-    """
-    own = what == condition.name and condition.severity > 0
-    return SEVERITY_UNITS[what][1][(condition.severity if own else DEFAULT_SEVERITY) - 1]
-
-
 def light_of(scene: Scene, condition: Condition) -> Light:
     """Sun, sky, lamps and air of `scene` under `condition`."""
     rng = np.random.default_rng([scene.seed, 97])
@@ -146,7 +137,7 @@ def _by_day(scene: Scene, cover: float, visibility_m: float) -> Light:
 
 def _in_weather(light: Light, scene: Scene, condition: Condition, rng: np.random.Generator) -> Light:
     """Fog, rain or snow by day. Sources of the attenuations: `docs/synthetic.md`."""
-    value = physical_value(condition, condition.weather)
+    value = condition.amount(condition.weather)
     sunless = replace(light, sun=light.sun * 0, beam=_DAY_BEAM)  # vehicles switch their lamps on
     if condition.weather == "fog":
         grey = _overcast_level(_elevation_sine(scene), light.cloud) * _GREY * 0.8
@@ -173,7 +164,7 @@ def _in_weather(light: Light, scene: Scene, condition: Condition, rng: np.random
 
 
 def _at_dusk(light: Light, condition: Condition, rng: np.random.Generator) -> Light:
-    lux = physical_value(condition, "dusk")
+    lux = condition.amount("dusk")
     glow = np.array([1.25, 0.95, 0.75]) if light.cloud < 0.7 else np.array([0.95, 0.97, 1.08])
     lamp, headlamp, lit = (12.0, 8.0, 0.6) if lux < 300 else (4.0, 4.0, 0.4)
     return replace(
@@ -191,7 +182,7 @@ def _at_dusk(light: Light, condition: Condition, rng: np.random.Generator) -> Li
 
 
 def _by_night(light: Light, condition: Condition, rng: np.random.Generator) -> Light:
-    lux = physical_value(condition, "night")
+    lux = condition.amount("night")
     sky = lux * 0.02 * np.array([0.75, 0.8, 1.0])
     return replace(
         light,

@@ -203,8 +203,7 @@ def cast_turn(
 
 def _air(scene: Scene, condition: Condition) -> Light:
     """Air and ground of a condition, in daylight."""
-    severity = condition.severity if condition.weather != "clear" else 0
-    return light_of(scene, Condition(weather=condition.weather, severity=severity))
+    return light_of(scene, condition.by_day())
 
 
 @lru_cache(maxsize=16)
