@@ -19,6 +19,7 @@ from zoo.synthetic.scene.relief import draw_relief
 from zoo.synthetic.scene.roadside import add_roadside, add_signals
 from zoo.synthetic.scene.room import Room
 from zoo.synthetic.scene.streets import draw_blocks, draw_crossings, draw_street
+from zoo.synthetic.scene.surroundings import add_surroundings
 from zoo.synthetic.scene.traffic import Placer, add_traffic, draw_ego, draw_phases
 from zoo.synthetic.scene.types import Block, Bonnet, CameraSpec, Color, Crossing, Optics, Scene, Sky, Street
 from zoo.synthetic.scene.walking import add_standing, add_walkers
@@ -26,8 +27,8 @@ from zoo.synthetic.shapes.templates import VARIANTS
 
 __all__ = ["describe"]
 
-_SEASONS = {"summer": 0.42, "spring": 0.15, "autumn": 0.13, "winter": 0.3}
-_FOLIAGE = {"summer": (0.27, 0.6), "spring": (0.23, 0.6), "autumn": (0.12, 0.65), "winter": (0.24, 0.5)}
+_SEASONS = {"summer": 0.45, "spring": 0.2, "autumn": 0.17, "winter": 0.18}
+_FOLIAGE = {"summer": (0.27, 0.6), "spring": (0.23, 0.6), "autumn": (0.12, 0.65), "winter": (0.2, 0.38)}
 """Hue and saturation of leaves."""
 
 
@@ -54,15 +55,16 @@ def describe(seed: int) -> Scene:
         room.add_building(house)
     for strip in strips:
         room.add_strip(strip)
-    placer = Placer(rng, street, room)
+    placer = Placer(rng, street, blocks, room)
     plots = [plot_of(street, block) for block in blocks]
     crowd = PLACE_KINDS[kind].crowd * float(rng.uniform(0.3, 1.9))
     add_signals(placer, street, crossings, blocks)
     add_roadside(placer, street, ego, plots, kind=kind, season=season)
+    add_surroundings(placer, plots, kind, season)
     ego_way = add_traffic(placer, street, ego, crossings, blocks, kind)
     add_walkers(placer, plots, crossings, crowd, kind, ego_way.times_s[-1])
     for plot in plots:
-        add_standing(placer, plot, 0.3 * crowd)
+        add_standing(placer, plot, 0.6 * crowd)
     foliage = _draw_foliage(rng, season)
     hills = _draw_hills(rng)
     sky = _draw_sky(rng)
@@ -142,7 +144,7 @@ def _draw_camera(rng: np.random.Generator) -> CameraSpec:
     return CameraSpec(
         fov_deg=float(rng.uniform(48, 90)),
         height_m=float(rng.uniform(1.1, 1.9)),
-        pitch_deg=float(np.clip(rng.normal(0, 2), -4.5, 4.5)),
+        pitch_deg=float(np.clip(rng.normal(-1.2, 2), -5, 4)),
         roll_deg=float(rng.normal(0, 0.7)),
         yaw_deg=float(rng.normal(0, 4) if rng.random() < 0.85 else rng.normal(0, 18)),
     )

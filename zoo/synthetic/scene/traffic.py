@@ -16,8 +16,9 @@ import numpy as np
 from zoo.synthetic.scene.colors import person_palette, vehicle_palette
 from zoo.synthetic.scene.driving import Driver, Route, Stop, drive, way_of
 from zoo.synthetic.scene.kinds import PLACE_KINDS
+from zoo.synthetic.scene.plots import height_at
 from zoo.synthetic.scene.room import Room
-from zoo.synthetic.scene.types import Block, Crossing, Street, Thing, Way
+from zoo.synthetic.scene.types import MOVABLE, Block, Crossing, Street, Thing, Way
 from zoo.synthetic.shapes.templates import VARIANTS, template
 
 __all__ = ["ENTER_S", "Ego", "Placer", "add_traffic", "draw_ego", "draw_phases", "lanes_each_way"]
@@ -34,7 +35,7 @@ _STOP_M = 4.9  # where those on the main street stop before a side street: in fr
 _CLEARING_S = 3.0  # between the end of one green and the next
 _TURN_SPEED = 4.2  # m/s
 _UPSTREAM_M = 330.0  # traffic that has not reached the street yet
-_MIX = (("car", 0.865), ("truck", 0.03), ("bus", 0.015), ("motorcycle", 0.034), ("bicycle", 0.056))
+_MIX = (("car", 0.8), ("truck", 0.05), ("bus", 0.034), ("motorcycle", 0.036), ("bicycle", 0.08))
 """Kinds of vehicles in traffic, the last two with riders."""
 
 
@@ -107,25 +108,32 @@ def draw_phases(rng: np.random.Generator, crossings: Sequence[Crossing], people:
 class Placer:
     """Collects the things of a place: gives each an instance number and keeps them out of each other."""
 
-    def __init__(self, rng: np.random.Generator, street: Street, room: Room) -> None:
+    def __init__(self, rng: np.random.Generator, street: Street, blocks: Sequence[Block], room: Room) -> None:
         self.rng = rng
         self.street = street
+        self.blocks = blocks
         self.room = room
         self.things: list[Thing] = []
         self._numbers = count()
 
-    def number(self) -> int:
-        """The next instance number. One that is drawn and not used stays unused: numbers only have to differ."""
-        return next(self._numbers)
-
     def put(self, thing: Thing, rider: Thing | None = None) -> bool:
-        """Adds a thing where there is room, and right after it its rider: `truth.boxes` joins the two by that."""
+        """Adds a thing where there is room, and right after it its rider: `truth.boxes` joins the two by that.
+
+        What stands is put on the ground, whatever its height. Only what can move stands on the road.
+        """
+        if not thing.moves:
+            h = float(height_at(self.street, self.blocks, np.array([thing.s]), np.array([thing.t]))[0])
+            if h == 0 and thing.kind not in MOVABLE:
+                return False
+            thing, rider = replace(thing, h=h), rider and replace(rider, h=h)
         if not self.room.take(thing, rider):
             return False
-        self.things += [thing] if rider is None else [thing, rider]
+        for part in (thing,) if rider is None else (thing, rider):
+            numbered = part.kind in MOVABLE
+            self.things.append(replace(part, instance=next(self._numbers)) if numbered else part)
         return True
 
-    def vehicle(self, kind: str, s: float, t: float, yaw: float, way: Way | None = None, h: float = 0.0) -> Thing:
+    def vehicle(self, kind: str, s: float, t: float, yaw: float) -> Thing:
         """A vehicle of a random shape and colour; it still has to be `put`."""
         rng = self.rng
         scale = (1.0, 1.0, 1.0) if kind in _RIDER_OF else tuple(rng.uniform(0.95, 1.04, 3))
@@ -135,11 +143,8 @@ class Placer:
             s=s,
             t=t,
             yaw=yaw,
-            h=h,
             scale=scale,
             palette=vehicle_palette(rng),
-            instance=self.number(),
-            way=way,
         )
 
     def rider(self, cycle: Thing) -> Thing | None:
@@ -147,7 +152,7 @@ class Placer:
         kind = _RIDER_OF.get(cycle.kind)
         if kind is None:
             return None
-        return replace(cycle, kind=kind, palette=person_palette(self.rng), instance=self.number())
+        return replace(cycle, kind=kind, palette=person_palette(self.rng))
 
 
 @dataclass(kw_only=True)
@@ -381,10 +386,10 @@ def _turn_out(plan: _Plan, near: _MainLane, out: _SideLane, blocks: Sequence[Blo
 
 
 def _vehicle(plan: _Plan, placer: Placer, kind: str | None, wide: float) -> Thing:
-    """A vehicle for traffic; no truck or bus in lanes below 3.25 m, which they would fill with their mirrors."""
+    """A vehicle for traffic; no truck or bus in a lane that it would fill with its mirrors."""
     rng = placer.rng
     what = kind or str(rng.choice([name for name, _ in _MIX], p=[share for _, share in _MIX]))
-    if what in ("truck", "bus") and wide < 3.25:
+    if wide < {"truck": 2.8, "bus": 2.7}.get(what, 0.0):
         what = "car"
     return placer.vehicle(what, 0.0, 0.0, 0.0)
 
