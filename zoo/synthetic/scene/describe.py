@@ -6,11 +6,13 @@ everything that is drawn after it, in every place: add new ones at the end, or g
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from zoo.errors import InputError
+from zoo.synthetic.scene.choices import SEASONS, Choices
 from zoo.synthetic.scene.colors import hsv, paint
 from zoo.synthetic.scene.frontage import draw_frontage
 from zoo.synthetic.scene.kinds import PLACE_KINDS
@@ -27,13 +29,17 @@ from zoo.synthetic.shapes.templates import VARIANTS
 
 __all__ = ["describe"]
 
-_SEASONS = {"summer": 0.45, "spring": 0.2, "autumn": 0.17, "winter": 0.18}
+_ANY = Choices()
 _FOLIAGE = {"summer": (0.27, 0.6), "spring": (0.23, 0.6), "autumn": (0.12, 0.65), "winter": (0.2, 0.38)}
 """Hue and saturation of leaves."""
 
 
-def describe(seed: int) -> Scene:
-    """The scene of `seed`: same seed, same scene on every machine.
+def describe(seed: int, choices: Choices = _ANY) -> Scene:
+    """The scene of `seed`: same seed and choices, same scene on every machine.
+
+    Args:
+        seed: Of the place.
+        choices: Restrict what may be drawn.
 
     Raises:
         InputError: If the seed is negative.
@@ -41,12 +47,12 @@ def describe(seed: int) -> Scene:
     if seed < 0:
         raise InputError(f"seed {seed} is negative; seeds are 0 or larger")
     rng = np.random.default_rng([20260, seed])
-    kind = str(rng.choice(list(PLACE_KINDS), p=[about.share for about in PLACE_KINDS.values()]))
+    kind = _drawn(rng, {name: about.share for name, about in PLACE_KINDS.items()}, choices.kinds)
     street = draw_street(rng, kind)
     crossings = draw_crossings(rng, kind)
     blocks = draw_blocks(rng, street, crossings, kind)
     street = _with_relief(seed, kind, street, crossings, blocks)
-    season = str(rng.choice(list(_SEASONS), p=list(_SEASONS.values())))
+    season = _drawn(rng, SEASONS, choices.seasons)
     buildings, strips = draw_frontage(rng, street, blocks, kind)
     ego = draw_ego(rng, street, *PLACE_KINDS[kind].speeds)
     crossings = draw_phases(rng, crossings, PLACE_KINDS[kind].crossing_people)
@@ -57,12 +63,13 @@ def describe(seed: int) -> Scene:
         room.add_strip(strip)
     placer = Placer(rng, street, blocks, room)
     plots = [plot_of(street, block) for block in blocks]
-    crowd = PLACE_KINDS[kind].crowd * float(rng.uniform(0.3, 1.9))
+    crowd = PLACE_KINDS[kind].crowd * float(rng.uniform(0.3, 1.9)) * choices.density
     add_signals(placer, street, crossings, blocks)
-    add_roadside(placer, street, ego, plots, kind=kind, season=season)
-    add_surroundings(placer, plots, kind, season)
-    ego_way = add_traffic(placer, street, ego, crossings, blocks, kind)
-    add_walkers(placer, plots, crossings, crowd, kind, ego_way.times_s[-1])
+    add_roadside(placer, street, ego, plots, kind=kind, season=season, density=choices.density)
+    add_surroundings(placer, plots, kind, season, choices.density)
+    ego_way = add_traffic(placer, street, ego, crossings, blocks, kind, choices.density)
+    crossing_people = PLACE_KINDS[kind].crossing_people * choices.density
+    add_walkers(placer, plots, crossings, crowd, crossing_people, ego_way.times_s[-1])
     for plot in plots:
         add_standing(placer, plot, 0.6 * crowd)
     foliage = _draw_foliage(rng, season)
@@ -92,6 +99,12 @@ def describe(seed: int) -> Scene:
         ego_start=ego.start,
         ego_way=ego_way,
     )
+
+
+def _drawn(rng: np.random.Generator, shares: Mapping[str, float], chosen: Sequence[str]) -> str:
+    """One of the chosen names, or of all of them if none is chosen, in proportion to its share."""
+    weights = np.array([share * (not chosen or name in chosen) for name, share in shares.items()])
+    return str(rng.choice(list(shares), p=weights / weights.sum()))
 
 
 def _with_relief(

@@ -34,7 +34,9 @@ _FURNITURE = (
 """Kinds, and how many there are per metre of block."""
 
 
-def add_roadside(placer: Placer, street: Street, ego: Ego, plots: Sequence[Plot], *, kind: str, season: str) -> None:
+def add_roadside(
+    placer: Placer, street: Street, ego: Ego, plots: Sequence[Plot], *, kind: str, season: str, density: float
+) -> None:
     """Everything that stands on the blocks, and trees along the kerbs where a place has too few."""
     rng, about = placer.rng, PLACE_KINDS[kind]
     bare = season == "winter" or (season in ("autumn", "spring") and rng.random() < 0.3)
@@ -44,8 +46,8 @@ def add_roadside(placer: Placer, street: Street, ego: Ego, plots: Sequence[Plot]
         _add_furniture(placer, plot)
         _add_lamps(placer, plot)
         if street.parking[0 if plot.block.side > 0 else 1] > 0:
-            _add_parked(placer, plot, ego)
-        for _ in range(rng.poisson(about.racks * plot.length)):
+            _add_parked(placer, plot, ego, density)
+        for _ in range(rng.poisson(density * about.racks * plot.length)):
             _add_rack(placer, plot)
         if rng.random() < about.street_trees:
             _add_tree_row(placer, plot, bare)
@@ -55,12 +57,12 @@ def add_roadside(placer: Placer, street: Street, ego: Ego, plots: Sequence[Plot]
         placer.put(thing)
 
 
-def _add_parked(placer: Placer, plot: Plot, ego: Ego) -> None:
+def _add_parked(placer: Placer, plot: Plot, ego: Ego, density: float) -> None:
     rng, side = placer.rng, plot.block.side
     s = plot.start + 3
-    density = rng.uniform(0.3, 0.95)
+    taken = density * rng.uniform(0.3, 0.95)
     while s < plot.end - 4:
-        if rng.random() < density:
+        if rng.random() < taken:
             what = str(rng.choice(["car", "truck", "motorcycle"], p=[0.92, 0.03, 0.05]))
             middle = s + (5.2 if what == "truck" else 2.4)
             t = side * (plot.edge - 1.03 + float(np.clip(rng.normal(0, 0.05), -0.08, 0.08)))

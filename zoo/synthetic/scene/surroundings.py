@@ -22,14 +22,14 @@ _GROVE_STYLES = VARIANTS // 3
 """Variants of a grove come in threes: bare first, then two with leaves (`shapes.plants`)."""
 
 
-def add_surroundings(placer: Placer, plots: Sequence[Plot], kind: str, season: str) -> None:
+def add_surroundings(placer: Placer, plots: Sequence[Plot], kind: str, season: str, density: float) -> None:
     """Everything of this sort on all blocks, where there is room."""
     about, rng = PLACE_KINDS[kind], placer.rng
     lush = float(rng.uniform(0.5, 1.5))
     bare = season == "winter"
     for plot in plots:
         if rng.random() < about.lots:
-            _add_lot(placer, plot)
+            _add_lot(placer, plot, density)
         _add_thickets(placer, plot, about, lush)
         _add_woods(placer, plot, about, lush, bare)
         _add_undergrowth(placer, plot, about, lush)
@@ -116,12 +116,12 @@ def _add_meadow(placer: Placer, plot: Plot, about: PlaceKind) -> None:
             _plant(placer, "grass", s, block.side * t, float(rng.uniform(0.8, 1.6)))
 
 
-def _add_lot(placer: Placer, plot: Plot) -> None:
+def _add_lot(placer: Placer, plot: Plot, density: float) -> None:
     """Two rows of parked cars behind the pavement, at a right angle to the street."""
     rng, side = placer.rng, plot.block.side
     if plot.end - plot.start < 15:
         return
-    full = float(rng.uniform(0.15, 0.5))
+    full = density * float(rng.uniform(0.15, 0.5))
     for row in (plot.back + 4.2, plot.back + 15.5):
         for s in np.arange(plot.start + 2, plot.end - 2, _BAY_M):
             if rng.random() < full:

@@ -214,9 +214,15 @@ class _SideLane:
 
 
 def add_traffic(
-    placer: Placer, street: Street, ego: Ego, crossings: Sequence[Crossing], blocks: Sequence[Block], kind: str
+    placer: Placer,
+    street: Street,
+    ego: Ego,
+    crossings: Sequence[Crossing],
+    blocks: Sequence[Block],
+    kind: str,
+    busy: float = 1.0,
 ) -> Way:
-    """Everything that drives, with its way, on `placer`.
+    """Everything that drives, with its way, on `placer`; `busy` is a factor on the number of vehicles.
 
     Returns:
         The ego vehicle's way.
@@ -229,13 +235,14 @@ def add_traffic(
         Thing(kind="car", variant=0, s=ego.start, t=ego.lane),
     )
     sides = _side_lanes(plan, crossings, mains, blocks)
-    density = PLACE_KINDS[kind].traffic * float(placer.rng.uniform(0.3, 1.7))
-    _add_trams(plan, placer, mains)
+    density = busy * PLACE_KINDS[kind].traffic * float(placer.rng.uniform(0.3, 1.7))
+    if busy > 0:
+        _add_trams(plan, placer, mains)
     for lane in mains:
         _fill_main(plan, placer, lane, sides, blocks, density)
     for side in sides:
         _fill_side(plan, placer, side, mains, blocks, density)
-    _add_cycle_lanes(plan, placer, mains, crossings, kind)
+    _add_cycle_lanes(plan, placer, mains, crossings, busy / PLACE_KINDS[kind].cyclist_gap)
     end_s = min(_MOST_S, max(_LEAST_S, 25 + 1.6 * (street.end - ego.start) / ego.speed))
     times, x = drive(plan.drivers, plan.stops, ENTER_S - _WARM_UP_S, ENTER_S, end_s)
     arrived = np.nonzero((x[:, 0] > street.end) & (times > _LEAST_S))[0]
@@ -426,6 +433,8 @@ def _fill_main(
 ) -> None:
     """Traffic along one lane, from far behind the street to its end; some of it turns off."""
     rng, street = placer.rng, plan.street
+    if density == 0:
+        return
     outs = []
     if lane.outermost and lane.t != 0:
         for out in sides:
@@ -484,11 +493,11 @@ def _fill_side(
 
 
 def _add_cycle_lanes(
-    plan: _Plan, placer: Placer, mains: Sequence[_MainLane], crossings: Sequence[Crossing], kind: str
+    plan: _Plan, placer: Placer, mains: Sequence[_MainLane], crossings: Sequence[Crossing], density: float
 ) -> None:
-    """Cyclists on lanes of their own, where the street has them."""
+    """Cyclists on lanes of their own, `density` to the metre, where the street has them."""
     rng, street = placer.rng, plan.street
-    if not street.cycle_lane:
+    if not street.cycle_lane or density == 0:
         return
     for side in (1, -1):
         near = _near_lane(mains, side)
@@ -503,4 +512,4 @@ def _add_cycle_lanes(
             thing = placer.vehicle("bicycle", 0.0, 0.0, 0.0)
             route = replace(lane.straight(), t=np.full(2, t + float(rng.normal(0, 0.12))))
             plan.add(Driver(lane=lane.number, x=x, length=1.8, speed=float(rng.uniform(3.5, 6)), route=route), thing)
-            x += 4 + float(rng.exponential(PLACE_KINDS[kind].cyclist_gap))
+            x += 4 + float(rng.exponential(1 / density))

@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 
 from zoo.synthetic.scene.colors import person_palette
-from zoo.synthetic.scene.kinds import PLACE_KINDS
 from zoo.synthetic.scene.plots import Plot, height_at, kerb_at
 from zoo.synthetic.scene.traffic import ENTER_S, Placer
 from zoo.synthetic.scene.types import Block, Crossing, Street, Thing, Way
@@ -64,7 +63,12 @@ def add_standing(placer: Placer, plot: Plot, crowd: float) -> None:
 
 
 def add_walkers(
-    placer: Placer, plots: Sequence[Plot], crossings: Sequence[Crossing], crowd: float, kind: str, end_s: float
+    placer: Placer,
+    plots: Sequence[Plot],
+    crossings: Sequence[Crossing],
+    crowd: float,
+    crossing_people: float,
+    end_s: float,
 ) -> None:
     """Everybody who walks; called after the traffic, since they wait for nobody.
 
@@ -73,7 +77,7 @@ def add_walkers(
         plots: The blocks.
         crossings: The side streets, with the times at which the main street is stopped.
         crowd: People per metre of pavement.
-        kind: Of the place.
+        crossing_people: Mean number who cross the main street each time it is stopped.
         end_s: Scene time up to which they walk.
     """
     rng, street = placer.rng, placer.street
@@ -81,7 +85,7 @@ def add_walkers(
     for crossing in crossings:
         for window in crossing.closed:
             if window[1] > ENTER_S and window[0] < end_s:
-                for _ in range(rng.poisson(PLACE_KINDS[kind].crossing_people)):
+                for _ in range(rng.poisson(crossing_people)):
                     _add_crossing(placer, blocks, crossing, window, end_s)
     for plot in plots:
         if plot.walk1 - plot.walk0 < 0.9:
