@@ -9,7 +9,6 @@ and SemanticKITTI's own table of content. Labels are as the layouts write them, 
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +57,8 @@ _POINTS = {
 }
 """Percent of SemanticKITTI's labelled points."""
 _BANDS_M = (0, 5, 10, 20, 30, 60, 200)
+_SMALL = (12, 40)
+"""Of the pictures that belong to a sweep: only their cameras' calibration is used."""
 _REAL_BANDS = {"20-30": 13_300, "30-60": 13_900}
 """Points per sweep at these distances in the real scan."""
 
@@ -79,8 +80,7 @@ class Arguments:
 
 
 def main(arguments: Arguments) -> None:
-    kitti = RIGS["kitti"]
-    rig = dataclasses.replace(kitti, name="lidar", cameras={})
+    rig = RIGS["kitti"]
     pixels = np.zeros(256, int)
     points: dict[str, int] = {}
     bands = np.zeros(len(_BANDS_M) - 1, int)
@@ -96,7 +96,7 @@ def main(arguments: Arguments) -> None:
             frame = render_world(world, k, *way[k], Condition(), arguments.size, edge_rays=0)
             assert frame.camera.labels is not None
             pixels += np.bincount(frame.camera.labels.ravel(), minlength=256)
-        frame = render_rig(world, 0, rig, Condition())
+        frame = render_rig(world, 0, rig, Condition(), size=_SMALL)
         _count_points(frame, scene, points)
         range_m = np.linalg.norm(frame.lidars["velodyne"][0].points[:, :3], axis=1)
         bands += np.histogram(range_m, _BANDS_M)[0]

@@ -271,9 +271,14 @@ def test_colors_separate_objects_and_join_riders_with_what_they_ride() -> None:
 
 def test_paint_on_the_road_has_its_colors() -> None:
     from zoo.synthetic.scene.describe import describe
+    from zoo.synthetic.scene.types import CentreLine, Crossing, EdgeLine
 
-    # A camera 10 m above the road of place 56 looks down at a zebra and at the centre line before it.
+    # A camera 10 m above a road looks down at a zebra and at the double centre line before it.
     scene = describe(56)
+    lines = {"markings": CentreLine.DOUBLE, "edge_line": EdgeLine.DOUBLE_YELLOW, "tram": False, "cycle_lane": False}
+    size = {"lanes": 2, "lane_width": 3.0, "half_width": 3.0, "parking": (0.0, 0.0), "bend": (0.0,) * 7}
+    zebra = Crossing(start=30.0, end=40.0, side=0, signals=False, zebra=True)
+    scene = replace(scene, street=replace(scene.street, **lines, **size), crossings=(zebra,))
     street, crossing = scene.street, scene.crossings[0]
     down = np.array([[0, -1.0, 0], [-1, 0, 0], [0, 0, -1]])
     where = street.to_world(np.array([crossing.start - 5.0]), np.zeros(1))[0] + [0, 0, 10]
@@ -286,9 +291,7 @@ def test_paint_on_the_road_has_its_colors() -> None:
         intrinsics=k,
         ego_from_camera=pose(*where, rotation=down),
     )
-    names = names_of(
-        a2d2.label_image(frame, described(56)), {f"#{color:06x}": name for name, color in a2d2.COLORS.items()}
-    )
+    names = names_of(a2d2.label_image(frame, scene), {f"#{color:06x}": name for name, color in a2d2.COLORS.items()})
     row, column = np.mgrid[:96, :48]
     along, left = 5 - (47.5 - row) / 8, (23.5 - column) / 8  # metres before the crossing, metres left of the middle
     assert set(names[(along > 0.8) & (along < 3.4) & (np.abs(left) < 2.5)]) == {"Zebra crossing", "RD normal street"}

@@ -203,7 +203,7 @@ def test_nothing_nearer_or_farther_than_the_sensor_reaches():
 
 @pytest.fixture(scope="module")
 def worlds() -> dict[int, World]:
-    return {2001: World(describe(2001))}
+    return {2012: World(describe(2012))}
 
 
 SMALL = RigLidar(
@@ -235,17 +235,17 @@ def sweep_of(world: World, condition: Condition) -> Sweep:
 
 @pytest.mark.parametrize(("weather", "severity"), [("clear", 0), ("rain", 4)])
 def test_night_is_as_clear_as_day(worlds: dict[int, World], weather: str, severity: int):
-    day = sweep_of(worlds[2001], Condition(weather=weather, severity=severity))
+    day = sweep_of(worlds[2012], Condition(weather=weather, severity=severity))
     for time_of_day in ("dusk", "night"):
-        dark = sweep_of(worlds[2001], Condition(time_of_day=time_of_day, weather=weather, severity=severity or 3))
+        dark = sweep_of(worlds[2012], Condition(time_of_day=time_of_day, weather=weather, severity=severity or 3))
         for name in ("points", "labels", "instances", "materials"):
             assert getattr(dark, name).tobytes() == getattr(day, name).tobytes()
 
 
 @pytest.mark.parametrize("weather", ["fog", "rain", "snow"])
 def test_weather_takes_returns(worlds: dict[int, World], weather: str):
-    clear = sweep_of(worlds[2001], CLEAR)
-    steps = [sweep_of(worlds[2001], Condition(weather=weather, severity=k)) for k in (1, 3, 5)]
+    clear = sweep_of(worlds[2012], CLEAR)
+    steps = [sweep_of(worlds[2012], Condition(weather=weather, severity=k)) for k in (1, 3, 5)]
     surface = [s.points[s.materials != 255] for s in (clear, *steps)]
     count = [len(points) for points in surface]
     assert count == sorted(count, reverse=True)
@@ -283,7 +283,7 @@ def test_fog_thins_returns_as_beer_and_lambert_say():
 
 
 def test_wet_road_gives_less_back(worlds: dict[int, World]):
-    dry, wet = (sweep_of(worlds[2001], c) for c in (CLEAR, Condition(weather="rain", severity=5)))
+    dry, wet = (sweep_of(worlds[2012], c) for c in (CLEAR, Condition(weather="rain", severity=5)))
     road = [s.points[s.materials == Material.ASPHALT] for s in (dry, wet)]
     far = [(np.linalg.norm(points[:, :3], axis=1) > 18).sum() for points in road]
     assert far[0] > 50
@@ -304,10 +304,10 @@ def frozen(seed: int) -> World:
 
 @pytest.fixture(scope="module")
 def frozen_worlds() -> dict[int, World]:
-    return {seed: frozen(seed) for seed in (56, 2007)}
+    return {seed: frozen(seed) for seed in (2012, 2002)}
 
 
-@pytest.mark.parametrize("seed", [56, 2007])
+@pytest.mark.parametrize("seed", [2012, 2002])
 def test_points_meet_the_cameras_label_and_depth(frozen_worlds: dict[int, World], seed: int):
     # Both look from one place, so nothing is hidden from one of them alone; time stands still.
     eye = (1.2, 0.1, 1.7)
@@ -364,7 +364,7 @@ def test_points_meet_the_cameras_label_and_depth(frozen_worlds: dict[int, World]
 
 @pytest.fixture(scope="module")
 def frames() -> list[Frame]:
-    return list(render_scene(2009, 3, rig=SMALL_RIG, sweeps=1, exact=True))
+    return list(render_scene(2012, 3, rig=SMALL_RIG, sweeps=1, exact=True))
 
 
 def corners(box) -> np.ndarray:
@@ -393,7 +393,7 @@ def test_boxes_hold_the_stated_number_of_points(frames: list[Frame]):
 def test_points_of_an_object_lie_in_its_box(frames: list[Frame], frozen_worlds: dict[int, World]):
     # What moves is left behind by up to its speed times the time since the ray; what stands is not. 0.1 m: five
     # deviations of the range.
-    standing = render_rig(frozen_worlds[2007], 0, dataclasses.replace(SMALL_RIG, cameras={}), CLEAR)
+    standing = render_rig(frozen_worlds[2002], 0, dataclasses.replace(SMALL_RIG, cameras={}), CLEAR)
     met = 0
     for frame in (*frames, standing):
         sweep = frame.lidars["top"][0]
@@ -474,7 +474,7 @@ def test_objects_keep_identity_size_and_velocity(frames: list[Frame]):
     assert moving > 3
     for frame in frames:
         ahead = frame.world_from_ego[:3, 0]
-        scene = describe(2009)
+        scene = describe(2012)
         later = scene.ego_poses(np.array([frame.timestamp_us * 1e-6 + 0.1]))[0]
         step = (later[:3, 3] - frame.world_from_ego[:3, 3]) / 0.1
         assert step @ ahead >= 0.999 * np.linalg.norm(step)
@@ -510,7 +510,7 @@ def test_visibility_of_a_car_behind_a_wall():
 
 
 def test_each_sensor_has_its_own_time(frames: list[Frame]):
-    scene = describe(2009)
+    scene = describe(2012)
     for k, frame in enumerate(frames):
         assert frame.timestamp_us == 1_000_000 + 300_000 * k
         camera, turns = frame.cameras["ahead"], frame.lidars["top"]
@@ -539,7 +539,7 @@ def same(a: Frame, b: Frame) -> bool:
 
 
 def test_a_later_start_and_an_older_turn_give_the_same_bytes(frames: list[Frame]):
-    (last,) = render_scene(2009, 3, rig=SMALL_RIG, sweeps=1, exact=True, start=2)
+    (last,) = render_scene(2012, 3, rig=SMALL_RIG, sweeps=1, exact=True, start=2)
     assert same(last, frames[2])
     assert not same(last, frames[1])
     often = dataclasses.replace(SMALL_RIG, cameras={}, period_s=0.1)
@@ -670,13 +670,13 @@ def test_impossible_rigs_are_refused(call, message: str):
 
 
 def test_a_way_that_is_too_long_is_refused():
-    scene = describe(2009)
+    scene = describe(2012)
     most = longest(scene, "nuscenes")
     # The ego drives until 10 m before the end of the street; its first frame is at 1 s.
     last = scene.ego_along(np.array([1 + 0.5 * (most - 1), 1 + 0.5 * (most + 1)]))
     assert last[0] <= 180 < last[1]
     with pytest.raises(InputError, match=f"{most + 1} frames of rig 'nuscenes'.* more than the {most} that fit"):
-        next(render_scene(2009, most + 1, rig="nuscenes"))
+        next(render_scene(2012, most + 1, rig="nuscenes"))
 
 
 def test_custom_rig_with_the_places_own_camera():

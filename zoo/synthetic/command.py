@@ -27,6 +27,7 @@ from zoo.synthetic.frames.world import World
 from zoo.synthetic.layouts import Layout, Place, Rendered
 from zoo.synthetic.layouts.extras import CALIBRATION, CAMERA_LABELS, DEPTH, FLOW
 from zoo.synthetic.layouts.writer import write_files
+from zoo.synthetic.scene.choices import Choices
 from zoo.synthetic.scene.describe import describe
 from zoo.synthetic.sensors.rigs import rig_of
 
@@ -108,6 +109,13 @@ class Arguments:
     """Sensor rig (zoo/synthetic/sensors/rigs.py). Default: the layout's own."""
     sweeps: Annotated[int | None, tyro.conf.arg(metavar="K")] = None
     """Lidar sweeps before each keyframe, in nuscenes. Default: all nine between two keyframes."""
+    kind: Annotated[str, tyro.conf.arg(metavar="A,B")] = ""
+    """Kinds of places to draw from: town, residential, city, boulevard, rural, industrial, village, suburb, country,
+    retail. Default: all."""
+    season: Annotated[str, tyro.conf.arg(metavar="A,B")] = ""
+    """Seasons to draw from: spring, summer, autumn, winter. Default: all."""
+    density: Annotated[str, tyro.conf.arg(metavar="sparse|normal|dense|X")] = ""
+    """How many vehicles and people there are: sparse, normal, dense, or a factor from 0 to 4. Default: normal."""
     exact: bool = False
     """Label every pixel by the ray through its centre, instead of closing fences and crowns as annotators do."""
     depth: bool = False
@@ -133,6 +141,7 @@ class _Plan:
     sweeps: int
     exact: bool
     out: Path
+    choices: Choices
     extras: tuple[str, ...] = ()
 
 
@@ -204,6 +213,7 @@ def _plan(arguments: Arguments) -> tuple[_Plan, dict]:
     size = parse_size("--size", arguments.size) if arguments.size else layout.DEFAULT_SIZE
     check_size(size)
     rig, sweeps = _rig(arguments, layout), _sweeps(arguments)
+    choices = Choices.parse(arguments.kind, arguments.season, arguments.density)
     settings = {
         "layout": arguments.layout,
         "frames": arguments.frames,
@@ -214,12 +224,14 @@ def _plan(arguments: Arguments) -> tuple[_Plan, dict]:
         "conditions": list(names),
         "severity": arguments.severity,
         "exact": arguments.exact,
+        **choices.settings,
     }
     if kind.lists:
         settings |= {"rig": rig, "sweeps": sweeps}
     if extras := _extras(arguments, layout):
         settings["extras"] = list(extras)
-    return _Plan(arguments.layout, size, conditions, rig, sweeps, arguments.exact, arguments.out, extras), settings
+    plan = _Plan(arguments.layout, size, conditions, rig, sweeps, arguments.exact, arguments.out, choices, extras)
+    return plan, settings
 
 
 def _extras(arguments: Arguments, layout: Layout) -> tuple[str, ...]:
@@ -302,7 +314,7 @@ def _places(arguments: Arguments, scenes: int, plan: _Plan) -> Iterator[Place]:
     index, conditions = 0, plan.conditions
     for sequence in range(scenes):
         count = arguments.frames // scenes + (sequence < arguments.frames % scenes)
-        scene = describe(arguments.seed + sequence)
+        scene = describe(arguments.seed + sequence, plan.choices)
         frame_times(
             scene, rig_of(plan.rig), count
         )  # fails before anything is written if the frames do not fit into the street
@@ -363,7 +375,7 @@ def _render_job(job: _Job, plan: _Plan) -> int:
 
 def _frames(job: _Job, plan: _Plan) -> Iterator[Rendered]:
     """The frames of a job, one by one."""
-    world, rig = World(describe(job[0].seed)), rig_of(plan.rig)
+    world, rig = World(describe(job[0].seed, plan.choices)), rig_of(plan.rig)
 
     def render(place: Place, condition: Condition) -> Frame:
         if rig.period_s is not None:

@@ -85,19 +85,21 @@ def _boards(b: Builder, strip: Strip, length: float, rng: np.random.Generator) -
 
 
 def _hedge(strip: Strip, length: float, rng: np.random.Generator) -> Mesh:
-    """A dark core with leaves around it; a third of them make the top."""
+    """Leaves through and through, more of them outside, so that rays end at many depths and some pass.
+
+    With these sizes and numbers a ray across a hedge meets two leaves on average; a sixth of the rays meets none.
+    """
     b = Builder(Label.VEGETATION)
     h = strip.height
     wide = float(rng.uniform(0.3, 0.6))
-    b.box([0, -wide * 0.7, 0], [length, wide * 0.7, h * 0.9], (0.012, 0.018, 0.008), Material.FOLIAGE)
-    n = int(min(length * h * 90, 6000))
+    n = int(min(length * h * 120, 8000))
     p = rng.uniform([0, -1, 0.02], [length, 1, 1], (n, 3))
-    top = np.where(rng.random(n) < 0.35)[0]
-    p[:, 1] = np.sign(p[:, 1]) * wide * rng.uniform(0.7, 1.05, n)
+    outside, top = rng.random(n) < 0.5, np.where(rng.random(n) < 0.25)[0]
+    p[:, 1] = np.where(outside, np.sign(p[:, 1]) * rng.uniform(0.75, 1.05, n), p[:, 1]) * wide
     p[top, 1] = rng.uniform(-wide, wide, len(top))
     p[:, 2] *= h
     p[top, 2] = h * rng.uniform(0.88, 1.04, len(top))
-    a, c = (np.clip(rng.normal(0, 0.085, (n, 3)), -0.16, 0.16) for _ in range(2))
+    a, c = (np.clip(rng.normal(0, 0.1, (n, 3)), -0.18, 0.18) for _ in range(2))
     vertices = np.stack([p + a, p - a + c, p - a - c], 1).reshape(-1, 3)
     # The reflectance is a quarter of what it will be: `build` multiplies it by four times the place's foliage colour.
     shade = np.clip(rng.uniform(0.5, 1.4, (n, 1)) * 0.25 * np.ones(3), 0, 1)

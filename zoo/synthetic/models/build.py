@@ -10,7 +10,7 @@ import numpy as np
 from zoo.synthetic.models.barriers import boxes_around, strip_mesh
 from zoo.synthetic.models.ground import ground
 from zoo.synthetic.models.houses import building
-from zoo.synthetic.scene.types import Scene, Thing
+from zoo.synthetic.scene.types import MOVABLE, Scene, Thing
 from zoo.synthetic.shapes.mesh import Mesh, concatenate, place
 from zoo.synthetic.shapes.surfaces import Label, Material
 from zoo.synthetic.shapes.templates import template
@@ -18,9 +18,8 @@ from zoo.synthetic.shapes.templates import template
 __all__ = ["LABELS_WITH_INSTANCES", "MOVING", "build_body", "build_moving", "build_parked", "build_static"]
 
 LABELS_WITH_INSTANCES = tuple(range(Label.PERSON, Label.BICYCLE + 1))
-_NEAR_SIDE, _NEAR_AHEAD = 22.0, 140.0  # metres: trees farther away have fewer and larger leaves
-MOVING = ("car", "truck", "bus", "train", "motorcycle", "bicycle", "person", "cyclist", "motorcyclist")
-"""Kinds of things that can move; with speed 0 they are parked or standing."""
+_NEAR_SIDE, _NEAR_AHEAD = 15.0, 140.0  # metres: trees farther away have fewer and larger leaves
+MOVING = MOVABLE
 
 
 def _placed(scene: Scene, chosen: Callable[[Thing], bool], time_s: float) -> list[Mesh]:
@@ -35,7 +34,7 @@ def _placed(scene: Scene, chosen: Callable[[Thing], bool], time_s: float) -> lis
         far = thing.kind == "tree" and (abs(thing.t) > _NEAR_SIDE or thing.s > _NEAR_AHEAD)
         mesh = template("far_tree" if far else thing.kind, thing.variant, thing.pose(time_s))
         mesh = place(mesh, position, float(yaw), thing.scale, thing.palette, thing.instance, thing.label)
-        if thing.kind in ("tree", "conifer", "bush"):
+        if thing.kind in ("tree", "conifer", "bush", "grove", "thicket"):
             mesh = _tinted(mesh, tint[index % len(tint)])
         if thing.kind == "traffic_light" and scene.crossings:
             mesh = _numbered(mesh, scene, thing.s)

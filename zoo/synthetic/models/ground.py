@@ -15,9 +15,11 @@ from zoo.synthetic.shapes.surfaces import Label, Material
 
 __all__ = ["bent", "ground"]
 
-_STEP_M = 1.5  # between vertices along the street
+_STEP_M = 1.0  # between vertices along the street
 _ROUND_M = 1.0  # from the kerb to the first vertex on the block
-_ASIDE_M = np.array([1.0, 2, 3, 4, 5.5, 7, 9, 11, 13, 16, 20, 25, 32, 40, 50, 60])
+_ASIDE_M = np.concatenate([np.arange(1.0, 20, 1), np.arange(20.0, 75, 2)])
+"""From the first vertex on the block to the others: as fine as the relief is there."""
+_BELOW_M = 0.5  # that the road's sheet lies deeper below blocks
 _BEYOND_M = np.array([20.0, 60.0, 120.0])
 _SIDE_REACH = 75.0  # metres to each side; streets bend with radii above 125 m, so the inner side does not fold over
 
@@ -30,13 +32,15 @@ def bent(street: Street, mesh: Mesh) -> Mesh:
 
 
 def _grid(b: Builder, s: np.ndarray, t: np.ndarray, h: float | np.ndarray, material: int, label: int | None) -> None:
-    """A sheet over the grid of `s` (K,) and `t` (K, R): uv = (s, t)."""
+    """A sheet over the grid of `s` (K,) and `t` (K, R): uv = (s, t). What lies below the blocks is left out."""
     k, r = t.shape
     points = np.stack([np.broadcast_to(s[:, None], (k, r)), t, np.broadcast_to(h, (k, r))], -1)
     i, j = np.meshgrid(np.arange(k - 1), np.arange(r - 1), indexing="ij")
     a = i * r + j
     faces = np.stack([np.stack([a, a + r, a + 1], -1), np.stack([a + 1, a + r, a + r + 1], -1)], 2).reshape(-1, 3)
-    b.add(points.reshape(-1, 3), faces, (0.2, 0.2, 0.2), material, uv=points.reshape(-1, 3)[:, :2], label=label)
+    points = points.reshape(-1, 3)
+    seen = (points[faces, 2] > -_BELOW_M).any(1)
+    b.add(points, faces[seen], (0.2, 0.2, 0.2), material, uv=points[:, :2], label=label)
 
 
 def _across(edge: float) -> np.ndarray:
@@ -51,7 +55,7 @@ def _hidden(scene: Scene, s: np.ndarray, t: np.ndarray) -> np.ndarray:
     out = np.zeros((len(s), len(t)))
     for block in scene.blocks:
         along = (s > block.start + 3) & (s < block.end - 3)
-        out[np.ix_(along, block.side * t > scene.street.half_width + _ROUND_M + 0.5)] = -0.5
+        out[np.ix_(along, block.side * t > scene.street.half_width + _ROUND_M + 0.5)] = -_BELOW_M
     return out
 
 

@@ -6,11 +6,13 @@ everything that is drawn after it, in every place: add new ones at the end, or g
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from zoo.errors import InputError
+from zoo.synthetic.scene.choices import SEASONS, Choices
 from zoo.synthetic.scene.colors import hsv, paint
 from zoo.synthetic.scene.frontage import draw_frontage
 from zoo.synthetic.scene.kinds import PLACE_KINDS
@@ -19,6 +21,7 @@ from zoo.synthetic.scene.relief import draw_relief
 from zoo.synthetic.scene.roadside import add_roadside, add_signals
 from zoo.synthetic.scene.room import Room
 from zoo.synthetic.scene.streets import draw_blocks, draw_crossings, draw_street
+from zoo.synthetic.scene.surroundings import add_surroundings
 from zoo.synthetic.scene.traffic import Placer, add_traffic, draw_ego, draw_phases
 from zoo.synthetic.scene.types import Block, Bonnet, CameraSpec, Color, Crossing, Optics, Scene, Sky, Street
 from zoo.synthetic.scene.walking import add_standing, add_walkers
@@ -26,13 +29,17 @@ from zoo.synthetic.shapes.templates import VARIANTS
 
 __all__ = ["describe"]
 
-_SEASONS = {"summer": 0.42, "spring": 0.15, "autumn": 0.13, "winter": 0.3}
-_FOLIAGE = {"summer": (0.27, 0.6), "spring": (0.23, 0.6), "autumn": (0.12, 0.65), "winter": (0.24, 0.5)}
+_ANY = Choices()
+_FOLIAGE = {"summer": (0.27, 0.6), "spring": (0.23, 0.6), "autumn": (0.12, 0.65), "winter": (0.2, 0.38)}
 """Hue and saturation of leaves."""
 
 
-def describe(seed: int) -> Scene:
-    """The scene of `seed`: same seed, same scene on every machine.
+def describe(seed: int, choices: Choices = _ANY) -> Scene:
+    """The scene of `seed`: same seed and choices, same scene on every machine.
+
+    Args:
+        seed: Of the place.
+        choices: Restrict what may be drawn.
 
     Raises:
         InputError: If the seed is negative.
@@ -40,12 +47,12 @@ def describe(seed: int) -> Scene:
     if seed < 0:
         raise InputError(f"seed {seed} is negative; seeds are 0 or larger")
     rng = np.random.default_rng([20260, seed])
-    kind = str(rng.choice(list(PLACE_KINDS), p=[about.share for about in PLACE_KINDS.values()]))
+    kind = _drawn(rng, {name: about.share for name, about in PLACE_KINDS.items()}, choices.kinds)
     street = draw_street(rng, kind)
     crossings = draw_crossings(rng, kind)
     blocks = draw_blocks(rng, street, crossings, kind)
     street = _with_relief(seed, kind, street, crossings, blocks)
-    season = str(rng.choice(list(_SEASONS), p=list(_SEASONS.values())))
+    season = _drawn(rng, SEASONS, choices.seasons)
     buildings, strips = draw_frontage(rng, street, blocks, kind)
     ego = draw_ego(rng, street, *PLACE_KINDS[kind].speeds)
     crossings = draw_phases(rng, crossings, PLACE_KINDS[kind].crossing_people)
@@ -54,15 +61,17 @@ def describe(seed: int) -> Scene:
         room.add_building(house)
     for strip in strips:
         room.add_strip(strip)
-    placer = Placer(rng, street, room)
+    placer = Placer(rng, street, blocks, room)
     plots = [plot_of(street, block) for block in blocks]
-    crowd = PLACE_KINDS[kind].crowd * float(rng.uniform(0.3, 1.9))
+    crowd = PLACE_KINDS[kind].crowd * float(rng.uniform(0.3, 1.9)) * choices.density
     add_signals(placer, street, crossings, blocks)
-    add_roadside(placer, street, ego, plots, kind=kind, season=season)
-    ego_way = add_traffic(placer, street, ego, crossings, blocks, kind)
-    add_walkers(placer, plots, crossings, crowd, kind, ego_way.times_s[-1])
+    add_roadside(placer, street, ego, plots, kind=kind, season=season, density=choices.density)
+    add_surroundings(placer, plots, kind, season, choices.density)
+    ego_way = add_traffic(placer, street, ego, crossings, blocks, kind, choices.density)
+    crossing_people = PLACE_KINDS[kind].crossing_people * choices.density
+    add_walkers(placer, plots, crossings, crowd, crossing_people, ego_way.times_s[-1])
     for plot in plots:
-        add_standing(placer, plot, 0.3 * crowd)
+        add_standing(placer, plot, 0.6 * crowd)
     foliage = _draw_foliage(rng, season)
     hills = _draw_hills(rng)
     sky = _draw_sky(rng)
@@ -90,6 +99,12 @@ def describe(seed: int) -> Scene:
         ego_start=ego.start,
         ego_way=ego_way,
     )
+
+
+def _drawn(rng: np.random.Generator, shares: Mapping[str, float], chosen: Sequence[str]) -> str:
+    """One of the chosen names, or of all of them if none is chosen, in proportion to its share."""
+    weights = np.array([share * (not chosen or name in chosen) for name, share in shares.items()])
+    return str(rng.choice(list(shares), p=weights / weights.sum()))
 
 
 def _with_relief(
@@ -142,7 +157,7 @@ def _draw_camera(rng: np.random.Generator) -> CameraSpec:
     return CameraSpec(
         fov_deg=float(rng.uniform(48, 90)),
         height_m=float(rng.uniform(1.1, 1.9)),
-        pitch_deg=float(np.clip(rng.normal(0, 2), -4.5, 4.5)),
+        pitch_deg=float(np.clip(rng.normal(-1.2, 2), -5, 4)),
         roll_deg=float(rng.normal(0, 0.7)),
         yaw_deg=float(rng.normal(0, 4) if rng.random() < 0.85 else rng.normal(0, 18)),
     )

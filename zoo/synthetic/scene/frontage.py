@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -49,22 +49,22 @@ def draw_frontage(
     buildings: list[Building] = []
     strips: list[Strip] = []
     for side in (1, -1):
-        row = _draw_row(rng, side, kind)
         here = [block for block in blocks if block.side == side]
+        row = _draw_row(rng, side, kind, here[0].park)
         for block in here:
             front = street.half_width + block.sidewalk + block.verge
             margin = max(block.sidewalk, 1.5)
             start = block.start + (0 if block.open_start else margin)
             stop = block.end - (0 if block.open_end else margin)
             buildings += _houses(rng, row, kind, (start, stop), front + row.setback)
-            if row.setback > 1.4 or row.built_up < 0.6:
-                # Not `front`: (front + setback) - setback rounds differently, and that has been in every scene so far.
-                strips += _barriers(rng, kind, side, (start, stop), front + row.setback - row.setback)
+            buildings += _second_row(rng, row, kind, (start, stop), front + row.setback)
+            if rng.random() < 0.35 if block.park else row.setback > 1.4:
+                strips += _barriers(rng, kind, side, (start, stop), front)
         if rng.random() < 0.25:
             strips += _railings(rng, street, here)
         for before, after in pairwise(here):
             buildings += _behind_side_street(rng, street, row, kind, before.end, after.start)
-    if rng.random() < 0.5:  # something closes the view at the end of the street
+    if rng.random() < 0.75 * PLACE_KINDS[kind].built_up:  # something closes the view at the end of the street
         buildings += [
             _building(rng, kind, street.end + 10, street.end + 24, float(t), 1, int(rng.integers(2, 6)))
             for t in np.arange(-60, 40, 16)
@@ -72,24 +72,15 @@ def draw_frontage(
     return tuple(buildings), tuple(strips)
 
 
-def _draw_row(rng: np.random.Generator, side: int, kind: str) -> _Row:
-    # All setbacks are drawn for every kind of place: the draws that follow must not depend on it.
-    setbacks = {
-        "town": rng.choice([0, 0, 2, 5]),
-        "city": rng.choice([0, 0, 1, 6]),
-        "residential": rng.uniform(3, 9),
-        "boulevard": rng.choice([0, 3, 8]),
-        "rural": rng.uniform(6, 20),
-        "industrial": rng.uniform(3, 15),
-    }
+def _draw_row(rng: np.random.Generator, side: int, kind: str, park: bool) -> _Row:
     about = PLACE_KINDS[kind]
     floors = about.floors * rng.uniform(0.8, 1.3)
-    open_side = rng.random() < 0.17  # a park or an open lot
+    setback = 0.0 if rng.random() < about.flush else float(rng.uniform(*about.setback))
     return _Row(
         side=side,
-        setback=float(setbacks[kind]),
+        setback=setback,
         floors=floors,
-        built_up=about.built_up * (0.25 if open_side else 1),
+        built_up=about.built_up * (0.12 if park else 1),
         joined=about.rows and rng.random() < 0.8,
     )
 
@@ -107,7 +98,22 @@ def _houses(
             floors = int(np.clip(rng.normal(row.floors, about.floors_spread), 1, 11))
             shift = 0.0 if row.joined else float(rng.uniform(0, 2.5))
             out.append(_building(rng, kind, s, s + width, front + shift, row.side, floors))
-        s += width + (0.0 if row.joined else float(rng.uniform(0, 5)))
+        s += width + (0.0 if row.joined else float(rng.uniform(*about.gaps)))
+    return out
+
+
+def _second_row(
+    rng: np.random.Generator, row: _Row, kind: str, s_range: tuple[float, float], front: float
+) -> list[Building]:
+    """Houses 30 to 60 m behind the fronts, seen in the gaps of the first row and above it."""
+    out = []
+    for s in np.arange(s_range[0], s_range[1] - 18, 22.0):
+        if rng.random() < PLACE_KINDS[kind].second_row * (0.3 if row.built_up < 0.15 else 1):
+            width, back = float(rng.uniform(10, 20)), front + float(rng.uniform(28, 45))
+            floors = int(np.clip(rng.normal(row.floors + 0.8, 1.5), 1, 11))
+            plain = _building(rng, kind, float(s), float(s) + width, back, row.side, floors)
+            # Seen from the street only from afar: without what would not be made out.
+            out.append(replace(plain, shop=False, balconies=False, sills=False, bay=max(plain.bay, 3.0)))
     return out
 
 
@@ -198,7 +204,7 @@ def _barriers(
             )
         )
         if rng.random() < 0.4:
-            what = str(rng.choice(["wall", "fence", "hedge"]))
+            what = str(rng.choice(["wall", "fence", "hedge"], p=[0.12, 0.38, 0.5]))
         s = stop + float(rng.choice([0.0, rng.uniform(1, 4)]))
     return out
 

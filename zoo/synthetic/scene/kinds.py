@@ -1,4 +1,4 @@
-"""Kinds of places: what differs between a town, a suburb and a country road."""
+"""Kinds of places: what differs between a city, a suburb and a country road."""
 
 from __future__ import annotations
 
@@ -36,6 +36,19 @@ class PlaceKind:
         speeds: Slowest and fastest ego vehicle on an empty street, m/s.
         racks: Groups of parked bicycles or motorcycles per metre of block.
         cyclist_gap: Mean metres between cyclists on their own lane.
+        one_way: Probability of a street with a single lane.
+        lane_width: Narrowest and widest, metres.
+        setback: Nearest and farthest house fronts from the pavement, metres.
+        flush: Probability that they stand right at the pavement instead.
+        second_row: Probability of a house behind the first row, for every 22 m.
+        woods: Groves behind the pavement per metre of block; each is a dozen trees with undergrowth.
+        woods_from: How far behind the pavement they begin, metres.
+        undergrowth: Bushes behind the pavement, per metre.
+        meadow: Tufts of tall grass per metre of block.
+        lots: Probability of a car park on a block.
+        thickets: Groups of tall shrubs with leaves to the ground, per metre of block.
+        parks: Probability that one side of the street is a park or an open field, with hardly a house.
+        gaps: Smallest and largest space between houses that do not stand wall to wall, metres.
     """
 
     share: float
@@ -52,7 +65,7 @@ class PlaceKind:
     glass: float = 0.05
     roofs: tuple[float, float, float, float] = (0.15, 0.7, 0.05, 0.1)
     shop: float = 0.05
-    barriers: tuple[float, float, float, float, float] = (0.27, 0.4, 0.13, 0.03, 0.17)
+    barriers: tuple[float, float, float, float, float] = (0.14, 0.33, 0.33, 0.03, 0.17)
     crowd: float
     street_trees: float
     plants: float = 0.035
@@ -60,87 +73,256 @@ class PlaceKind:
     crossing_people: float = 2.5
     traffic: float = 0.025
     speeds: tuple[float, float] = (5, 12)
-    racks: float = 0.02
-    cyclist_gap: float = 45
+    racks: float = 0.013
+    cyclist_gap: float = 28
+    one_way: float = 0.0
+    lane_width: tuple[float, float] = (2.9, 3.6)
+    setback: tuple[float, float] = (0, 3)
+    flush: float = 0.0
+    second_row: float = 0.5
+    woods: float = 0.015
+    woods_from: float = 14
+    undergrowth: float = 0.03
+    meadow: float = 0.1
+    lots: float = 0.0
+    thickets: float = 0.02
+    parks: float = 0.12
+    gaps: tuple[float, float] = (0, 5)
 
 
 _PITCHED = (0.5, 0.3, 0.1, 0.1)
 
 PLACE_KINDS: dict[str, PlaceKind] = {
     "town": PlaceKind(
-        share=0.34,
-        parking=0.45,
-        floors=2.6,
+        share=0.15,
+        parking=0.35,
+        floors=3.3,
         built_up=0.93,
         rows=True,
         roofs=_PITCHED,
         shop=0.6,
-        crowd=0.2,
-        street_trees=0.3,
+        crowd=0.42,
+        street_trees=0.5,
+        one_way=0.3,
+        lane_width=(2.7, 3.2),
+        setback=(1, 5),
+        flush=0.55,
+        racks=0.022,
+        parks=0.15,
     ),
     "residential": PlaceKind(
         share=0.2,
-        parking=0.6,
-        yards=(0.6, 0.3, 0.1),
-        floors=2.0,
-        built_up=0.72,
+        parking=0.35,
+        yards=(0.8, 0.1, 0.1),
+        floors=2.2,
+        built_up=0.75,
         roofs=_PITCHED,
-        barriers=(0.3, 0.25, 0.3, 0, 0.15),
-        crowd=0.06,
-        street_trees=0.55,
-        plants=0.09,
+        barriers=(0.08, 0.22, 0.5, 0, 0.2),
+        crowd=0.1,
+        street_trees=0.6,
+        plants=0.16,
+        plants_reach=8,
+        traffic=0.018,
+        one_way=0.15,
+        lane_width=(2.6, 3.1),
+        setback=(4, 11),
+        second_row=0.55,
+        woods=0.05,
+        woods_from=18,
+        undergrowth=0.12,
+        meadow=0.3,
+        speeds=(4, 10),
+        thickets=0.1,
+        parks=0.22,
+        gaps=(2, 10),
     ),
     "city": PlaceKind(
-        share=0.2,
-        parking=0.5,
-        tram=0.22,
-        floors=4.5,
-        floors_spread=1.6,
-        built_up=0.92,
+        share=0.16,
+        parking=0.4,
+        tram=0.2,
+        floors=6.0,
+        floors_spread=1.3,
+        built_up=0.97,
         rows=True,
         walls=(0.3, 0.25, 0.25, 0.2),
-        glass=0.3,
+        glass=0.25,
         shop=0.65,
-        crowd=0.28,
-        street_trees=0.4,
+        crowd=0.6,
+        street_trees=0.6,
+        one_way=0.3,
+        lane_width=(2.75, 3.2),
+        setback=(0.5, 4),
+        flush=0.7,
+        racks=0.03,
+        crossing_people=3.5,
+        parks=0.06,
     ),
     "boulevard": PlaceKind(
-        share=0.1,
-        parking=0.4,
-        tram=0.22,
-        floors=4.5,
-        built_up=0.75,
+        share=0.07,
+        parking=0.35,
+        tram=0.35,
+        floors=5.4,
+        built_up=0.88,
         rows=True,
         shop=0.4,
-        crowd=0.17,
-        street_trees=0.9,
+        crowd=0.4,
+        street_trees=1.0,
+        setback=(0, 6),
+        flush=0.4,
+        racks=0.022,
+        undergrowth=0.1,
+        thickets=0.04,
+        parks=0.2,
     ),
     "rural": PlaceKind(
-        share=0.08,
+        share=0.07,
         parking=0.05,
         crossing=0.35,
         yards=(0.95, 0, 0.05),
         floors=1.5,
-        built_up=0.25,
+        built_up=0.35,
         roofs=_PITCHED,
-        barriers=(0.1, 0.3, 0.25, 0.2, 0.15),
-        crowd=0.012,
+        barriers=(0.02, 0.22, 0.4, 0.16, 0.2),
+        crowd=0.015,
         street_trees=0.6,
-        plants=0.16,
-        plants_reach=16,
+        plants=0.2,
+        plants_reach=12,
         crossing_people=0.3,
+        traffic=0.014,
+        lane_width=(2.6, 3.2),
+        setback=(6, 20),
+        second_row=0.15,
+        woods=0.14,
+        woods_from=12,
+        undergrowth=0.2,
+        meadow=1.2,
+        thickets=0.12,
+        parks=0.4,
+        gaps=(4, 20),
     ),
     "industrial": PlaceKind(
-        share=0.08,
-        parking=0.35,
-        floors=2.2,
-        built_up=0.55,
+        share=0.06,
+        parking=0.25,
+        floors=2.4,
+        built_up=0.6,
         house_width=(14, 40),
         walls=(0.2, 0.35, 0.05, 0.4),
+        barriers=(0.12, 0.5, 0.2, 0.05, 0.13),
         glass=0.3,
-        crowd=0.03,
+        crowd=0.06,
+        street_trees=0.5,
+        plants=0.08,
+        lane_width=(2.9, 3.4),
+        setback=(3, 15),
+        woods=0.05,
+        undergrowth=0.1,
+        meadow=0.3,
+        lots=0.3,
+        thickets=0.06,
+        parks=0.2,
+        gaps=(3, 14),
+    ),
+    "village": PlaceKind(
+        share=0.1,
+        parking=0.12,
+        crossing=0.6,
+        yards=(0.75, 0.12, 0.13),
+        floors=1.8,
+        built_up=0.75,
+        roofs=_PITCHED,
+        walls=(0.55, 0.2, 0.2, 0.05),
+        barriers=(0.12, 0.22, 0.44, 0.0, 0.22),
+        crowd=0.08,
         street_trees=0.4,
-        plants=0.05,
+        plants=0.14,
+        plants_reach=8,
+        traffic=0.015,
+        one_way=0.25,
+        lane_width=(2.5, 3.0),
+        setback=(1, 8),
+        flush=0.2,
+        second_row=0.35,
+        woods=0.08,
+        woods_from=20,
+        undergrowth=0.12,
+        meadow=0.4,
+        speeds=(4, 10),
+        thickets=0.09,
+        parks=0.25,
+        gaps=(1, 9),
+    ),
+    "suburb": PlaceKind(
+        share=0.11,
+        parking=0.15,
+        yards=(0.9, 0.05, 0.05),
+        floors=1.8,
+        built_up=0.7,
+        house_width=(9, 16),
+        roofs=_PITCHED,
+        barriers=(0.06, 0.18, 0.5, 0, 0.26),
+        crowd=0.06,
+        street_trees=0.75,
+        plants=0.2,
+        plants_reach=8,
+        traffic=0.014,
+        lane_width=(2.5, 3.0),
+        setback=(4, 12),
+        second_row=0.5,
+        woods=0.07,
+        woods_from=18,
+        undergrowth=0.18,
+        meadow=0.4,
+        speeds=(4, 9),
+        thickets=0.13,
+        parks=0.25,
+        gaps=(3, 12),
+    ),
+    "country": PlaceKind(
+        share=0.05,
+        parking=0.0,
+        crossing=0.2,
+        yards=(1.0, 0, 0),
+        floors=1.4,
+        built_up=0.06,
+        roofs=_PITCHED,
+        barriers=(0.02, 0.15, 0.25, 0.25, 0.33),
+        crowd=0.004,
+        street_trees=0.4,
+        plants=0.22,
+        plants_reach=12,
+        crossing_people=0.1,
+        traffic=0.012,
+        lane_width=(2.7, 3.2),
+        setback=(10, 25),
+        second_row=0.05,
+        woods=0.24,
+        woods_from=6,
+        undergrowth=0.3,
+        meadow=2.0,
+        speeds=(8, 15),
+        thickets=0.14,
+        parks=0.5,
+    ),
+    "retail": PlaceKind(
+        share=0.03,
+        parking=0.1,
+        yards=(0.15, 0.85, 0),
+        floors=1.6,
+        built_up=0.6,
+        house_width=(18, 40),
+        walls=(0.25, 0.2, 0.05, 0.5),
+        barriers=(0.02, 0.2, 0.5, 0.08, 0.2),
+        glass=0.5,
+        shop=0.5,
+        crowd=0.1,
+        street_trees=0.7,
+        plants=0.06,
+        setback=(22, 34),
+        undergrowth=0.12,
+        meadow=0.2,
+        lots=0.85,
+        thickets=0.04,
+        parks=0.2,
     ),
 }
 """By name. A seed's kind is drawn by position in this table, so the order is part of every scene."""

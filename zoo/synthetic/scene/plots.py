@@ -9,7 +9,7 @@ import numpy as np
 
 from zoo.synthetic.scene.types import Block, Street
 
-__all__ = ["Plot", "height_at", "kerb_at", "plot_of"]
+__all__ = ["Plot", "height_at", "is_paved", "kerb_at", "plot_of"]
 
 _KERB_STRIP_M = (0.65, 0.95)  # of a narrow and of a wide pavement, next to the kerb, where posts stand
 _WIDE_M = 2.4
@@ -94,3 +94,21 @@ def height_at(street: Street, blocks: Sequence[Block], s: np.ndarray, t: np.ndar
         on = (np.sign(t) == block.side) & (s >= block.start) & (s <= block.end) & (beyond >= 0)
         out[on] = street.kerb
     return out
+
+
+def is_paved(street: Street, block: Block, s: float, t: float) -> bool:
+    """Whether a point of a block is pavement or a paved yard; pavements follow the street and both side streets.
+
+    Args:
+        street: The main street.
+        block: The block.
+        s, t: Metres along the street and left of its centre line.
+    """
+    beyond = [abs(t) - street.half_width]  # the nearest kerb
+    beyond += [] if block.open_start else [s - block.start]
+    beyond += [] if block.open_end else [block.end - s]
+    d = min(beyond)
+    before = block.verge if block.verge_first else 0.0
+    if d > block.verge + block.sidewalk:
+        return block.yard == "paved"
+    return before <= d <= before + block.sidewalk

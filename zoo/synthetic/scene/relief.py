@@ -19,6 +19,7 @@ _ALONG_M, _ACROSS_M = 1.0, 1.0
 _SIDE_M = 90.0  # to each side; beyond it the ground goes on level
 _BEFORE_M, _AFTER_M = 70.0, 130.0  # before and after the street
 _KNOT_M = 25.0  # along the street, between changes of a bank
+_TURF_M = 19.0  # beyond the edge, to where the ground has bumps of a few metres
 _CUT_M = 10.0  # from a side street to where a bank has its full height
 _BANK_M = {"city": 0.4, "town": 0.7, "boulevard": 0.7, "industrial": 1.2, "residential": 1.4, "rural": 2.4}
 """Typical height of banks by kind of place; others have that of a residential street."""
@@ -66,7 +67,7 @@ class Relief:
         shape = len(s), len(t)
         waves = _field(rng, (len(s), 8), (80.0, 260.0), 1.5)[:, :1]  # the same from kerb to kerb
         worn = _field(rng, shape, (4.0, 40.0), 1.4)
-        turf = _field(rng, shape, (2.5, 9.0), 1.0)
+        turf = _field(rng, shape, (3.0, 11.0), 1.0)
         rolling = _field(rng, shape, (15.0, 70.0), 1.6)
         beside = np.abs(t)
         z = self.swell * waves + self.wear * worn
@@ -78,7 +79,9 @@ class Relief:
             bank = np.interp(s, self.start + _KNOT_M * np.arange(len(self.bank[index])), self.bank[index])
             free = self._free(s, side)
             z += (free * bank)[:, None] * away
-            z += (0.25 + 0.75 * free)[:, None] * _smooth((out + 0.5) / 2) * self.bumps * turf
+            # Short waves end where the ground's triangles become wider than they are.
+            near = _smooth((out + 0.5) / 2) * _smooth((_TURF_M - out) / 6)
+            z += (0.25 + 0.75 * free)[:, None] * near * self.bumps * turf
             z += _smooth(out / 25) * 4 * self.bumps * (0.3 + 0.7 * free)[:, None] * rolling
             # Pavements fall towards the kerb, so that water runs off them.
             z += 0.02 * np.clip(side * t - self.half_width, 0, self.edge[index] - self.half_width)

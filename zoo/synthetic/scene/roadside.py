@@ -34,34 +34,36 @@ _FURNITURE = (
 """Kinds, and how many there are per metre of block."""
 
 
-def add_roadside(placer: Placer, street: Street, ego: Ego, plots: Sequence[Plot], *, kind: str, season: str) -> None:
+def add_roadside(
+    placer: Placer, street: Street, ego: Ego, plots: Sequence[Plot], *, kind: str, season: str, density: float
+) -> None:
     """Everything that stands on the blocks, and trees along the kerbs where a place has too few."""
     rng, about = placer.rng, PLACE_KINDS[kind]
     bare = season == "winter" or (season in ("autumn", "spring") and rng.random() < 0.3)
     for plot in plots:
         if plot.end - plot.start < 4:
             continue
-        _add_furniture(placer, street, plot)
-        _add_lamps(placer, street, plot)
+        _add_furniture(placer, plot)
+        _add_lamps(placer, plot)
         if street.parking[0 if plot.block.side > 0 else 1] > 0:
-            _add_parked(placer, plot, ego)
-        for _ in range(rng.poisson(about.racks * plot.length)):
-            _add_rack(placer, street, plot)
+            _add_parked(placer, plot, ego, density)
+        for _ in range(rng.poisson(density * about.racks * plot.length)):
+            _add_rack(placer, plot)
         if rng.random() < about.street_trees:
-            _add_tree_row(placer, street, plot, bare)
-        _add_plants(placer, street, plot, about, bare)
+            _add_tree_row(placer, plot, bare)
+        _add_plants(placer, plot, about, bare)
     trees = sum(thing.kind == "tree" for thing in placer.things)
-    for thing in _missing_trees(rng, street, plots, bare, _TREES - trees):
+    for thing in _missing_trees(rng, plots, bare, _TREES - trees):
         placer.put(thing)
 
 
-def _add_parked(placer: Placer, plot: Plot, ego: Ego) -> None:
+def _add_parked(placer: Placer, plot: Plot, ego: Ego, density: float) -> None:
     rng, side = placer.rng, plot.block.side
     s = plot.start + 3
-    density = rng.uniform(0.3, 0.95)
+    taken = density * rng.uniform(0.3, 0.95)
     while s < plot.end - 4:
-        if rng.random() < density:
-            what = str(rng.choice(["car", "truck", "motorcycle"], p=[0.945, 0.005, 0.05]))
+        if rng.random() < taken:
+            what = str(rng.choice(["car", "truck", "motorcycle"], p=[0.92, 0.03, 0.05]))
             middle = s + (5.2 if what == "truck" else 2.4)
             t = side * (plot.edge - 1.03 + float(np.clip(rng.normal(0, 0.05), -0.08, 0.08)))
             yaw = (0.0 if side == ego.keep else np.pi) + float(rng.normal(0, 0.02))
@@ -71,7 +73,7 @@ def _add_parked(placer: Placer, plot: Plot, ego: Ego) -> None:
             s += 5.5
 
 
-def _add_rack(placer: Placer, street: Street, plot: Plot) -> None:
+def _add_rack(placer: Placer, plot: Plot) -> None:
     """Bicycles or motorcycles parked side by side, along the pavement where they would not fit across it."""
     rng, side = placer.rng, plot.block.side
     kind = str(rng.choice(["bicycle", "motorcycle"], p=[0.9, 0.1]))
@@ -81,13 +83,13 @@ def _add_rack(placer: Placer, street: Street, plot: Plot) -> None:
     t = side * (plot.walk1 - 1.1 if across else max(plot.posts, plot.edge + 0.4))
     for _ in range(int(rng.integers(1, 12))):
         yaw = float(turn + rng.normal(0, 0.08))
-        placer.put(placer.vehicle(kind, s, t, yaw, h=street.kerb))
+        placer.put(placer.vehicle(kind, s, t, yaw))
         s += (0.85 if kind == "bicycle" else 1.1) if across else 2.1
 
 
-def _add_lamps(placer: Placer, street: Street, plot: Plot) -> None:
+def _add_lamps(placer: Placer, plot: Plot) -> None:
     rng, side = placer.rng, plot.block.side
-    spacing, phase = float(rng.uniform(18, 38)), float(rng.uniform(0, 18))
+    spacing, phase = float(rng.uniform(20, 42)), float(rng.uniform(0, 18))
     style = int(rng.integers(VARIANTS))
     for s in np.arange(plot.start + phase, plot.end, spacing):
         if rng.random() < 0.9:
@@ -98,14 +100,13 @@ def _add_lamps(placer: Placer, street: Street, plot: Plot) -> None:
                     s=float(s),
                     t=side * plot.posts,
                     yaw=-side * np.pi / 2,  # the arm reaches over the road
-                    h=street.kerb,
                 )
             )
 
 
-def _add_tree_row(placer: Placer, street: Street, plot: Plot, bare: bool) -> None:
+def _add_tree_row(placer: Placer, plot: Plot, bare: bool) -> None:
     rng = placer.rng
-    spacing, style, size = float(rng.uniform(6, 16)), int(rng.integers(_TREE_STYLES)), float(rng.uniform(0.6, 1.4))
+    spacing, style, size = float(rng.uniform(6, 16)), int(rng.integers(_TREE_STYLES)), float(rng.uniform(0.7, 1.7))
     for s in np.arange(plot.start + float(rng.uniform(0, 6)), plot.end, spacing):
         variant = 3 * style if bare else 3 * style + int(rng.integers(1, 3))
         height = size * float(rng.uniform(0.8, 1.2))
@@ -116,19 +117,18 @@ def _add_tree_row(placer: Placer, street: Street, plot: Plot, bare: bool) -> Non
                 s=float(s),
                 t=plot.block.side * plot.posts,
                 yaw=float(rng.uniform(0, 6.3)),
-                h=street.kerb,
                 scale=(height, height, height * float(rng.uniform(0.85, 1.15))),
             )
         )
 
 
-def _add_plants(placer: Placer, street: Street, plot: Plot, about: PlaceKind, bare: bool) -> None:
+def _add_plants(placer: Placer, plot: Plot, about: PlaceKind, bare: bool) -> None:
     """Trees, conifers and bushes behind the pavement, fewer with distance."""
     rng, block = placer.rng, plot.block
     nearest = plot.back + 2
     for _ in range(rng.poisson(plot.length * about.plants)):
         kind = str(rng.choice(["tree", "conifer", "bush"], p=[0.45, 0.2, 0.35]))
-        height = float(rng.uniform(0.7, 1.5))
+        height = float(rng.uniform(0.45, 1.3))  # those in gardens begin to branch low
         style = int(rng.integers(_TREE_STYLES))
         placer.put(
             Thing(
@@ -137,13 +137,12 @@ def _add_plants(placer: Placer, street: Street, plot: Plot, about: PlaceKind, ba
                 s=float(rng.uniform(block.start, block.end)),
                 t=block.side * (nearest + float(rng.exponential(about.plants_reach))),
                 yaw=float(rng.uniform(0, 6.3)),
-                h=street.kerb,
                 scale=(height, height, height),
             )
         )
 
 
-def _add_furniture(placer: Placer, street: Street, plot: Plot) -> None:
+def _add_furniture(placer: Placer, plot: Plot) -> None:
     rng, side = placer.rng, plot.block.side
     for kind, rate in _FURNITURE:
         for _ in range(rng.poisson(rate * plot.length)):
@@ -152,7 +151,7 @@ def _add_furniture(placer: Placer, street: Street, plot: Plot) -> None:
             if kind == "bollard":
                 for k in range(int(rng.integers(2, 8))):
                     t = side * (plot.edge + 0.3)
-                    placer.put(Thing(kind=kind, variant=variant, s=s + 1.5 * k, t=t, h=street.kerb))
+                    placer.put(Thing(kind=kind, variant=variant, s=s + 1.5 * k, t=t))
                 continue
             facing = (0.0 if rng.random() < 0.7 else np.pi) + float(rng.normal(0, 0.15))
             at = plot.posts if kind in ("sign", "mast", "board") else plot.walk1 - 0.45
@@ -161,12 +160,10 @@ def _add_furniture(placer: Placer, street: Street, plot: Plot) -> None:
             # What is wide stands back, so that nothing hangs over the road.
             wide = footprint(Thing(kind=kind, variant=variant, s=0.0, t=0.0))[3]
             at = max(at, plot.edge + 0.2 + (0.8 if kind == "shelter" else wide))
-            placer.put(Thing(kind=kind, variant=variant, s=s, t=side * at, yaw=facing, h=street.kerb))
+            placer.put(Thing(kind=kind, variant=variant, s=s, t=side * at, yaw=facing))
 
 
-def _missing_trees(
-    rng: np.random.Generator, street: Street, plots: Sequence[Plot], bare: bool, missing: int
-) -> list[Thing]:
+def _missing_trees(rng: np.random.Generator, plots: Sequence[Plot], bare: bool, missing: int) -> list[Thing]:
     """`missing` trees of one style, spread evenly along the kerbs of all blocks that are long enough."""
     rows = [plot for plot in plots if plot.end - plot.start > 4]
     if missing <= 0 or not rows:
@@ -186,7 +183,6 @@ def _missing_trees(
                 s=float(plot.start + place - (ends[k] - length[k])),
                 t=plot.block.side * plot.posts,
                 yaw=float(rng.uniform(0, 6.3)),
-                h=street.kerb,
                 scale=(size, size, size * float(rng.uniform(0.85, 1.15))),
             )
         )
@@ -210,6 +206,5 @@ def add_signals(placer: Placer, street: Street, crossings: Sequence[Crossing], b
                             s=s,
                             t=side * (kerb_at(street, blocks, side, s) + 0.6),
                             yaw=yaw + float(rng.normal(0, 0.1)),
-                            h=street.kerb,
                         )
                     )

@@ -23,6 +23,8 @@ _STEM_M = {"lamp": 0.15, "traffic_light": 0.35, "mast": 0.2}
 _HEADROOM_M = 1.9  # branches above are in nobody's way
 _PIECE_M = 4.0  # of a fence or wall: short enough to follow a bend
 _PASSABLE = ("grass",)
+_GROWING = ("bush", "thicket", "grove")
+"""Plants that may grow into each other and into fences, hedges and walls."""
 
 Shape = tuple[float, float, float, float]
 """Middle and half lengths of a rectangle in a thing's own axes: x, y, half length, half width, metres."""
@@ -46,7 +48,7 @@ def _trunk(kind: str, variant: int, below: float) -> float:
 def stem(thing: Thing) -> float | None:
     """Half the width of the part that stands on the ground, if the rest is above everybody's head; metres."""
     if thing.kind in ("tree", "conifer"):
-        below = round(_HEADROOM_M / thing.scale[2], 1)
+        below = float(np.ceil(2 * _HEADROOM_M / thing.scale[2])) / 2  # few values, so that they are kept
         return _trunk(thing.kind, thing.variant, below) * thing.scale[0] + 0.05
     return _STEM_M[thing.kind] * thing.scale[0] if thing.kind in _STEM_M else None
 
@@ -88,8 +90,10 @@ class Room:
     def __init__(self, street: Street) -> None:
         self._street = street
         self.times_s = np.zeros(1)
-        self._still: list[np.ndarray] = []
-        self._still_table = np.zeros((0, 6))
+        self._still = np.zeros((256, 6))  # the first `_still_count` are in use
+        self._yields = np.zeros(256, bool)  # to plants that grow into them
+        self._spans: list[tuple[float, float, float, float]] = []  # from s, to s, from t, to t of what stands
+        self._still_count = 0
         self._moving = np.zeros((0, 1, 6))  # the first `_count` are in use
         self._bounds = np.zeros((0, 4))  # of each one's whole way
         self._count = 0
@@ -101,7 +105,8 @@ class Room:
         x, y, _ = self._street.to_world(np.array(s), np.array(t))
         yaw = self._street.heading(s)
         half = (house.s1 - house.s0) / 2, house.depth / 2 + 0.2
-        self._still.append(np.array([x, y, np.cos(yaw), np.sin(yaw), *half]))
+        self._add_still(np.array([x, y, np.cos(yaw), np.sin(yaw), *half]))
+        self._spans.append((house.s0, house.s1, *sorted((house.side * (house.t0 - 0.3), house.side * 200.0))))
 
     def add_strip(self, strip: Strip) -> None:
         """A fence, wall, hedge or guard rail."""
@@ -113,7 +118,8 @@ class Room:
         length = np.linalg.norm(along, axis=1)
         half = {"hedge": 1.0, "wall": 0.25, "fence": 0.08, "rail": 0.15}[strip.kind]
         for (x, y), (c, s), reach in zip(middle, along / length[:, None], length):
-            self._still.append(np.array([x, y, c, s, reach / 2 + 0.1, half]))
+            self._add_still(np.array([x, y, c, s, reach / 2 + 0.1, half]), yields=True)
+        self._spans.append((min(s0, s1), max(s0, s1), min(t0, t1) - half, max(t0, t1) + half))
 
     def follow(self, times_s: np.ndarray) -> None:
         """Looks at what moves at `times_s` from now on; nothing that moves may have been added before."""
@@ -130,7 +136,24 @@ class Room:
         if thing.kind in _PASSABLE:
             return True
         rows = self._rows(thing, rider)
-        return self._take_moving(rows) if thing.moves else self._take_still(rows)
+        if thing.moves:
+            return self._take_moving(rows)
+        if not self._take_still(rows, thing.kind in _GROWING):
+            return False
+        c, s = abs(np.cos(thing.yaw)), abs(np.sin(thing.yaw))
+        long, wide = c * rows[0, 4] + s * rows[0, 5], s * rows[0, 4] + c * rows[0, 5]
+        self._spans.append((thing.s - long, thing.s + long, thing.t - wide, thing.t + wide))
+        return True
+
+    def open_lanes(self, s0: float, s1: float, t: np.ndarray, half: float) -> np.ndarray:
+        """`(N,)` bool: whether nothing that stands is in a lane along the street, `half` to each side of `t` (N,).
+
+        Roughly, and much faster than `take`, which decides.
+        """
+        low, high = min(s0, s1) - half, max(s0, s1) + half
+        spans = np.asarray(self._spans).reshape(-1, 4)
+        spans = spans[(spans[:, 0] < high) & (spans[:, 1] > low)]
+        return ~((spans[:, 2, None] < t + half) & (spans[:, 3, None] > t - half)).any(0)
 
     def _rows(self, thing: Thing, rider: Thing | None) -> np.ndarray:
         """`(T, 6)` rectangles of a thing at all times, not a number where it is not there; `(1, 6)` if it stands."""
@@ -145,11 +168,18 @@ class Room:
             rows[~there, :2] = np.nan
         return rows
 
-    def _take_still(self, row: np.ndarray) -> bool:
-        if self._meets_still(row) or self._meets_moving(np.broadcast_to(row, (len(self.times_s), 6))):
+    def _take_still(self, row: np.ndarray, grows: bool) -> bool:
+        if self._meets_still(row, grows) or self._meets_moving(np.broadcast_to(row, (len(self.times_s), 6))):
             return False
-        self._still.append(row[0])
+        self._add_still(row[0], grows)
         return True
+
+    def _add_still(self, row: np.ndarray, yields: bool = False) -> None:
+        if self._still_count == len(self._still):
+            self._still = np.concatenate([self._still, np.zeros_like(self._still)])
+            self._yields = np.concatenate([self._yields, np.zeros_like(self._yields)])
+        self._still[self._still_count], self._yields[self._still_count] = row, yields
+        self._still_count += 1
 
     def _take_moving(self, rows: np.ndarray) -> bool:
         present = rows[~np.isnan(rows[:, 0])]
@@ -168,12 +198,10 @@ class Room:
         self._bounds[self._count] = _bounds(rows)
         self._count += 1
 
-    def _meets_still(self, rows: np.ndarray) -> bool:
-        if len(self._still) != len(self._still_table):
-            self._still_table = np.array(self._still)
-        table = self._still_table
-        if not len(table):
-            return False
+    def _meets_still(self, rows: np.ndarray, grows: bool = False) -> bool:
+        table = self._still[: self._still_count]
+        if grows:
+            table = table[~self._yields[: self._still_count]]
         low, high = rows[:, :2].min(0), rows[:, :2].max(0)
         reach = np.hypot(table[:, 4], table[:, 5]) + np.hypot(rows[0, 4], rows[0, 5]) + _GAP_M
         near = (table[:, :2] > low - reach[:, None]).all(1) & (table[:, :2] < high + reach[:, None]).all(1)

@@ -23,13 +23,13 @@ def draw_street(rng: np.random.Generator, kind: str) -> Street:
     """The main street of a place of this kind."""
     about = PLACE_KINDS[kind]
     lanes = _lanes(rng, kind)
-    lane_width = float(rng.uniform(2.9, 3.6))
-    cycle_lane = bool(rng.random() < 0.22)
+    lane_width = float(rng.uniform(*about.lane_width))
+    cycle_lane = bool(rng.random() < 0.22) and lanes > 1 and about.crowd > 0.05
     left, right = (_PARKING_M if rng.random() < about.parking else 0.0 for _ in range(2))
-    straight = rng.random() < 0.4
-    bend = np.zeros(_PIECES) if straight else np.clip(rng.normal(0, 0.0045, _PIECES), -0.008, 0.008)
+    straight = rng.random() < 0.33
+    bend = np.zeros(_PIECES) if straight else np.clip(rng.normal(0, 0.005, _PIECES), -0.008, 0.008)
     grade = rng.normal(0, 0.012, _PIECES) if rng.random() < 0.6 else np.zeros(_PIECES)
-    sidewalk = tuple(float(rng.uniform(1.6, 4.5) if kind != "rural" else rng.choice([0.0, 1.6])) for _ in range(2))
+    sidewalk = tuple(_sidewalk(rng, kind) for _ in range(2))
     verge = tuple(_verge(rng, kind) for _ in range(2))
     tram = bool(rng.random() < about.tram)
     if tram:  # a tram of 38 m is one rigid body here and would cut the corner of a sharper bend
@@ -54,16 +54,26 @@ def draw_street(rng: np.random.Generator, kind: str) -> Street:
     )
 
 
+def _sidewalk(rng: np.random.Generator, kind: str) -> float:
+    if kind in ("rural", "country"):
+        return float(rng.choice([0.0, 1.6])) if kind == "rural" else 0.0
+    return float(rng.uniform(1.4, 2.6) if kind in ("village", "suburb") else rng.uniform(1.8, 4.8))
+
+
 def _lanes(rng: np.random.Generator, kind: str) -> int:
+    if rng.random() < PLACE_KINDS[kind].one_way:
+        return 1
     # Both are drawn for every kind of place: the draws that follow must not depend on it.
     city, industrial = int(rng.choice([2, 3, 4])), int(rng.choice([2, 4]))
-    return {"city": city, "boulevard": 4, "industrial": industrial}.get(kind, 2)
+    return {"city": city, "boulevard": 4, "industrial": industrial, "retail": industrial}.get(kind, 2)
 
 
 def _verge(rng: np.random.Generator, kind: str) -> float:
-    if kind in ("residential", "boulevard", "industrial"):
-        return float(rng.choice([0, rng.uniform(1, 4)], p=[0.65, 0.35]))
-    return float(rng.uniform(3, 9)) if kind == "rural" else 0.0
+    if kind in ("residential", "boulevard", "industrial", "suburb", "retail"):
+        return float(rng.choice([0, rng.uniform(1, 4)], p=[0.5, 0.5]))
+    if kind == "village":
+        return float(rng.choice([0, rng.uniform(0.8, 2.5)]))
+    return float(rng.uniform(2, 6)) if kind in ("rural", "country") else 0.0
 
 
 def draw_crossings(rng: np.random.Generator, kind: str) -> tuple[Crossing, ...]:
@@ -95,6 +105,7 @@ def draw_blocks(
         cuts = [c for c in crossings if c.side in (0, side)]
         edges = [street.start] + [v for c in cuts for v in (c.start, c.end)] + [street.end]
         yard = str(rng.choice(["grass", "paved", "gravel"], p=PLACE_KINDS[kind].yards))
+        park = bool(rng.random() < PLACE_KINDS[kind].parks)
         paving, shade = Paving(int(rng.integers(0, 4))), float(rng.uniform(0.13, 0.4))
         verge_first = bool(rng.random() < 0.5)
         if paving == Paving.TARMAC:  # hardly lighter than the road
@@ -109,11 +120,12 @@ def draw_blocks(
                     sidewalk=street.sidewalk[index],
                     verge=street.verge[index],
                     verge_first=verge_first,
-                    yard=yard if rng.random() < 0.8 else str(rng.choice(["grass", "paved"])),
+                    yard="grass" if park else yard if rng.random() < 0.8 else str(rng.choice(["grass", "paved"])),
                     paving=paving,
                     shade=shade,
                     open_start=i == 0,
                     open_end=i == len(edges) - 2,
+                    park=park,
                 )
             )
     return tuple(blocks)

@@ -16,8 +16,9 @@ import numpy as np
 from zoo.synthetic.scene.colors import person_palette, vehicle_palette
 from zoo.synthetic.scene.driving import Driver, Route, Stop, drive, way_of
 from zoo.synthetic.scene.kinds import PLACE_KINDS
+from zoo.synthetic.scene.plots import height_at
 from zoo.synthetic.scene.room import Room
-from zoo.synthetic.scene.types import Block, Crossing, Street, Thing, Way
+from zoo.synthetic.scene.types import MOVABLE, Block, Crossing, Street, Thing, Way
 from zoo.synthetic.shapes.templates import VARIANTS, template
 
 __all__ = ["ENTER_S", "Ego", "Placer", "add_traffic", "draw_ego", "draw_phases", "lanes_each_way"]
@@ -34,7 +35,7 @@ _STOP_M = 4.9  # where those on the main street stop before a side street: in fr
 _CLEARING_S = 3.0  # between the end of one green and the next
 _TURN_SPEED = 4.2  # m/s
 _UPSTREAM_M = 330.0  # of road before the street, where vehicles start that arrive later
-_MIX = (("car", 0.865), ("truck", 0.03), ("bus", 0.015), ("motorcycle", 0.034), ("bicycle", 0.056))
+_MIX = (("car", 0.8), ("truck", 0.05), ("bus", 0.034), ("motorcycle", 0.036), ("bicycle", 0.08))
 """Kinds of vehicles in traffic, the last two with riders."""
 
 
@@ -107,25 +108,32 @@ def draw_phases(rng: np.random.Generator, crossings: Sequence[Crossing], people:
 class Placer:
     """Collects the things of a place: gives each an instance number and keeps them out of each other."""
 
-    def __init__(self, rng: np.random.Generator, street: Street, room: Room) -> None:
+    def __init__(self, rng: np.random.Generator, street: Street, blocks: Sequence[Block], room: Room) -> None:
         self.rng = rng
         self.street = street
+        self.blocks = blocks
         self.room = room
         self.things: list[Thing] = []
         self._numbers = count()
 
-    def number(self) -> int:
-        """The next instance number. One that is drawn and not used stays unused: numbers only have to differ."""
-        return next(self._numbers)
-
     def put(self, thing: Thing, rider: Thing | None = None) -> bool:
-        """Adds a thing where there is room, and right after it its rider: `truth.boxes` joins the two by that."""
+        """Adds a thing where there is room, and right after it its rider: `truth.boxes` joins the two by that.
+
+        What stands is put on the ground, whatever its height. Only what can move stands on the road.
+        """
+        if not thing.moves:
+            h = float(height_at(self.street, self.blocks, np.array([thing.s]), np.array([thing.t]))[0])
+            if h == 0 and thing.kind not in MOVABLE:
+                return False
+            thing, rider = replace(thing, h=h), rider and replace(rider, h=h)
         if not self.room.take(thing, rider):
             return False
-        self.things += [thing] if rider is None else [thing, rider]
+        for part in (thing,) if rider is None else (thing, rider):
+            numbered = part.kind in MOVABLE
+            self.things.append(replace(part, instance=next(self._numbers)) if numbered else part)
         return True
 
-    def vehicle(self, kind: str, s: float, t: float, yaw: float, way: Way | None = None, h: float = 0.0) -> Thing:
+    def vehicle(self, kind: str, s: float, t: float, yaw: float) -> Thing:
         """A vehicle of a random shape and colour; it still has to be `put`."""
         rng = self.rng
         scale = (1.0, 1.0, 1.0) if kind in _RIDER_OF else tuple(rng.uniform(0.95, 1.04, 3))
@@ -135,11 +143,8 @@ class Placer:
             s=s,
             t=t,
             yaw=yaw,
-            h=h,
             scale=scale,
             palette=vehicle_palette(rng),
-            instance=self.number(),
-            way=way,
         )
 
     def rider(self, cycle: Thing) -> Thing | None:
@@ -147,7 +152,7 @@ class Placer:
         kind = _RIDER_OF.get(cycle.kind)
         if kind is None:
             return None
-        return replace(cycle, kind=kind, palette=person_palette(self.rng), instance=self.number())
+        return replace(cycle, kind=kind, palette=person_palette(self.rng))
 
 
 @dataclass(kw_only=True)
@@ -209,9 +214,15 @@ class _SideLane:
 
 
 def add_traffic(
-    placer: Placer, street: Street, ego: Ego, crossings: Sequence[Crossing], blocks: Sequence[Block], kind: str
+    placer: Placer,
+    street: Street,
+    ego: Ego,
+    crossings: Sequence[Crossing],
+    blocks: Sequence[Block],
+    kind: str,
+    busy: float = 1.0,
 ) -> Way:
-    """Everything that drives, with its way, on `placer`.
+    """Everything that drives, with its way, on `placer`; `busy` is a factor on the number of vehicles.
 
     Returns:
         The ego vehicle's way.
@@ -224,13 +235,14 @@ def add_traffic(
         Thing(kind="car", variant=0, s=ego.start, t=ego.lane),
     )
     sides = _side_lanes(plan, crossings, mains, blocks)
-    density = PLACE_KINDS[kind].traffic * float(placer.rng.uniform(0.3, 1.7))
-    _add_trams(plan, placer, mains)
+    density = busy * PLACE_KINDS[kind].traffic * float(placer.rng.uniform(0.3, 1.7))
+    if busy > 0:
+        _add_trams(plan, placer, mains)
     for lane in mains:
         _fill_main(plan, placer, lane, sides, blocks, density)
     for side in sides:
         _fill_side(plan, placer, side, mains, blocks, density)
-    _add_cycle_lanes(plan, placer, mains, crossings, kind)
+    _add_cycle_lanes(plan, placer, mains, crossings, busy / PLACE_KINDS[kind].cyclist_gap)
     end_s = min(_MOST_S, max(_LEAST_S, 25 + 1.6 * (street.end - ego.start) / ego.speed))
     times, x = drive(plan.drivers, plan.stops, ENTER_S - _WARM_UP_S, ENTER_S, end_s)
     arrived = np.nonzero((x[:, 0] > street.end) & (times > _LEAST_S))[0]
@@ -381,10 +393,10 @@ def _turn_out(plan: _Plan, near: _MainLane, out: _SideLane, blocks: Sequence[Blo
 
 
 def _vehicle(plan: _Plan, placer: Placer, kind: str | None, wide: float) -> Thing:
-    """A vehicle for traffic; no truck or bus in lanes below 3.25 m, which they would fill with their mirrors."""
+    """A vehicle for traffic; no truck or bus in a lane that it would fill with its mirrors."""
     rng = placer.rng
     what = kind or str(rng.choice([name for name, _ in _MIX], p=[share for _, share in _MIX]))
-    if what in ("truck", "bus") and wide < 3.25:
+    if wide < {"truck": 2.8, "bus": 2.7}.get(what, 0.0):
         what = "car"
     return placer.vehicle(what, 0.0, 0.0, 0.0)
 
@@ -421,6 +433,8 @@ def _fill_main(
 ) -> None:
     """Traffic along one lane, from far behind the street to its end; some of it turns off."""
     rng, street = placer.rng, plan.street
+    if density == 0:
+        return
     outs = []
     if lane.outermost and lane.t != 0:
         for out in sides:
@@ -479,11 +493,11 @@ def _fill_side(
 
 
 def _add_cycle_lanes(
-    plan: _Plan, placer: Placer, mains: Sequence[_MainLane], crossings: Sequence[Crossing], kind: str
+    plan: _Plan, placer: Placer, mains: Sequence[_MainLane], crossings: Sequence[Crossing], density: float
 ) -> None:
-    """Cyclists on lanes of their own, where the street has them."""
+    """Cyclists on lanes of their own, `density` to the metre, where the street has them."""
     rng, street = placer.rng, plan.street
-    if not street.cycle_lane:
+    if not street.cycle_lane or density == 0:
         return
     for side in (1, -1):
         near = _near_lane(mains, side)
@@ -498,4 +512,4 @@ def _add_cycle_lanes(
             thing = placer.vehicle("bicycle", 0.0, 0.0, 0.0)
             route = replace(lane.straight(), t=np.full(2, t + float(rng.normal(0, 0.12))))
             plan.add(Driver(lane=lane.number, x=x, length=1.8, speed=float(rng.uniform(3.5, 6)), route=route), thing)
-            x += 4 + float(rng.exponential(PLACE_KINDS[kind].cyclist_gap))
+            x += 4 + float(rng.exponential(1 / density))

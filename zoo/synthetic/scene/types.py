@@ -17,6 +17,8 @@ from zoo.synthetic.shapes.surfaces import Material
 from zoo.synthetic.shapes.templates import poses_of
 
 __all__ = [
+    "MOVABLE",
+    "STRIDE_M",
     "Block",
     "Bonnet",
     "Building",
@@ -36,6 +38,8 @@ __all__ = [
 
 _WHEELBASE_M, _TRACK_M = 2.7, 1.5
 
+MOVABLE = ("car", "truck", "bus", "train", "motorcycle", "bicycle", "person", "cyclist", "motorcyclist")
+"""Kinds of things that can move; some of them are parked or stand."""
 STRIDE_M = 1.45
 """Two steps of an adult."""
 Color = tuple[float, float, float]
@@ -187,7 +191,10 @@ class Street:
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """The ground between two side streets on one side: rounded corners, pavement, then `yard`."""
+    """The ground between two side streets on one side: rounded corners, pavement, then `yard`.
+
+    A `park` (or field) has hardly a house.
+    """
 
     start: float
     end: float
@@ -201,6 +208,7 @@ class Block:
     shade: float
     open_start: bool
     open_end: bool
+    park: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 
 from zoo.synthetic.scene.colors import person_palette
-from zoo.synthetic.scene.kinds import PLACE_KINDS
 from zoo.synthetic.scene.plots import Plot, height_at, kerb_at
 from zoo.synthetic.scene.traffic import ENTER_S, Placer
 from zoo.synthetic.scene.types import Block, Crossing, Street, Thing, Way
@@ -22,6 +21,8 @@ _STANDING = 3
 """Of four variants of a person the last one stands (`shapes.people`)."""
 _SIDE_M = 45.0  # that people walk into a side street
 _TRIES = 3
+_LANES = 4  # that a group may choose from
+_HALF_M = 0.28  # of somebody's width
 
 
 def _person(placer: Placer, walks: bool) -> Thing:
@@ -36,7 +37,6 @@ def _person(placer: Placer, walks: bool) -> Thing:
         t=0.0,
         scale=(size, size, size),
         palette=person_palette(rng),
-        instance=placer.number(),
     )
 
 
@@ -58,12 +58,17 @@ def add_standing(placer: Placer, plot: Plot, crowd: float) -> None:
             a = first + 2 * np.pi * k / count
             at_s, at_t = s + radius * np.cos(a), side * float(np.clip(t + radius * np.sin(a), plot.walk0, plot.walk1))
             yaw = float(a * side + np.pi + rng.normal(0, 0.3))
-            where = replace(_person(placer, False), s=float(at_s), t=float(at_t), yaw=yaw, h=placer.street.kerb)
+            where = replace(_person(placer, False), s=float(at_s), t=float(at_t), yaw=yaw)
             placer.put(where)
 
 
 def add_walkers(
-    placer: Placer, plots: Sequence[Plot], crossings: Sequence[Crossing], crowd: float, kind: str, end_s: float
+    placer: Placer,
+    plots: Sequence[Plot],
+    crossings: Sequence[Crossing],
+    crowd: float,
+    crossing_people: float,
+    end_s: float,
 ) -> None:
     """Everybody who walks; called after the traffic, since they wait for nobody.
 
@@ -72,7 +77,7 @@ def add_walkers(
         plots: The blocks.
         crossings: The side streets, with the times at which the main street is stopped.
         crowd: People per metre of pavement.
-        kind: Of the place.
+        crossing_people: Mean number who cross the main street each time it is stopped.
         end_s: Scene time up to which they walk.
     """
     rng, street = placer.rng, placer.street
@@ -80,7 +85,7 @@ def add_walkers(
     for crossing in crossings:
         for window in crossing.closed:
             if window[1] > ENTER_S and window[0] < end_s:
-                for _ in range(rng.poisson(PLACE_KINDS[kind].crossing_people)):
+                for _ in range(rng.poisson(crossing_people)):
                     _add_crossing(placer, blocks, crossing, window, end_s)
     for plot in plots:
         if plot.walk1 - plot.walk0 < 0.9:
@@ -103,13 +108,15 @@ def _add_group(placer: Placer, blocks: Sequence[Block], plot: Plot, end_s: float
     open_end = block.open_end if forward > 0 else block.open_start
     onward = not open_end and rng.random() < 0.4
     members, placed, t = int(rng.choice([1, 2, 3], p=[0.68, 0.25, 0.07])), 0, middle
-    for trial in range(_TRIES + members):
-        if placed == members or (trial >= _TRIES and not placed):
+    lanes = middle + half * np.clip(rng.normal(-0.4 * forward * block.side, 0.6, _LANES), -1, 1)
+    lanes = lanes[placer.room.open_lanes(start, end, block.side * lanes, _HALF_M)]
+    for trial in range(len(lanes) + members - 1):
+        if placed == members or (trial >= len(lanes) and not placed):
             break
         if placed:
             aside = t + placed * _ABREAST_M * (1 if t < middle else -1)
         else:
-            t = aside = middle + half * float(np.clip(rng.normal(-0.4 * forward * block.side, 0.5), -1, 1))
+            t = aside = float(lanes[trial])
         if abs(aside - middle) > half + 0.05:
             break
         if open_end or onward:
@@ -150,6 +157,8 @@ def _add_jaywalker(placer: Placer, street: Street, blocks: Sequence[Block], plot
         near = kerb_at(street, blocks, side, s) + 0.5
         far = kerb_at(street, blocks, -side, s) + 0.9
         onward = s + float(rng.choice([1, -1])) * 30
+        if not placer.room.open_lanes(s, onward, np.array([-side * far]), _HALF_M).all():
+            continue
         line = [(s, side * near), (s, -side * far), (onward, -side * far)]
         pace = float(np.clip(rng.normal(1.5, 0.2), 1.1, 2.4))
         begins = float(rng.uniform(0, min(end_s - 10, 40)))

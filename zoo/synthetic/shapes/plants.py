@@ -7,7 +7,9 @@ import numpy as np
 from zoo.synthetic.shapes.mesh import Builder, Mesh, place
 from zoo.synthetic.shapes.surfaces import Label, Material
 
-__all__ = ["bush", "conifer", "far_tree", "grass", "tree"]
+__all__ = ["bush", "conifer", "far_tree", "grass", "grove", "thicket", "tree"]
+
+_WOOD = (0.13, 0.105, 0.085)
 
 
 def _branches(
@@ -73,6 +75,10 @@ def _add_leaves(
     b.add(vertices, faces, np.clip(shade * 0.25, 0.01, 1), Material.FOLIAGE, slot=-1)
 
 
+_DENSE = 1.3
+"""Leaves are larger than real ones by this factor, so that crowns close as real ones do with a tenth of the leaves."""
+
+
 def tree(rng: np.random.Generator, variant: int, leaves: int = 26) -> Mesh:
     """A broad-leaved tree 8 m high with leaves, or bare in every third variant."""
     b = Builder(Label.VEGETATION)
@@ -93,7 +99,7 @@ def tree(rng: np.random.Generator, variant: int, leaves: int = 26) -> Mesh:
     r0, r1 = np.array([o[2] for o in out]), np.array([o[3] for o in out])
     level = np.array([o[4] for o in out])
     keep = level > 0 if not bare else level >= 0
-    most = 90 * leaves  # of the thinnest pieces
+    most = (90 if bare else 25) * leaves  # of the thinnest pieces, which leaves hide
     thin = np.nonzero(keep & (level < 2))[0]
     keep[thin[rng.permutation(len(thin))[most:]]] = False
     for sides, chosen in ((6, keep & (level >= 2)), (3, keep & (level < 2))):
@@ -116,14 +122,14 @@ def tree(rng: np.random.Generator, variant: int, leaves: int = 26) -> Mesh:
             0.009,
             0.005,
             3,
-            (0.13, 0.105, 0.085),
+            _WOOD,
             Material.BARK,
         )
     else:
         tips = p1[level <= 1]
         if len(tips) > 260:
             tips = tips[rng.permutation(len(tips))[:260]]
-        _add_leaves(b, rng, tips, rng.uniform(0.3, 0.42), leaves, (26 / leaves) ** 0.5)
+        _add_leaves(b, rng, tips, rng.uniform(0.32, 0.45), leaves, _DENSE * (26 / leaves) ** 0.5)
     mesh = b.mesh()
     return place(mesh, (0, 0, 0), scale=8.0 / max(mesh.vertices[:, 2].max(), 1))
 
@@ -171,4 +177,51 @@ def grass(rng: np.random.Generator, variant: int) -> Mesh:
     b.add(
         vertices, np.arange(3 * n).reshape(-1, 3), rng.uniform(0.6, 1.2, (n, 1)) * [0.16, 0.2, 0.07], Material.FOLIAGE
     )
+    return b.mesh()
+
+
+def grove(rng: np.random.Generator, variant: int) -> Mesh:
+    """A dozen trees with undergrowth on 11 m by 11 m, up to 9 m high, for the distance: few and large leaves in heaps.
+
+    Gaps between the heaps and the leaves let rays through to the trees behind. Every third variant is bare but for the
+    undergrowth.
+    """
+    b = Builder(Label.VEGETATION)
+    count = int(rng.integers(8, 14))
+    foot = np.concatenate([rng.uniform(-4.6, 4.6, (count, 2)), np.zeros((count, 1))], 1)
+    height = rng.uniform(4.5, 9, count)
+    top = foot + np.stack([rng.normal(0, 0.3, count), rng.normal(0, 0.3, count), 0.8 * height], 1)
+    b.tubes(foot - [0, 0, 0.4], top, rng.uniform(0.1, 0.2, count), 0.04, 5, _WOOD, Material.BARK)
+    heaps, per_heap = 9, 13
+    around = rng.normal(0, 1, (count, heaps, 3))
+    around *= rng.uniform(0.4, 1, (count, heaps, 1)) / np.linalg.norm(around, axis=2, keepdims=True)
+    tall = height[:, None, None]
+    crown = (foot[:, None] + tall * (around * [0.27, 0.27, 0.34] + [0, 0, 0.64])).reshape(-1, 3)
+    if variant % 3 == 0:
+        fork = np.repeat(foot + (top - foot) * rng.uniform(0.4, 0.9, (count, 1)), heaps, 0)
+        b.tubes(fork, crown, 0.05, 0.02, 3, _WOOD, Material.BARK)
+        twig = np.repeat(crown, 5, 0)
+        b.tubes(twig, twig + rng.normal(0, 0.7, twig.shape), 0.02, 0.012, 3, _WOOD, Material.BARK)
+    else:
+        _add_leaves(b, rng, crown, 0.62, per_heap)
+    low = np.concatenate([rng.uniform(-5.2, 5.2, (70, 2)), rng.uniform(0.2, 1.5, (70, 1))], 1)
+    _add_leaves(b, rng, low, 0.4, 8)
+    return b.mesh()
+
+
+def thicket(rng: np.random.Generator, variant: int) -> Mesh:
+    """Shrubs grown into each other along x: 5 to 9 m long, 2 to 3 m deep, up to 4 m high, with leaves to the ground."""
+    b = Builder(Label.VEGETATION)
+    length, deep = rng.uniform(5, 9), rng.uniform(1.0, 1.6)
+    count = int(length / 0.9)
+    middle = np.stack([np.linspace(-0.5, 0.5, count) * (length - 1.6), rng.normal(0, 0.25, count)], 1)
+    high = rng.uniform(1.6, 4.2) * rng.uniform(0.6, 1.0, count)
+    heaps = 26
+    around = rng.normal(0, 1, (count, heaps, 3))
+    around /= np.linalg.norm(around, axis=2, keepdims=True)
+    around *= rng.uniform(0.55, 1, (count, heaps, 1))
+    half = np.stack([np.full(count, 0.95), np.full(count, deep), 0.5 * high], 1)[:, None]
+    centres = around * half + np.concatenate([middle, 0.52 * high[:, None]], 1)[:, None]
+    centres[..., 2] = np.maximum(centres[..., 2], 0.12)
+    _add_leaves(b, rng, centres.reshape(-1, 3), 0.34, 7, 1.15)
     return b.mesh()

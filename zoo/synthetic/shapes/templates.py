@@ -42,6 +42,8 @@ KINDS: dict[str, Callable[[np.random.Generator, int], Mesh]] = {
     "bench": furniture.bench,
     "shelter": furniture.shelter,
     "far_tree": plants.far_tree,
+    "grove": plants.grove,
+    "thicket": plants.thicket,
 }
 """Makers by name. The position in this table is part of a kind's seed, so add new ones at the end."""
 
