@@ -156,6 +156,7 @@ READERS = {
     "camvid": Reader("zoo.data.camvid:read", splits=("train", "val", "test", "all")),
     "cityscapes": Reader("zoo.data.cityscapes:read"),
     "folder": Reader("zoo.data.own_folder:read", splits=("train", "val", "test", "all")),
+    "kitti": Reader("zoo.data.kitti:read", splits=("train", "val", "test", "all")),
     "nuscenes": Reader("zoo.data.nuscenes:read", splits=("train", "val", "test", "all")),
     "semantickitti": Reader("zoo.data.semantickitti:read"),
     "synthetic": Reader("zoo.data.embedded:read", splits=("val",), folder=False),
