@@ -152,6 +152,7 @@ class Reader:
 
 
 READERS = {
+    "a2d2": Reader("zoo.data.a2d2:read", splits=("train", "val", "test", "all")),
     "acdc": Reader("zoo.data.acdc:read"),
     "camvid": Reader("zoo.data.camvid:read", splits=("train", "val", "test", "all")),
     "cityscapes": Reader("zoo.data.cityscapes:read"),
