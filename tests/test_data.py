@@ -415,7 +415,7 @@ def test_every_reader_can_be_imported() -> None:
 @pytest.mark.parametrize(
     ("kind", "split", "prepare", "message"),
     [
-        ("citiscapes", "val", None, r"unknown data set 'citiscapes'; closest: cityscapes.*known: acdc"),
+        ("citiscapes", "val", None, r"unknown data set 'citiscapes'; closest: cityscapes.*known: a2d2, acdc"),
         ("cityscapes", "valid", None, r"no split 'valid'; closest: val.*train, val, test"),
         ("cityscapes", "val", None, r"is not Cityscapes: looked for leftImg8bit/ or .* in it, found nothing"),
         ("acdc", "val", None, "is not ACDC: looked for rgb_anon/"),

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from zoo.class_map_tables import STREET_MAPS
 from zoo.classes import TAXONOMIES, ClassTable
 from zoo.errors import InputError, closest
 from zoo.yaml_file import read_yaml
@@ -40,7 +41,7 @@ __all__ = [
 
 NO_COUNTERPART = 255
 
-MAPS: dict[tuple[str, str], dict[str, str]] = {
+MAPS: dict[tuple[str, str], dict[str, str | None]] = {
     # CamVid's 11 classes are groups of its 32 original ones. The usual grouping (SegNet's label maps, spelled out in
     # MathWorks' CamVid example: Building = Bridge, Building, Wall, Tunnel, Archway; SignSymbol = SignSymbol,
     # Misc_Text, TrafficLight; Tree = Tree, VegetationMisc; Car = Car, SUVPickupTruck, Truck_Bus, Train, OtherMoving;
@@ -81,6 +82,7 @@ MAPS: dict[tuple[str, str], dict[str, str]] = {
         "pedestrian": "person",
         "bicyclist": "bicycle",  # CamVid merges rider and bicycle; in Cityscapes bicycles cover more pixels than riders
     },
+    **STREET_MAPS,
 }
 
 
@@ -116,9 +118,9 @@ def _counterparts(source: ClassTable, target: ClassTable) -> dict[str, str | Non
     if is_what_it_says and set(source.names) <= set(target.names):
         return {name: name for name in source.names}
     table = MAPS.get((source.taxonomy, target.taxonomy))
-    if table is not None and set(source.names) <= set(table) and set(table.values()) <= set(target.names):
+    if table is not None and set(source.names) <= set(table) and set(table.values()) - {None} <= set(target.names):
         return {name: table[name] for name in source.names}
-    known = "; ".join(f"{a} to {b}" for a, b in MAPS)
+    known = "; ".join(f"{a} to {b}" for a, b in MAPS if b == target.taxonomy or a == source.taxonomy) or "none for them"
     unmapped = [name for name in source.names if name not in target.names]
     raise InputError(
         f"no table maps the classes {source.taxonomy} ({len(source)} classes) onto {target.taxonomy} "

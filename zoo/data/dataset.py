@@ -152,10 +152,12 @@ class Reader:
 
 
 READERS = {
+    "a2d2": Reader("zoo.data.a2d2:read", splits=("train", "val", "test", "all")),
     "acdc": Reader("zoo.data.acdc:read"),
     "camvid": Reader("zoo.data.camvid:read", splits=("train", "val", "test", "all")),
     "cityscapes": Reader("zoo.data.cityscapes:read"),
     "folder": Reader("zoo.data.own_folder:read", splits=("train", "val", "test", "all")),
+    "kitti": Reader("zoo.data.kitti:read", splits=("train", "val", "test", "all")),
     "nuscenes": Reader("zoo.data.nuscenes:read", splits=("train", "val", "test", "all")),
     "semantickitti": Reader("zoo.data.semantickitti:read"),
     "synthetic": Reader("zoo.data.embedded:read", splits=("val",), folder=False),

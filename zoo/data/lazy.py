@@ -28,20 +28,21 @@ class LazyMapping(Mapping[str, T], Generic[T]):
 
 
 class LazySequence(Sequence[T], Generic[T]):
-    """A sequence of a known length whose items are built on every access."""
+    """A sequence whose items are built on every access; a loop over it builds them once."""
 
-    def __init__(self, length: int, make: Callable[[int], T]) -> None:
-        """Takes a function that builds the item at an index from 0 to `length` - 1."""
-        self._length, self._make = length, make
+    def __init__(self, make: Callable[[], Sequence[T]]) -> None:
+        """Takes a function that builds all items."""
+        self._make = make
 
     def __len__(self) -> int:
-        return self._length
+        return len(self._make())
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._make())
 
     @overload
     def __getitem__(self, index: int) -> T: ...
     @overload
     def __getitem__(self, index: slice) -> Sequence[T]: ...
     def __getitem__(self, index: int | slice) -> T | Sequence[T]:
-        if isinstance(index, slice):
-            return [self._make(each) for each in range(self._length)[index]]
-        return self._make(range(self._length)[index])
+        return self._make()[index]

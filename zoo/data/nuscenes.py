@@ -438,8 +438,8 @@ class _Annotations:
 
     def of_sample(self, sample: int) -> LazySequence[Box3D]:
         """The boxes of a sample, in the order of the table."""
-        first, end = int(self._ends[sample]), int(self._ends[sample + 1])
-        return LazySequence(end - first, lambda index: self._box(int(self._rows[first + index])))
+        rows = self._rows[self._ends[sample] : self._ends[sample + 1]]
+        return LazySequence(lambda: [self._box(int(row)) for row in rows])
 
     def _box(self, row: int) -> Box3D:
         instance, points, moving = (int(each) for each in self._integers[row, 1:])

@@ -28,6 +28,7 @@ __all__ = [
     "is_synthetic",
     "mark_synthetic",
     "places_of",
+    "rendered_split",
     "terms_named",
     "terms_of",
 ]
@@ -141,6 +142,12 @@ def is_synthetic(dataset: Dataset) -> bool:
     marker = _marker(dataset.root)
     frames = sum(frame.group != "reference" for frame in dataset.frames)  # ACDC's reference frames are extra
     return marker.get("layout") == dataset.kind and frames <= marker["frames"]
+
+
+def rendered_split(root: Path) -> str | None:
+    """The split that a rendered folder was written as; `None` for every other folder."""
+    split = _marker(root).get("split")
+    return split if isinstance(split, str) else None
 
 
 def places_of(dataset: Dataset, frames: Sequence[Frame]) -> list[str | int]:
