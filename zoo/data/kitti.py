@@ -19,12 +19,13 @@ import numpy as np
 from zoo.classes import ClassTable
 from zoo.data.dataset import Dataset
 from zoo.data.folders import first_folder, visible_files
-from zoo.data.kitti_calibration import CHANNELS, EGO_FROM_VELODYNE, VELODYNE, camera_of, read_numbers, rigid
+from zoo.data.kitti_calibration import CHANNELS, EGO_FROM_VELODYNE, camera_of, read_numbers, rigid
 from zoo.data.lazy import LazyMapping, LazySequence
 from zoo.data.scans import read_bytes, read_points
 from zoo.errors import InputError
 from zoo.frame import Box3D, CameraFrame, Frame, Sweep
 from zoo.geometry.transforms import invert, transform
+from zoo.sensors import KITTI
 
 __all__ = ["CLASSES", "read"]
 
@@ -103,7 +104,7 @@ def _frame(folder: Path, id: str, labelled: bool) -> Frame:
         points_source=partial(read_points, scan, CHANNELS),
         channels=CHANNELS,
         ego_from_lidar=EGO_FROM_VELODYNE,
-        sensor=VELODYNE,
+        sensor=KITTI,
     )
     return Frame(
         id=id,
