@@ -234,7 +234,7 @@ def test_a_velocity_over_too_long_a_time_is_unknown(gap_us: int, known: bool, tm
 
 def test_conditions_are_those_of_the_description(tmp_path: Path) -> None:
     frame = open_dataset("nuscenes", write(tmp_path, tables_by_hand())).frames[0]
-    assert (frame.condition.time_of_day, frame.condition.weather, frame.group) == ("night", "rain", "rain")
+    assert (frame.condition.time_of_day, frame.condition.weather, frame.group) == ("night", "rain", "night+rain")
 
 
 def test_splits_are_lists_of_scenes(tmp_path: Path) -> None:
