@@ -47,6 +47,8 @@ _BEAMS = {
     Material.TAILLIGHT: np.array([0.1, 0.0035, 0.002], np.float32),
 }
 _HEADLAMP = np.array([1.0, 0.93, 0.82], np.float32)
+_PANE = np.float32(0.7)  # share of the light that a tinted pane lets through
+_INDOORS, _LINING, _CABIN_M = 0.35, 0.12, 3.0  # light inside a vehicle, reflectance of its lining, and its size
 _LIFT_M = 0.012  # a ray starts so far above its surface, or float32 would let it hit that surface again
 _WINDOW = 5  # pixels of the openness map that are smoothed together, along each side
 _HEAD_ON = np.full(256, 0.035, np.float32)  # what a surface mirrors when seen at a right angle
@@ -178,6 +180,9 @@ def shade(
     start = points.point + points.normal * np.float32(_LIFT_M)
     out = _arriving(stage, points, start, openness.take(hit))
     out *= albedo
+    panes = points.of_material(Material.GLASS)
+    if panes.stop > panes.start:
+        out[panes] += _behind_glass(stage, points, panes)
     strength = _strength(gloss, points.material, points.facing)
     mirror = np.nonzero(strength > 0.01)[0]
     if len(mirror):
@@ -562,6 +567,36 @@ def _mirror(
     seen *= strength.take(which)[:, None]
     seen += base
     return seen
+
+
+def _behind_glass(stage: Stage, points: _Points, panes: slice) -> np.ndarray:
+    """`(G, 3)` radiance that comes through the windows of vehicles: a dim interior, or the street beyond both panes."""
+    light, toward = stage.light, points.ray[panes]
+    out = np.empty((len(toward), 3), np.float32)
+    hits = _beyond(stage, points.point[panes], toward)
+    inside = np.nonzero(hits.face >= 0)[0]
+    face = hits.face.take(inside)
+    kind = stage.caster.of_faces("material", face)
+    # The inside of the bodywork is lined in grey, whatever colour it has outside; seats have their own.
+    color = np.where((kind == Material.CLOTH)[:, None], stage.caster.of_faces("color", face), np.float32(_LINING))
+    up = (0.4 + 0.6 * np.abs(hits.normal[inside, 2]))[:, None]
+    out[inside] = _PANE * color * up * (np.float32(_INDOORS) * (light.ambient + np.float32(0.3) * light.sun))
+    other = inside[(kind == Material.GLASS) & (hits.distance.take(inside) < _CABIN_M)]
+    past = np.concatenate([np.nonzero(hits.face < 0)[0], other])
+    start, along = points.point[panes].take(past, axis=0), toward.take(past, axis=0)
+    start = start + along * np.where(hits.face.take(past) < 0, 0, hits.distance.take(past) + 2 * _LIFT_M)[:, None]
+    further = _beyond(stage, start, along)
+    seen = np.empty((len(past), 3), np.float32)
+    sky, solid = np.nonzero(further.face < 0)[0], np.nonzero(further.face >= 0)[0]
+    seen[sky] = sky_radiance(light, stage.scene, along.take(sky, axis=0))
+    if len(solid):
+        seen[solid] = _mirrored(stage, start, along, further, solid)
+    out[past] = _PANE**2 * seen
+    return out
+
+
+def _beyond(stage: Stage, start: np.ndarray, toward: np.ndarray) -> Hits:
+    return stage.caster.trace(start + toward * np.float32(2 * _LIFT_M), toward, coherent=True)
 
 
 def _mirrored(stage: Stage, start: np.ndarray, toward: np.ndarray, hits: Hits, solid: np.ndarray) -> np.ndarray:

@@ -136,6 +136,7 @@ def car(rng: np.random.Generator, variant: int) -> Mesh:
     size = _car_size(rng, CAR_STYLES[variant % len(CAR_STYLES)])
     _car_body(b, size)
     rake = _car_cabin(b, size, rng)
+    _car_interior(b, size, rake)
     _car_wheels(b, size, rng)
     _car_lamps_and_mirrors(b, size, rake, rng)
     _car_plates_and_bumpers(b, size, rng)
@@ -224,6 +225,22 @@ def _car_cabin(b: Builder, size: _CarSize, rng: np.random.Generator) -> float:
     color = np.where(glass[..., None], _GLASS, 0.5)
     b.loft(cabin, color, material, slot=np.where(glass, -1, 0), smooth=False)
     return rake
+
+
+def _car_interior(b: Builder, size: _CarSize, rake: float) -> None:
+    """Dashboard, parcel shelf and seats, as far as they can be seen through the windows."""
+    half, belt, top = size.width * 0.42, size.belt, size.height
+    boot, screen = size.rear + size.trunk + 0.12, size.windscreen - 0.14
+    b.box([boot, -half, belt - 0.04], [screen, half, belt + 0.045], (0.03, 0.03, 0.032), Material.CLOTH)
+    front, back = screen - rake - 0.45, boot + 0.45
+    for x, centres, width in ((front, (-0.36, 0.36), 0.46), (back, (-0.36, 0.36), 0.68)):
+        if x < boot + 0.3 or (x == back and front - back < 0.6):
+            continue
+        for y in centres:
+            rest = min(top - 0.3, belt + 0.3)
+            b.box([x - 0.1, y - width / 2, belt], [x + 0.02, y + width / 2, rest], (0.05, 0.05, 0.055), Material.CLOTH)
+            low, high = [x - 0.09, y - 0.13, rest], [x, y + 0.13, min(top - 0.1, rest + 0.17)]
+            b.box(low, high, (0.05, 0.05, 0.055), Material.CLOTH)
 
 
 def _car_wheels(b: Builder, size: _CarSize, rng: np.random.Generator) -> None:
