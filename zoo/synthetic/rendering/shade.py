@@ -12,7 +12,7 @@ import numpy as np
 
 from zoo.synthetic.rendering.cast import Caster, Hits, dot
 from zoo.synthetic.rendering.light import Light, sky_radiance
-from zoo.synthetic.rendering.noise import noise
+from zoo.synthetic.rendering.noise import hash01, noise
 from zoo.synthetic.rendering.street_texture import ground_albedo, road_albedo
 from zoo.synthetic.rendering.surface_texture import surface_albedo, window_albedo
 from zoo.synthetic.scene.signals import Lens, lit_lenses
@@ -28,6 +28,7 @@ def _table(*materials: Material) -> np.ndarray:
 
 
 EMITTERS = _table(Material.LAMP, Material.SIGNAL, Material.HEADLIGHT, Material.TAILLIGHT)
+_PANES = _table(Material.WINDOW, Material.SHOP)
 _LEVEL = _table(Material.ASPHALT, Material.GROUND, Material.KERB)
 _POROUS = _LEVEL | _table(
     Material.BRICK, Material.STONE, Material.CONCRETE, Material.PLASTER, Material.BARK, Material.CLOTH
@@ -554,6 +555,12 @@ def _mirror(
     bent = normal.copy()
     bent[:, 0] += ripple * noise(x, y, 2.4, 0.8, 71)
     bent[:, 1] += ripple * noise(x, y, 2.4, 0.8, 72)
+    panes = np.nonzero(_PANES.take(points.material.take(which)))[0]
+    if len(panes):  # no two panes of a house are parallel: each mirrors another part of the street
+        column, row = np.floor(points.uv.take(which.take(panes), axis=0)).T
+        bent[panes, 0] += np.float32(0.03) * (hash01(column, row) - np.float32(0.5))
+        bent[panes, 1] += np.float32(0.03) * (hash01(row, column) - np.float32(0.5))
+        bent[panes, 2] += np.float32(0.03) * (hash01(column + 5, row) - np.float32(0.5))
     bent /= np.sqrt(dot(bent, bent))[:, None]
     toward = unit - (2 * dot(unit, bent))[:, None] * bent
     hits = stage.caster.trace(start, toward, coherent=True)

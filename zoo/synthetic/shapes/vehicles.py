@@ -177,8 +177,27 @@ def _car_body(b: Builder, size: _CarSize) -> None:
     body = np.concatenate([left, left[:, -2::-1] * [1, -1, 1]], 1)
     ends = [np.broadcast_to(body[k].mean(0), body[:1].shape) for k in (0, -1)]
     b.loft(np.concatenate([ends[0], body, ends[1]]), (0.5, 0.5, 0.5), Material.PAINT, slot=0)
+    _car_seams(b, size, xs, left[:, 1:4])
     low, high = [rear + 0.15, -size.width * 0.42, size.sill - 0.1], [front - 0.15, size.width * 0.42, size.sill + 0.05]
     b.box(low, high, _DARK, Material.PLAIN)
+
+
+def _car_seams(b: Builder, size: _CarSize, xs: np.ndarray, side: np.ndarray) -> None:
+    """Gaps around the doors and their handles; `(X, 3, 3)` points of the left side at stations `xs`, from the sill."""
+    first, last = size.windscreen - 0.12, size.rear + max(size.trunk, 0.3) + 0.35
+    for x in np.linspace(first, last, 3):
+        line = np.array([[np.interp(x, xs, side[:, row, axis]) for axis in range(3)] for row in range(3)])
+        line[:, 1] += 0.003
+        for mirror in (1, -1):
+            strip = line * [1, mirror, 1]
+            for low, high in pairwise(strip):
+                edge = np.array([0.007, 0, 0])
+                b.quads(np.array([[low - edge, low + edge, high + edge, high - edge]]), _DARK, Material.PLAIN)
+            if x > last:
+                handle = strip[2] - [0.14, 0, 0.06]
+                out = [0.0, mirror * 0.025, 0.02]
+                low, high = np.minimum(handle, handle + out), np.maximum(handle + [0.12, 0, 0], handle + out)
+                b.box(low, high + [0.0, 0, 0.0], _DARK, Material.PLAIN)
 
 
 def _car_cabin(b: Builder, size: _CarSize, rng: np.random.Generator) -> float:
