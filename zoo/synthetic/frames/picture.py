@@ -168,7 +168,7 @@ def _render(stage: Stage, eye: np.ndarray, view: _View, shot: Shot, rng: np.rand
         if len(new):
             more = more.take(new, axis=0)
             again = _trace(caster, eye, more, moving.take(new))
-            own = shade(stage, eye, more, again, view.opened.take(several.take(new)), pixel)
+            own = shade(stage, eye, more, again, view.opened.take(several.take(new)), pixel, shaded.bounced)
             # A single ray that meets a lamp would make its pixel, and by glare its surroundings, far too bright.
             extra[new] = np.minimum(own.radiance, np.float32(20 * stage.light.brightest))
         added = extra.reshape(shot.edge_rays, -1, 3)

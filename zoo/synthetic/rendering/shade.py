@@ -66,12 +66,14 @@ class Shaded:
         label: `(P,)` uint8.
         instance: `(P,)` int32 number, -1 for none.
         material: `(P,)` uint8, 255 for the sky.
+        bounced: `(2, 3)` radiance of the ground and of walls, which light other surfaces; `None` if all is sky.
     """
 
     radiance: np.ndarray
     label: np.ndarray
     instance: np.ndarray
     material: np.ndarray
+    bounced: np.ndarray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +143,7 @@ def shade(
     hits: Hits,
     openness: np.ndarray,
     pixel_angle: float,
+    bounced: np.ndarray | None = None,
 ) -> Shaded:
     """Radiance, label and instance of rays.
 
@@ -151,6 +154,7 @@ def shade(
         hits: Where they end.
         openness: `(P,)` fraction of the hemisphere above each hit that is open (see `openness_map`).
         pixel_angle: Radians between two neighbouring pixels: gives the footprint that patterns are smoothed over.
+        bounced: `Shaded.bounced` of a picture that the rays belong to; `None`: these rays are the picture.
     """
     count = len(directions)
     directions = directions.astype(np.float32, copy=False)
@@ -179,7 +183,7 @@ def shade(
     if light.wet > 0:
         albedo, gloss = _wet(light, albedo, gloss, points)
     start = points.point + points.normal * np.float32(_LIFT_M)
-    out = _arriving(stage, points, start, openness.take(hit))
+    out, bounced = _arriving(stage, points, start, openness.take(hit), albedo, bounced)
     out *= albedo
     panes = points.of_material(Material.GLASS)
     if panes.stop > panes.start:
@@ -194,7 +198,7 @@ def shade(
     for k in range(3):  # channel by channel: broadcasting over three columns is three times as slow
         out[:, k] = (out[:, k] - light.airlight[k]) * air + light.airlight[k]
     radiance[hit] = out
-    return Shaded(radiance, label, instance, material)
+    return Shaded(radiance, label, instance, material, bounced)
 
 
 def _points(
@@ -216,8 +220,15 @@ def _points(
     )
 
 
-def _arriving(stage: Stage, points: _Points, start: np.ndarray, opened: np.ndarray) -> np.ndarray:
-    """`(Q, 3)` lux that reach the points: sun, open sky, lit ground, what comes through openings, lamps."""
+def _arriving(
+    stage: Stage,
+    points: _Points,
+    start: np.ndarray,
+    opened: np.ndarray,
+    albedo: np.ndarray,
+    bounced: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`(Q, 3)` lux that reach the points: sun, open sky, lit ground and walls, lamps; and `_bounced`."""
     light, normal = stage.light, points.normal
     direct = np.zeros(len(start), np.float32)
     if light.sun.max() > 0:
@@ -230,10 +241,10 @@ def _arriving(stage: Stage, points: _Points, start: np.ndarray, opened: np.ndarr
         lit = lit[~blocked]
         direct[lit] = towards.take(lit)
     up = (0.5 + 0.5 * normal[:, 2]) * 0.9 + 0.1
-    # Of the open hemisphere the upper part shows the sky, the rest the ground, a grey of 16 %.
-    ground = 0.16 * (light.ambient + light.sun * max(light.to_sun[2], 0) * 0.5)
-    # What is not open shows other surfaces, of about 22 %, mostly in the shade.
-    shut = 0.22 * (light.ambient + 0.12 * light.sun)
+    # Of the open hemisphere the upper part shows the sky, the rest the ground; what is not open shows walls.
+    if bounced is None:
+        bounced = _bounced(light, albedo, direct, opened, normal)
+    ground, shut = bounced
     # Three colours, few distinct sources: a product with a small matrix is faster than broadcasting over them.
     sources = np.stack([light.sun, light.ambient, ground, shut]).astype(np.float32)
     amounts = np.empty((len(start), 4), np.float32)
@@ -244,7 +255,28 @@ def _arriving(stage: Stage, points: _Points, start: np.ndarray, opened: np.ndarr
     arriving = amounts @ sources
     if light.lamp or light.headlamp:
         arriving += _lamps(stage, points.point, normal)
-    return arriving
+    return arriving, bounced
+
+
+def _bounced(
+    light: Light, albedo: np.ndarray, direct: np.ndarray, opened: np.ndarray, normal: np.ndarray
+) -> np.ndarray:
+    """`(2, 3)` radiance of the ground and of walls, from the points themselves: light that has bounced once.
+
+    What the camera sees stands for what its surroundings look like. Where it sees too little of either, a grey of 16 %
+    and one of 22 % that lies mostly in the shade take their place.
+    """
+    usual = (
+        0.16 * (light.ambient + light.sun * max(light.to_sun[2], 0) * 0.5),
+        0.22 * (light.ambient + 0.12 * light.sun),
+    )
+    out = np.stack(usual).astype(np.float32)
+    for row, facing in enumerate((normal[:, 2] > 0.7, np.abs(normal[:, 2]) < 0.5)):
+        some = np.nonzero(facing)[0][::5]
+        if len(some) >= 100:
+            lux = direct.take(some)[:, None] * light.sun + opened.take(some)[:, None] * light.ambient
+            out[row] = (albedo.take(some, axis=0) * lux).mean(0)
+    return out
 
 
 def _air_before_sky(light: Light, unit: np.ndarray, miss: np.ndarray, sky: np.ndarray) -> np.ndarray:
