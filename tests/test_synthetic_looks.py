@@ -10,7 +10,6 @@ import pytest
 from zoo.condition import Condition
 from zoo.geometry.cameras import VEHICLE_FROM_OPTICAL
 from zoo.geometry.transforms import yaw_matrix
-from zoo.synthetic import render_frame
 from zoo.synthetic.frames.render import render_world
 from zoo.synthetic.frames.times import stops
 from zoo.synthetic.frames.world import World
@@ -19,7 +18,7 @@ from zoo.synthetic.rendering.cast import Caster
 from zoo.synthetic.rendering.light import Light, light_of
 from zoo.synthetic.rendering.shade import Stage, shade
 from zoo.synthetic.rendering.weather import falling, halos, on_the_lens, spray
-from zoo.synthetic.scene.describe import describe
+from zoo.synthetic.scene.describe import _draw_optics, describe
 from zoo.synthetic.scene.types import Thing
 from zoo.synthetic.shapes.mesh import Builder, Mesh, place
 from zoo.synthetic.shapes.surfaces import Label, Material
@@ -218,7 +217,8 @@ def test_drops_on_the_lens_show_the_scene_upside_down() -> None:
     for seed in range(20):
         out = on_the_lens(radiance, light, np.random.default_rng(seed))
         rows, _ = np.nonzero(out[160:, :, 0] > 300)
-        assert (out[:96].min() >= 0) and (out.max() <= 1000.01)
+        assert out.min() >= 0
+        assert out.max() <= 1000.01
         if len(rows):
             break
     else:
@@ -245,6 +245,13 @@ def test_a_flake_out_of_focus_is_wider_and_keeps_its_light() -> None:
 
 def test_as_many_pixels_are_blown_as_in_real_pictures() -> None:
     """6.3 % exceed 0.97 in CamVid, KITTI, nuScenes and A2D2 by day (benchmarks/picture_statistics.py)."""
-    share = [(render_frame(seed, size=(48, 96)).camera.image.mean(2) > 0.97 * 255).mean() for seed in range(3000, 3024)]
+    share = []
+    for seed in range(3000, 3006):
+        world = World(describe(seed))
+        for other in range(8):  # places are slow to build: each is taken by eight cameras
+            optics = _draw_optics(np.random.default_rng([seed, other]), (1.0, 1.0, 1.0))
+            world.scene = dataclasses.replace(world.scene, optics=optics)
+            image = render_world(world, 0, *stops(world.scene, 1)[0], Condition(), (48, 96)).camera.image
+            share.append((image.mean(2) > 0.97 * 255).mean())
     assert 0.063 / 2 < np.mean(share) < 0.063 * 2
     assert np.mean(np.array(share) > 0.01) > 0.3
