@@ -1,7 +1,7 @@
 """Compares how bright pictures of the synthetic world are with real pictures, over whole pictures and without labels.
 
-    python benchmarks/picture_statistics.py --places 40 --real camvid='data/camvid/train/00[01]6*.jpg' \
-        kitti='data/kitti/training/image_2/*.png'
+    python benchmarks/picture_statistics.py --places 40 --real camvid 'data/camvid/train/00[01]6*.jpg' \
+        kitti 'data/kitti/training/image_2/*.png'
 
 One row per source, each value the mean over its pictures: share of pixels whose mean of the channels exceeds 0.97 of
 white, mean, 10th, 50th and 90th percentile, standard deviation, and the mean difference between the largest and the

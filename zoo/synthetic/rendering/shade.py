@@ -234,12 +234,15 @@ def _arriving(
     if light.sun.max() > 0:
         towards = normal @ light.to_sun
         leaves = points.of_material(Material.FOLIAGE)
-        towards[leaves] = 0.25 + 0.6 * np.abs(towards[leaves])  # leaves are lit through, from either side
+        towards[leaves] = 0.3 + 0.65 * np.abs(towards[leaves])  # leaves are lit through, from either side
         lit = np.nonzero(towards > 0)[0]
         sunward = np.broadcast_to(light.to_sun, (len(lit), 3))
         blocked = stage.caster.blocked(start.take(lit, axis=0), sunward, coherent=True)
         lit = lit[~blocked]
         direct[lit] = towards.take(lit)
+    # Leaves let through half of the light that they do not absorb: inside a crown it is not as dark as behind stone.
+    crown = points.of_material(Material.FOLIAGE)
+    opened[crown] += np.float32(0.35) * (1 - opened[crown])
     up = (0.5 + 0.5 * normal[:, 2]) * 0.9 + 0.1
     # Of the open hemisphere the upper part shows the sky, the rest the ground; what is not open shows walls.
     if bounced is None:
