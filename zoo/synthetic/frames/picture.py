@@ -16,7 +16,7 @@ from zoo.synthetic.rendering.cast import Caster, Hits
 from zoo.synthetic.rendering.exposure import motion_blur
 from zoo.synthetic.rendering.light import Light, light_of
 from zoo.synthetic.rendering.shade import EMITTERS, Shaded, Stage, openness_map, shade
-from zoo.synthetic.rendering.weather import falling, halos
+from zoo.synthetic.rendering.weather import falling, halos, on_the_lens, spray
 from zoo.synthetic.shapes.surfaces import Label
 from zoo.synthetic.truth.annotate import close_crowns, close_fences
 from zoo.synthetic.truth.flow import Next, optical_flow
@@ -90,6 +90,7 @@ def picture(world: World, caster: Caster, boxes: np.ndarray, shot: Shot, rng: np
     shaded = _render(stage, eye, view, shot, rng)
     depth = np.where(hits.face < 0, np.inf, hits.distance).astype(np.float32).reshape(size)
     radiance = shaded.radiance.reshape(*size, 3)
+    radiance = spray(radiance, depth, directions, shot.world_from_camera, scene, light, shot.time_us * 1e-6)
     sources = EMITTERS.take(shaded.material).reshape(size)
     radiance = halos(radiance, sources, depth, light, shot.intrinsics[0, 0])
     if shot.motion_blur:
@@ -99,6 +100,7 @@ def picture(world: World, caster: Caster, boxes: np.ndarray, shot: Shot, rng: np
             radiance, depth, instance, scene, seconds, light.gain, shot.ego_from_camera, shot.intrinsics
         )
     radiance = falling(radiance, depth, light, shot.intrinsics[0, 0], rng)
+    radiance = on_the_lens(radiance, light, np.random.default_rng([scene.seed, 57]))  # drops stay where they are
     image, dark = take_picture(radiance, scene.optics, light, rng)
     labels = shaded.label.reshape(size)
     if not shot.exact:
@@ -175,7 +177,7 @@ def _render(stage: Stage, eye: np.ndarray, view: _View, shot: Shot, rng: np.rand
         if len(new):
             more = more.take(new, axis=0)
             again = _trace(caster, eye, more, moving.take(new))
-            own = shade(stage, eye, more, again, view.opened.take(several.take(new)), pixel)
+            own = shade(stage, eye, more, again, view.opened.take(several.take(new)), pixel, shaded.bounced)
             # A single ray that meets a lamp would make its pixel, and by glare its surroundings, far too bright.
             extra[new] = np.minimum(own.radiance, np.float32(20 * stage.light.brightest))
         added = extra.reshape(shot.edge_rays, -1, 3)

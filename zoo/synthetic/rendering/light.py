@@ -127,7 +127,7 @@ def _by_day(scene: Scene, cover: float, visibility_m: float) -> Light:
         sun=95000 * np.exp(-0.22 / max(high, 0.06)) * through * warm,
         # Towards the horizon a clear sky is whiter and about three times as bright as overhead.
         zenith=level * (0.75 * _BLUE * (1 - cover) + _GREY * cover),
-        horizon=level * (1.9 * _HAZE * (1 - cover) + 1.25 * _GREY * cover),
+        horizon=level * (2.1 * _HAZE * (1 - cover) + 1.25 * _GREY * cover),
         ambient=np.zeros(3),
         cloud=cover,
         extinction=3.0 / visibility_m,  # Koschmieder: 5 % of the contrast is left at the visibility, -ln(0.05) = 3.0
@@ -201,7 +201,7 @@ def _by_night(light: Light, condition: Condition, rng: np.random.Generator) -> L
 def sky_radiance(light: Light, scene: Scene, directions: np.ndarray) -> np.ndarray:
     """`(P, 3)` radiance of the sky along `(P, 3)` unit vectors; below the horizon it goes on as at the horizon."""
     up = np.clip(directions[:, 2], 0.0, 1)
-    mix = np.sqrt(up)[:, None]
+    mix = (up ** np.float32(0.35))[:, None]  # haze whitens the lowest 10 to 20 degrees
     base = light.horizon * (1 - mix) + light.zenith * mix
     if light.cloud > 0.02 and light.zenith.max() > 20:
         h = np.maximum(up, 0.03) + 0.06

@@ -12,7 +12,7 @@ import numpy as np
 
 from zoo.synthetic.rendering.cast import Caster, Hits, dot
 from zoo.synthetic.rendering.light import Light, sky_radiance
-from zoo.synthetic.rendering.noise import noise
+from zoo.synthetic.rendering.noise import hash01, noise
 from zoo.synthetic.rendering.street_texture import ground_albedo, road_albedo
 from zoo.synthetic.rendering.surface_texture import surface_albedo, window_albedo
 from zoo.synthetic.scene.signals import Lens, lit_lenses
@@ -28,6 +28,7 @@ def _table(*materials: Material) -> np.ndarray:
 
 
 EMITTERS = _table(Material.LAMP, Material.SIGNAL, Material.HEADLIGHT, Material.TAILLIGHT)
+_PANES = _table(Material.WINDOW, Material.SHOP)
 _LEVEL = _table(Material.ASPHALT, Material.GROUND, Material.KERB)
 _POROUS = _LEVEL | _table(
     Material.BRICK, Material.STONE, Material.CONCRETE, Material.PLASTER, Material.BARK, Material.CLOTH
@@ -47,6 +48,8 @@ _BEAMS = {
     Material.TAILLIGHT: np.array([0.1, 0.0035, 0.002], np.float32),
 }
 _HEADLAMP = np.array([1.0, 0.93, 0.82], np.float32)
+_PANE = np.float32(0.7)  # share of the light that a tinted pane lets through
+_INDOORS, _LINING, _CABIN_M = 0.35, 0.12, 3.0  # light inside a vehicle, reflectance of its lining, and its size
 _LIFT_M = 0.012  # a ray starts so far above its surface, or float32 would let it hit that surface again
 _WINDOW = 5  # pixels of the openness map that are smoothed together, along each side
 _HEAD_ON = np.full(256, 0.035, np.float32)  # what a surface mirrors when seen at a right angle
@@ -63,12 +66,14 @@ class Shaded:
         label: `(P,)` uint8.
         instance: `(P,)` int32 number, -1 for none.
         material: `(P,)` uint8, 255 for the sky.
+        bounced: `(2, 3)` radiance of the ground and of walls, which light other surfaces; `None` if all is sky.
     """
 
     radiance: np.ndarray
     label: np.ndarray
     instance: np.ndarray
     material: np.ndarray
+    bounced: np.ndarray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +143,7 @@ def shade(
     hits: Hits,
     openness: np.ndarray,
     pixel_angle: float,
+    bounced: np.ndarray | None = None,
 ) -> Shaded:
     """Radiance, label and instance of rays.
 
@@ -148,6 +154,7 @@ def shade(
         hits: Where they end.
         openness: `(P,)` fraction of the hemisphere above each hit that is open (see `openness_map`).
         pixel_angle: Radians between two neighbouring pixels: gives the footprint that patterns are smoothed over.
+        bounced: `Shaded.bounced` of a picture that the rays belong to; `None`: these rays are the picture.
     """
     count = len(directions)
     directions = directions.astype(np.float32, copy=False)
@@ -176,8 +183,11 @@ def shade(
     if light.wet > 0:
         albedo, gloss = _wet(light, albedo, gloss, points)
     start = points.point + points.normal * np.float32(_LIFT_M)
-    out = _arriving(stage, points, start, openness.take(hit))
+    out, bounced = _arriving(stage, points, start, openness.take(hit), albedo, bounced)
     out *= albedo
+    panes = points.of_material(Material.GLASS)
+    if panes.stop > panes.start:
+        out[panes] += _behind_glass(stage, points, panes)
     strength = _strength(gloss, points.material, points.facing)
     mirror = np.nonzero(strength > 0.01)[0]
     if len(mirror):
@@ -188,7 +198,7 @@ def shade(
     for k in range(3):  # channel by channel: broadcasting over three columns is three times as slow
         out[:, k] = (out[:, k] - light.airlight[k]) * air + light.airlight[k]
     radiance[hit] = out
-    return Shaded(radiance, label, instance, material)
+    return Shaded(radiance, label, instance, material, bounced)
 
 
 def _points(
@@ -210,24 +220,34 @@ def _points(
     )
 
 
-def _arriving(stage: Stage, points: _Points, start: np.ndarray, opened: np.ndarray) -> np.ndarray:
-    """`(Q, 3)` lux that reach the points: sun, open sky, lit ground, what comes through openings, lamps."""
+def _arriving(
+    stage: Stage,
+    points: _Points,
+    start: np.ndarray,
+    opened: np.ndarray,
+    albedo: np.ndarray,
+    bounced: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`(Q, 3)` lux that reach the points: sun, open sky, lit ground and walls, lamps; and `_bounced`."""
     light, normal = stage.light, points.normal
     direct = np.zeros(len(start), np.float32)
     if light.sun.max() > 0:
         towards = normal @ light.to_sun
         leaves = points.of_material(Material.FOLIAGE)
-        towards[leaves] = 0.25 + 0.6 * np.abs(towards[leaves])  # leaves are lit through, from either side
+        towards[leaves] = 0.3 + 0.65 * np.abs(towards[leaves])  # leaves are lit through, from either side
         lit = np.nonzero(towards > 0)[0]
         sunward = np.broadcast_to(light.to_sun, (len(lit), 3))
         blocked = stage.caster.blocked(start.take(lit, axis=0), sunward, coherent=True)
         lit = lit[~blocked]
         direct[lit] = towards.take(lit)
+    # Leaves let through half of the light that they do not absorb: inside a crown it is not as dark as behind stone.
+    crown = points.of_material(Material.FOLIAGE)
+    opened[crown] += np.float32(0.35) * (1 - opened[crown])
     up = (0.5 + 0.5 * normal[:, 2]) * 0.9 + 0.1
-    # Of the open hemisphere the upper part shows the sky, the rest the ground, a grey of 16 %.
-    ground = 0.16 * (light.ambient + light.sun * max(light.to_sun[2], 0) * 0.5)
-    # What is not open shows other surfaces, of about 22 %, mostly in the shade.
-    shut = 0.22 * (light.ambient + 0.12 * light.sun)
+    # Of the open hemisphere the upper part shows the sky, the rest the ground; what is not open shows walls.
+    if bounced is None:
+        bounced = _bounced(light, albedo, direct, opened, normal)
+    ground, shut = bounced
     # Three colours, few distinct sources: a product with a small matrix is faster than broadcasting over them.
     sources = np.stack([light.sun, light.ambient, ground, shut]).astype(np.float32)
     amounts = np.empty((len(start), 4), np.float32)
@@ -238,7 +258,28 @@ def _arriving(stage: Stage, points: _Points, start: np.ndarray, opened: np.ndarr
     arriving = amounts @ sources
     if light.lamp or light.headlamp:
         arriving += _lamps(stage, points.point, normal)
-    return arriving
+    return arriving, bounced
+
+
+def _bounced(
+    light: Light, albedo: np.ndarray, direct: np.ndarray, opened: np.ndarray, normal: np.ndarray
+) -> np.ndarray:
+    """`(2, 3)` radiance of the ground and of walls, from the points themselves: light that has bounced once.
+
+    What the camera sees stands for what its surroundings look like. Where it sees too little of either, a grey of 16 %
+    and one of 22 % that lies mostly in the shade take their place.
+    """
+    usual = (
+        0.16 * (light.ambient + light.sun * max(light.to_sun[2], 0) * 0.5),
+        0.22 * (light.ambient + 0.12 * light.sun),
+    )
+    out = np.stack(usual).astype(np.float32)
+    for row, facing in enumerate((normal[:, 2] > 0.7, np.abs(normal[:, 2]) < 0.5)):
+        some = np.nonzero(facing)[0][::5]
+        if len(some) >= 100:
+            lux = direct.take(some)[:, None] * light.sun + opened.take(some)[:, None] * light.ambient
+            out[row] = (albedo.take(some, axis=0) * lux).mean(0)
+    return out
 
 
 def _air_before_sky(light: Light, unit: np.ndarray, miss: np.ndarray, sky: np.ndarray) -> np.ndarray:
@@ -549,6 +590,12 @@ def _mirror(
     bent = normal.copy()
     bent[:, 0] += ripple * noise(x, y, 2.4, 0.8, 71)
     bent[:, 1] += ripple * noise(x, y, 2.4, 0.8, 72)
+    panes = np.nonzero(_PANES.take(points.material.take(which)))[0]
+    if len(panes):  # no two panes of a house are parallel: each mirrors another part of the street
+        column, row = np.floor(points.uv.take(which.take(panes), axis=0)).T
+        bent[panes, 0] += np.float32(0.03) * (hash01(column, row) - np.float32(0.5))
+        bent[panes, 1] += np.float32(0.03) * (hash01(row, column) - np.float32(0.5))
+        bent[panes, 2] += np.float32(0.03) * (hash01(column + 5, row) - np.float32(0.5))
     bent /= np.sqrt(dot(bent, bent))[:, None]
     toward = unit - (2 * dot(unit, bent))[:, None] * bent
     hits = stage.caster.trace(start, toward, coherent=True)
@@ -562,6 +609,36 @@ def _mirror(
     seen *= strength.take(which)[:, None]
     seen += base
     return seen
+
+
+def _behind_glass(stage: Stage, points: _Points, panes: slice) -> np.ndarray:
+    """`(G, 3)` radiance that comes through the windows of vehicles: a dim interior, or the street beyond both panes."""
+    light, toward = stage.light, points.ray[panes]
+    out = np.empty((len(toward), 3), np.float32)
+    hits = _beyond(stage, points.point[panes], toward)
+    inside = np.nonzero(hits.face >= 0)[0]
+    face = hits.face.take(inside)
+    kind = stage.caster.of_faces("material", face)
+    # The inside of the bodywork is lined in grey, whatever colour it has outside; seats have their own.
+    color = np.where((kind == Material.CLOTH)[:, None], stage.caster.of_faces("color", face), np.float32(_LINING))
+    up = (0.4 + 0.6 * np.abs(hits.normal[inside, 2]))[:, None]
+    out[inside] = _PANE * color * up * (np.float32(_INDOORS) * (light.ambient + np.float32(0.3) * light.sun))
+    other = inside[(kind == Material.GLASS) & (hits.distance.take(inside) < _CABIN_M)]
+    past = np.concatenate([np.nonzero(hits.face < 0)[0], other])
+    start, along = points.point[panes].take(past, axis=0), toward.take(past, axis=0)
+    start = start + along * np.where(hits.face.take(past) < 0, 0, hits.distance.take(past) + 2 * _LIFT_M)[:, None]
+    further = _beyond(stage, start, along)
+    seen = np.empty((len(past), 3), np.float32)
+    sky, solid = np.nonzero(further.face < 0)[0], np.nonzero(further.face >= 0)[0]
+    seen[sky] = sky_radiance(light, stage.scene, along.take(sky, axis=0))
+    if len(solid):
+        seen[solid] = _mirrored(stage, start, along, further, solid)
+    out[past] = _PANE**2 * seen
+    return out
+
+
+def _beyond(stage: Stage, start: np.ndarray, toward: np.ndarray) -> Hits:
+    return stage.caster.trace(start + toward * np.float32(2 * _LIFT_M), toward, coherent=True)
 
 
 def _mirrored(stage: Stage, start: np.ndarray, toward: np.ndarray, hits: Hits, solid: np.ndarray) -> np.ndarray:

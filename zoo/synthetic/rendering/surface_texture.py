@@ -169,7 +169,8 @@ def window_albedo(color: np.ndarray, uv: np.ndarray, shop: bool) -> tuple[np.nda
         out = np.repeat((0.03 + 0.04 * a)[:, None], 3, 1)
         column, row, across = column.take(goods), row.take(goods), across.take(goods)
         hue = np.stack([hash01(across, column + k, row) for k in range(3)], -1)
-        out[goods] = 0.02 + 0.3 * hue**2
+        grey = hue.mean(1, keepdims=True)
+        out[goods] = 0.02 + 0.25 * (grey + 0.35 * (hue - grey)) ** 2  # behind glass, in dim light: pale colours
     else:
         curtain = (b > 0.62) & ((x < 0.22 + 0.2 * a) | (x > 0.8 - 0.2 * a) | (y > 0.98 - 0.6 * (b - 0.62)))
         out = 0.012 + (0.05 * a)[:, None] * np.array([1.0, 0.95, 0.85], np.float32)

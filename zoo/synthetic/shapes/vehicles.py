@@ -136,6 +136,7 @@ def car(rng: np.random.Generator, variant: int) -> Mesh:
     size = _car_size(rng, CAR_STYLES[variant % len(CAR_STYLES)])
     _car_body(b, size)
     rake = _car_cabin(b, size, rng)
+    _car_interior(b, size, rake)
     _car_wheels(b, size, rng)
     _car_lamps_and_mirrors(b, size, rake, rng)
     _car_plates_and_bumpers(b, size, rng)
@@ -176,8 +177,27 @@ def _car_body(b: Builder, size: _CarSize) -> None:
     body = np.concatenate([left, left[:, -2::-1] * [1, -1, 1]], 1)
     ends = [np.broadcast_to(body[k].mean(0), body[:1].shape) for k in (0, -1)]
     b.loft(np.concatenate([ends[0], body, ends[1]]), (0.5, 0.5, 0.5), Material.PAINT, slot=0)
+    _car_seams(b, size, xs, left[:, 1:4])
     low, high = [rear + 0.15, -size.width * 0.42, size.sill - 0.1], [front - 0.15, size.width * 0.42, size.sill + 0.05]
     b.box(low, high, _DARK, Material.PLAIN)
+
+
+def _car_seams(b: Builder, size: _CarSize, xs: np.ndarray, side: np.ndarray) -> None:
+    """Gaps around the doors and their handles; `(X, 3, 3)` points of the left side at stations `xs`, from the sill."""
+    first, last = size.windscreen - 0.12, size.rear + max(size.trunk, 0.3) + 0.35
+    for x in np.linspace(first, last, 3):
+        line = np.array([[np.interp(x, xs, side[:, row, axis]) for axis in range(3)] for row in range(3)])
+        line[:, 1] += 0.003
+        for mirror in (1, -1):
+            strip = line * [1, mirror, 1]
+            for low, high in pairwise(strip):
+                edge = np.array([0.007, 0, 0])
+                b.quads(np.array([[low - edge, low + edge, high + edge, high - edge]]), _DARK, Material.PLAIN)
+            if x > last:
+                handle = strip[2] - [0.14, 0, 0.06]
+                out = [0.0, mirror * 0.025, 0.02]
+                low, high = np.minimum(handle, handle + out), np.maximum(handle + [0.12, 0, 0], handle + out)
+                b.box(low, high + [0.0, 0, 0.0], _DARK, Material.PLAIN)
 
 
 def _car_cabin(b: Builder, size: _CarSize, rng: np.random.Generator) -> float:
@@ -224,6 +244,22 @@ def _car_cabin(b: Builder, size: _CarSize, rng: np.random.Generator) -> float:
     color = np.where(glass[..., None], _GLASS, 0.5)
     b.loft(cabin, color, material, slot=np.where(glass, -1, 0), smooth=False)
     return rake
+
+
+def _car_interior(b: Builder, size: _CarSize, rake: float) -> None:
+    """Dashboard, parcel shelf and seats, as far as they can be seen through the windows."""
+    half, belt, top = size.width * 0.42, size.belt, size.height
+    boot, screen = size.rear + size.trunk + 0.12, size.windscreen - 0.14
+    b.box([boot, -half, belt - 0.04], [screen, half, belt + 0.045], (0.03, 0.03, 0.032), Material.CLOTH)
+    front, back = screen - rake - 0.45, boot + 0.45
+    for x, centres, width in ((front, (-0.36, 0.36), 0.46), (back, (-0.36, 0.36), 0.68)):
+        if x < boot + 0.3 or (x == back and front - back < 0.6):
+            continue
+        for y in centres:
+            rest = min(top - 0.3, belt + 0.3)
+            b.box([x - 0.1, y - width / 2, belt], [x + 0.02, y + width / 2, rest], (0.05, 0.05, 0.055), Material.CLOTH)
+            low, high = [x - 0.09, y - 0.13, rest], [x, y + 0.13, min(top - 0.1, rest + 0.17)]
+            b.box(low, high, (0.05, 0.05, 0.055), Material.CLOTH)
 
 
 def _car_wheels(b: Builder, size: _CarSize, rng: np.random.Generator) -> None:
