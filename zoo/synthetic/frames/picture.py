@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from zoo.condition import Condition
 from zoo.errors import InputError
 from zoo.frame import CameraFrame
 from zoo.geometry.cameras import pixel_rays
+from zoo.synthetic.frames.shutter import RollingShutter, Shot, Shutter, covered
 from zoo.synthetic.frames.world import World
 from zoo.synthetic.rendering.camera import take_picture
 from zoo.synthetic.rendering.cast import Caster, Hits
@@ -19,7 +17,7 @@ from zoo.synthetic.rendering.shade import Shaded, Stage, openness_map, shade
 from zoo.synthetic.rendering.weather import falling
 from zoo.synthetic.shapes.surfaces import Label
 from zoo.synthetic.truth.annotate import close_crowns, close_fences
-from zoo.synthetic.truth.flow import Next, optical_flow
+from zoo.synthetic.truth.flow import optical_flow
 from zoo.synthetic.truth.instances import instance_ids
 
 __all__ = ["MAX_SIDE", "Shot", "check_size", "picture"]
@@ -27,7 +25,6 @@ __all__ = ["MAX_SIDE", "Shot", "check_size", "picture"]
 MAX_SIDE = 8192
 _LEAST_CONTRAST = 0.05  # of a surface behind the air: below it cannot be seen (the definition of visibility)
 _CROWN_GAP = 0.012  # of the longer side: half the width of gaps in crowns that annotators paint over
-_NEAR_M = 0.05  # what is nearer to the camera's plane is not projected
 
 
 def check_size(size: tuple[int, int]) -> None:
@@ -37,56 +34,30 @@ def check_size(size: tuple[int, int]) -> None:
         raise InputError(f"size {height}x{width} cannot be rendered; height and width must lie in 8 to {MAX_SIDE}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Shot:
-    """One picture to take.
-
-    Attributes:
-        condition: Light and weather.
-        size: (height, width).
-        intrinsics: `(3, 3)` pixels for this size.
-        ego_from_camera: `(4, 4)`.
-        world_from_ego: `(4, 4)` at `time_us`.
-        time_us: Scene time of the middle of the exposure.
-        motion_blur: Whether the vehicle and the things move while the shutter is open.
-        edge_rays: Rays that are added in pixels at edges, where one is not the mean of its pixel.
-        exact: Labels of the ray through each pixel's middle; otherwise as annotators draw them.
-        following: The camera's next picture, for optical flow; `None`: without.
-    """
-
-    condition: Condition
-    size: tuple[int, int]
-    intrinsics: np.ndarray
-    ego_from_camera: np.ndarray
-    world_from_ego: np.ndarray
-    time_us: int
-    motion_blur: bool
-    edge_rays: int
-    exact: bool
-    following: Next | None = None
-
-    @property
-    def world_from_camera(self) -> np.ndarray:
-        """`(4, 4)`."""
-        return self.world_from_ego @ self.ego_from_camera
-
-
 def picture(world: World, caster: Caster, boxes: np.ndarray, shot: Shot, rng: np.random.Generator) -> CameraFrame:
     """What a camera takes of the world in `caster`, whose first mesh lies in the `(K, 8, 3)` boxes."""
     scene, size = world.scene, shot.size
     light = light_of(scene, shot.condition)
-    eye = shot.world_from_camera[:3, 3]
-    directions = pixel_rays(shot.intrinsics, size) @ shot.world_from_camera[:3, :3].T
-    directions = directions.astype(np.float32)
+    shutter = RollingShutter(world, shot) if shot.line_time_s else Shutter(caster, boxes, shot)
+    caster = shutter.caster
     stage = Stage(scene=scene, caster=caster, light=light, lamps=world.lamps, world_from_ego=shot.world_from_ego)
-    hits, shaded = _render(stage, eye, directions, boxes, shot, rng)
+    eye, directions = shutter.eye, shutter.turned(pixel_rays(shot.intrinsics, size, shot.distortion))
+    hits, shaded = _render(stage, shutter, directions, shot, rng)
     depth = np.where(hits.face < 0, np.inf, hits.distance).astype(np.float32).reshape(size)
     radiance = shaded.radiance.reshape(*size, 3)
     if shot.motion_blur:
         instance = shaded.instance.reshape(size)
         seconds = shot.time_us * 1e-6
         radiance = motion_blur(
-            radiance, depth, instance, scene, seconds, light.gain, shot.ego_from_camera, shot.intrinsics
+            radiance,
+            depth,
+            instance,
+            scene,
+            seconds,
+            light.gain,
+            shot.ego_from_camera,
+            shot.intrinsics,
+            shot.distortion,
         )
     radiance = falling(radiance, depth, light, shot.intrinsics[0, 0], rng)
     image, dark = take_picture(radiance, scene.optics, light, rng)
@@ -95,7 +66,8 @@ def picture(world: World, caster: Caster, boxes: np.ndarray, shot: Shot, rng: np
         labels = _annotated(world, labels, depth, hits, eye, directions, shot)
     flow = None
     if shot.following is not None:
-        flow = optical_flow(scene, caster, hits, size, shot.intrinsics, shot.world_from_camera, shot.following)
+        pose = shot.world_from_camera
+        flow = optical_flow(scene, caster, hits, size, shot.intrinsics, pose, shot.following, shot.distortion)
     return CameraFrame(
         image_source=image,
         labels_source=labels,
@@ -107,17 +79,18 @@ def picture(world: World, caster: Caster, boxes: np.ndarray, shot: Shot, rng: np
         ego_from_camera=shot.ego_from_camera,
         world_from_ego=shot.world_from_ego,
         flow_source=flow,
+        distortion=shot.distortion,
+        line_time_s=shot.line_time_s,
     )
 
 
 def _render(
-    stage: Stage, eye: np.ndarray, directions: np.ndarray, boxes: np.ndarray, shot: Shot, rng: np.random.Generator
+    stage: Stage, shutter: Shutter, directions: np.ndarray, shot: Shot, rng: np.random.Generator
 ) -> tuple[Hits, Shaded]:
     """One ray through the middle of every pixel, then more where neighbours differ."""
     caster, size = stage.caster, shot.size
-    # The first mesh, of what moves, is small: only pixels inside its things' boxes need to ask for it.
-    near = _covered(boxes, shot).ravel() if len(boxes) else np.ones(len(directions), bool)
-    hits = caster.trace(np.broadcast_to(eye, directions.shape), directions, np.nonzero(near)[0])
+    hits = shutter.trace(directions)
+    eye = shutter.starts(hits)
     opened = openness_map(caster, eye, directions, hits, size, rng)
     pixel = float(1 / shot.intrinsics[0, 0])
     shaded = shade(stage, eye, directions, hits, opened, pixel)
@@ -125,11 +98,10 @@ def _render(
     if shot.edge_rays and len(edges):
         several = np.tile(edges, shot.edge_rays)
         sides = 1 / shot.intrinsics[[0, 1], [0, 1]]  # of a pixel, at depth 1
-        jitter = (rng.uniform(-0.5, 0.5, (len(several), 2)) * sides).astype(np.float32)
-        axes = shot.world_from_camera[:3, :2].T.astype(np.float32)
-        more = directions.take(several, axis=0) + jitter @ axes
-        again = caster.trace(np.broadcast_to(eye, more.shape), more, np.nonzero(near[several])[0])
-        extra = shade(stage, eye, more, again, opened.take(several), pixel)
+        shift = rng.uniform(-0.5, 0.5, (len(several), 2))
+        more = shutter.shifted(directions, several, (shift * sides).astype(np.float32))
+        again = shutter.trace(more, several)
+        extra = shade(stage, shutter.starts(again, several), more, again, opened.take(several), pixel)
         # A single ray that meets a lamp would make its pixel, and by glare its surroundings, far too bright.
         added = np.minimum(extra.radiance, np.float32(20 * stage.light.brightest)).reshape(shot.edge_rays, -1, 3)
         shaded.radiance[edges] = (shaded.radiance[edges] + added.sum(0)) / np.float32(1 + shot.edge_rays)
@@ -146,7 +118,7 @@ def _annotated(
     shot: Shot,
 ) -> np.ndarray:
     """`(H, W)` labels with closed fences and crowns."""
-    tried = np.nonzero(_covered(world.sheet_boxes, shot).ravel())[0]
+    tried = np.nonzero(covered(world.sheet_boxes, shot).ravel())[0]
     if world.sheets is not None and len(tried):
         labels = close_fences(labels.ravel(), hits.distance, world.sheets, eye, directions, tried).reshape(shot.size)
     return close_crowns(labels, depth, max(1, round(_CROWN_GAP * max(shot.size))))
@@ -158,25 +130,6 @@ def _invalid(depth: np.ndarray, dark: np.ndarray, directions: np.ndarray, light:
         return np.zeros(shot.size, bool)
     range_m = depth * np.linalg.norm(directions, axis=1).reshape(shot.size)
     return (np.isfinite(depth) & (light.extinction * range_m > -np.log(_LEAST_CONTRAST))) | dark
-
-
-def _covered(boxes: np.ndarray, shot: Shot) -> np.ndarray:
-    """`(H, W)` bool: pixels inside the image rectangle of any of the `(K, 8, 3)` boxes, one pixel more on each side."""
-    mask = np.zeros(shot.size, bool)
-    pose, intrinsics = shot.world_from_camera, shot.intrinsics
-    local = (boxes - pose[:3, 3]) @ pose[:3, :3]
-    z = local[..., 2]
-    for corners, depth in zip(local[z.max(1) > _NEAR_M], z[z.max(1) > _NEAR_M]):
-        if depth.min() < _NEAR_M:
-            # Part of the box lies behind the camera. Its corners there are replaced by those on the near plane and, for
-            # the edges that cross it, all corners are taken there as well: a rectangle that is rather too large.
-            corners = np.concatenate([corners, corners])
-            depth = np.concatenate([np.maximum(depth, _NEAR_M), np.full(8, _NEAR_M)])
-        x = corners[:, 0] / depth * intrinsics[0, 0] + intrinsics[0, 2]
-        y = corners[:, 1] / depth * intrinsics[1, 1] + intrinsics[1, 2]
-        x0, y0 = int(max(np.floor(x.min()) - 1, 0)), int(max(np.floor(y.min()) - 1, 0))
-        mask[y0 : int(max(np.ceil(y.max()) + 2, 0)), x0 : int(max(np.ceil(x.max()) + 2, 0))] = True
-    return mask
 
 
 def _edges(label: np.ndarray, hits: Hits, size: tuple[int, int]) -> np.ndarray:
