@@ -26,6 +26,7 @@ import json
 import zipfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ from zoo.geometry.cameras import rays_through
 from zoo.geometry.distortion import KannalaBrandt
 from zoo.geometry.transforms import invert, transform, yaw_matrix
 from zoo.synthetic.layouts import Files, Place, Record, Rendered, png, reader_of
-from zoo.synthetic.layouts.extras import DEPTH, FLOW, camera_files
+from zoo.synthetic.layouts.extras import DEPTH, FLOW, camera_files, of_camera
 from zoo.synthetic.layouts.geometry import (
     VIEW_FROM_CAMERA,
     box_at,
@@ -433,7 +434,7 @@ def files(rendered: Rendered | None, place: Place) -> Files:
         out[path("label", "png")] = of(lambda it: png(label_image(it.frame, it.scene)))
         out[path("label3D", "json")] = of(lambda it: _json(_boxes(it.frame)))
         for kind, content in camera_files(place):
-            out[path(kind, "png")] = of(lambda it, content=content: content(camera_of(it.frame, _CAMERA, "a2d2")))
+            out[path(kind, "png")] = of(partial(of_camera, content, _CAMERA, "a2d2"))
     return out
 
 
