@@ -53,13 +53,13 @@ def parity_table() -> str:
 def speed_table() -> str:
     """Table with a line per latency row of `metrics.json`."""
     lines = [
-        "| model | engine | precision | device | threads | image | p50 | p90 | p99 |",
+        "| model | engine | precision | device | threads | sample | p50 | p90 | p99 |",
         "| --- | --- | --- | --- | ---: | --- | ---: | ---: | ---: |",
     ]
     for model, row in read_rows("metrics.json"):
         if row.get("kind") == "latency":
             times = [f"{row['latency_ms'][name]:.1f} ms" for name in ("p50", "p90", "p99")]
-            size = " x ".join(map(str, row["image"]))
+            size = " x ".join(map(str, row["sample"]["size"]))
             device = f"{row['device']}: {row['machine']['processor']}"
             cells = [f"`{model}`", row["engine"], row["precision"], device, str(row["threads"]), size, *times]
             lines.append(f"| {' | '.join(cells)} |")

@@ -31,8 +31,8 @@ from zoo.machine import machine, packages
 
 __all__ = ["RECORD_KEY", "Arguments", "measure", "run"]
 
-RECORD_KEY = ("kind", "artefact_sha256", "engine", "device", "precision", "threads", "inputs", "machine")
-"""Fields that identify a recorded row, in addition to the size of the sample; repeating a measurement replaces it."""
+RECORD_KEY = ("kind", "artefact_sha256", "engine", "device", "precision", "threads", "sample", "inputs", "machine")
+"""Fields that identify a recorded row; repeating a measurement replaces it."""
 _STEPS = ("preprocessing", "inference", "postprocessing")
 _ROUNDS = 5
 
@@ -75,12 +75,11 @@ def run(arguments: Arguments) -> int:
     if arguments.record:
         folder.refuse_installed("record measurements in")
     rows = measure(arguments, folder)
-    sample, samples = _sample_text(folder, rows[0]), folder.inputs[0].samples
-    print_table(rows, sample, samples)
+    print_table(rows)
     write_json(arguments.out / "benchmark.json", {"format": 1, "rows": rows})
-    write_plot(arguments.out / "benchmark.png", rows, sample)
+    write_plot(arguments.out / "benchmark.png", rows)
     if arguments.record:
-        folder.record(rows, (*RECORD_KEY, folder.inputs[0].kind))
+        folder.record(rows, RECORD_KEY)
     print(f"wrote {arguments.out / 'benchmark.json'}, {arguments.out / 'benchmark.png'}")
     return 0
 
@@ -117,8 +116,8 @@ def measure(arguments: Arguments, folder: ModelFolder) -> list[dict[str, Any]]:
             for worker, taken in zip(workers, times, strict=True):
                 worker.run(1)  # another engine has just filled the CPU caches, so the first run is not timed
                 taken += worker.run(min(share, arguments.runs - first))
-        size = folder.inputs[0].size_of(sample)
-        return [_row(worker, taken, folder.inputs[0], size) for worker, taken in zip(workers, times, strict=True)]
+        described = _described(folder.inputs[0], sample)
+        return [_row(worker, taken, described) for worker, taken in zip(workers, times, strict=True)]
 
 
 class _Worker:
@@ -185,7 +184,12 @@ def _sample(arguments: Arguments, input: Input) -> Any:
     return input.resized(sample, parse_size("--size", arguments.size))
 
 
-def _row(worker: _Worker, times: Sequence[Sequence[float]], input: Input, size: Sequence[int]) -> dict[str, Any]:
+def _described(input: Input, sample: Any) -> dict[str, Any]:
+    """What was measured: kind of input, size, and the plural that tables show; a row needs no model to be shown."""
+    return {"kind": input.kind, "size": list(input.size_of(sample)), "plural": input.samples}
+
+
+def _row(worker: _Worker, times: Sequence[Sequence[float]], sample: Mapping[str, Any]) -> dict[str, Any]:
     about = worker.about
     steps = np.array(times) * 1000  # (runs, 3) milliseconds
     whole = steps.sum(1)
@@ -198,12 +202,12 @@ def _row(worker: _Worker, times: Sequence[Sequence[float]], input: Input, size: 
         "device": settings["device"],
         "precision": settings["precision"],
         "threads": options.get("threads"),
-        input.kind: list(size),
+        "sample": dict(sample),
         "inputs": settings["inputs"],
         "runs": len(times),
         "latency_ms": {f"p{share}": float(np.percentile(whole, share)) for share in (50, 90, 99)},
         "steps_ms": {name: float(np.median(steps[:, i])) for i, name in enumerate(_STEPS)},
-        f"{input.samples}_per_s": float(1000 / whole.mean()),
+        "samples_per_s": float(1000 / whole.mean()),
         "load_s": about["load_s"],
         **worker.memory,
         "machine": machine(),
@@ -213,20 +217,13 @@ def _row(worker: _Worker, times: Sequence[Sequence[float]], input: Input, size: 
     }
 
 
-def _sample_text(folder: ModelFolder, row: Mapping[str, Any]) -> str:
+def _sample_text(row: Mapping[str, Any]) -> str:
     """`image 256 x 512`."""
-    kind = folder.inputs[0].kind
-    return f"{kind} {' x '.join(map(str, row[kind]))}"
+    return f"{row['sample']['kind']} {' x '.join(map(str, row['sample']['size']))}"
 
 
-def print_table(rows: Sequence[Mapping[str, Any]], sample: str, samples: str) -> None:
-    """Prints one line per engine, with times in milliseconds.
-
-    Args:
-        rows: One per engine.
-        sample: What they were measured on: `image 256 x 512`.
-        samples: What the model reads, in the plural: `images`.
-    """
+def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Prints one line per engine, with times in milliseconds."""
     from rich.console import Console
     from rich.table import Table
 
@@ -242,7 +239,7 @@ def print_table(rows: Sequence[Mapping[str, Any]], sample: str, samples: str) ->
         "pre",
         "infer",
         "post",
-        f"{samples}/s",
+        f"{rows[0]['sample']['plural']}/s",
         "MB",
     )
     for heading in headings:
@@ -255,15 +252,15 @@ def print_table(rows: Sequence[Mapping[str, Any]], sample: str, samples: str) ->
             str(row["threads"] or ""),
             *(f"{row['latency_ms'][share]:.1f}" for share in ("p50", "p90", "p99")),
             *(f"{row['steps_ms'][step]:.1f}" for step in _STEPS),
-            f"{row[f'{samples}_per_s']:.2f}",
+            f"{row['samples_per_s']:.2f}",
             f"{row['peak_bytes'] / 1e6:.0f}",
         )
     console = Console()
-    console.print(f"{sample}, {rows[0]['runs']} runs per engine, times in ms", highlight=False)
+    console.print(f"{_sample_text(rows[0])}, {rows[0]['runs']} runs per engine, times in ms", highlight=False)
     console.print(table)
 
 
-def write_plot(path: Path, rows: Sequence[Mapping[str, Any]], sample: str) -> None:
+def write_plot(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Draws the median time of each step as stacked bars, with markers at p90 and p99 of the total."""
     import matplotlib
 
@@ -281,7 +278,7 @@ def write_plot(path: Path, rows: Sequence[Mapping[str, Any]], sample: str) -> No
         axes.plot([row["latency_ms"][share] for row in rows], range(len(rows)), mark, color="black", label=share)
     axes.invert_yaxis()
     axes.set_xlabel("milliseconds")
-    axes.set_title(f"{rows[0]['file'].split('/')[-1]}, {sample}", fontsize=9)
+    axes.set_title(f"{rows[0]['file'].split('/')[-1]}, {_sample_text(rows[0])}", fontsize=9)
     axes.legend(fontsize=8, ncols=5, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.35))
     with atomic_file(path) as handle:
         figure.savefig(handle, format="png", dpi=120)

@@ -938,7 +938,7 @@ def test_benchmark(
             row["latency_ms"]["p50"], rel=0.9
         )  # the steps are timed apart from the whole
         assert row["peak_bytes"] > 20e6
-        assert row["images_per_s"] > 0
+        assert row["samples_per_s"] > 0
         assert (row["threads"], row["device"], row["runs"]) == (1, "cpu", 7)
         assert row["command"].startswith(f"zoo benchmark {folder} --engine onnx,openvino --runs 7")
     assert Image.open(out / "benchmark.png").format == "PNG"
@@ -954,13 +954,14 @@ def test_benchmark(
 def test_the_benchmark_table_and_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     row = {
         "engine": "onnx", "device": "cpu", "precision": "fp32", "threads": 2, "file": "onnx/a.onnx", "runs": 3,
-        "image": [4, 6], "latency_ms": {"p50": 11.26, "p90": 12.0, "p99": 13.0}, "images_per_s": 88.8,
+        "sample": {"kind": "image", "size": [4, 6], "plural": "images"}, "samples_per_s": 88.8,
+        "latency_ms": {"p50": 11.26, "p90": 12.0, "p99": 13.0},
         "steps_ms": {"preprocessing": 1.0, "inference": 8.0, "postprocessing": 2.26}, "peak_bytes": 123_400_000,
     }  # fmt: skip
-    print_table([row], "image 4 x 6", "images")
+    print_table([row])
     line = capsys.readouterr().out.splitlines()[-1].split()
     assert line == ["onnx", "cpu", "fp32", "2", "11.3", "12.0", "13.0", "1.0", "8.0", "2.3", "88.80", "123"]
-    write_plot(tmp_path / "plot.png", [row, row], "image 4 x 6")
+    write_plot(tmp_path / "plot.png", [row, row])
     assert Image.open(tmp_path / "plot.png").size[0] > 300
 
 

@@ -20,6 +20,7 @@ from zoo.engines import EngineSpec, TensorSpec
 from zoo.errors import InputError
 from zoo.folder.architecture import build
 from zoo.folder.card import render_card
+from zoo.folder.model_folder import ModelFolder
 from zoo.frame import CameraFrame, Frame, Sweep
 from zoo.inputs import input_from_json
 from zoo.inputs.points import PointsInput, point_tensors
@@ -47,7 +48,9 @@ def lidar_folder(path: Path, encoder: dict[str, Any] = ENCODER, **changes: Any) 
     """A model folder of a bare encoder with random weights."""
     path.mkdir()
     torch.manual_seed(0)
-    state = build({"encoder": encoder}, None).state_dict()
+    architecture = changes.get("architecture", {"encoder": encoder})
+    classes = changes.get("output", {}).get("classes", {"names": ()})["names"]
+    state = build(architecture, len(classes) or None).state_dict()
     write_safetensors(path / "w.safetensors", {name: value.numpy() for name, value in state.items()})
     sha256 = hashlib.sha256((path / "w.safetensors").read_bytes()).hexdigest()
     config = {
@@ -56,7 +59,7 @@ def lidar_folder(path: Path, encoder: dict[str, Any] = ENCODER, **changes: Any) 
         "description": "A lidar encoder",
         "task": "features",
         "modality": "lidar",
-        "architecture": {"encoder": encoder},
+        "architecture": architecture,
         "inputs": [{"kind": "points", "channels": ["x", "y", "z", "intensity"]}],
         "parameters": 1,
         "licence": {"weights": "Apache-2.0"},
@@ -275,7 +278,7 @@ def test_batches_of_sweeps_agree_with_single_ones(tmp_path: Path) -> None:
         alone = predictor.infer(each)[1]
         results = [(found, predictor.finish(found, each)) for found in (alone, outputs)]
         agreement = task_class("features").from_json({}).agreement(*results)
-        assert agreement.same == agreement.elements == len(each.context)
+        assert agreement.same == agreement.elements == len(each.context.points)
         assert agreement.max_error < 1e-4
 
 
@@ -341,14 +344,27 @@ def test_predict_writes_the_features_of_a_sweep(tmp_path: Path, capsys: pytest.C
 def test_a_lidar_encoder_is_timed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = lidar_folder(tmp_path / "lidar")
     cloud().tofile(tmp_path / "sweep.bin")
-    words = ["benchmark", str(folder), "--runs", "2", "--warmup", "0", "--out", str(tmp_path / "out"), "--source"]
+    words = [
+        "benchmark",
+        str(folder),
+        "--runs",
+        "2",
+        "--warmup",
+        "0",
+        "--out",
+        str(tmp_path / "out"),
+        "--record",
+        "--source",
+    ]
     assert main([*words, str(tmp_path / "sweep.bin")]) == 0
     assert "points 60, 2 runs per engine" in capsys.readouterr().out
     (row,) = json.loads((tmp_path / "out" / "benchmark.json").read_text())["rows"]
-    assert row["points"] == [60]
+    assert row["sample"] == {"kind": "points", "size": [60], "plural": "sweeps"}
     assert row["latency_ms"]["p50"] > 0
-    assert row["sweeps_per_s"] > 0
-    assert "image" not in row
+    assert row["samples_per_s"] > 0
+    assert ModelFolder.open(folder).metrics() == [row]
+    assert main(["info", str(folder)]) == 0
+    assert "points 60: p50" in capsys.readouterr().out
 
 
 def test_the_example_sweep_is_a_street() -> None:

@@ -6,10 +6,10 @@ holds no pixels in memory. Coordinate frames, axes and pixel centres follow `zoo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,9 +17,11 @@ from zoo.condition import Condition
 from zoo.errors import InputError
 from zoo.geometry.distortion import Distortion
 
-__all__ = ["ArraySource", "Box3D", "CameraFrame", "Frame", "Sweep", "frame_from_image"]
+__all__ = ["AXES", "ArraySource", "Axis", "Box3D", "CameraFrame", "Frame", "SensorFacts", "Sweep", "frame_from_image"]
 
 ArraySource = np.ndarray | Callable[[], np.ndarray]
+Axis = Literal["+x", "-x", "+y", "-y", "+z", "-z"]
+AXES: tuple[Axis, ...] = ("+z", "-z", "+x", "-x", "+y", "-y")
 
 
 def _read(source: ArraySource | None) -> np.ndarray | None:
@@ -98,6 +100,38 @@ class CameraFrame:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SensorFacts:
+    """What is known about the lidar behind a sweep; `None` means that the source does not say.
+
+    Readers fill in what the data set's publisher states or its calibration holds, and guess nothing. Models compare
+    these facts with what they were trained on.
+
+    Attributes:
+        beams: Number of beams, 64 for a Velodyne HDL-64E.
+        height_m: Height of the sensor above the ground.
+        max_range_m: Range up to which the publisher calls the points usable.
+        intensity_scale: Scale of the intensities in the file. Those of a `Sweep` are always 0 to 1.
+        forward: Axis of the lidar frame that points in the direction of travel. Readers keep the axes of the file.
+        left: Axis of the lidar frame that points to the left.
+        up: Axis of the lidar frame that points up.
+        coverage_deg: Horizontal field of view.
+        points: Typical number of points of a sweep.
+        sweeps: Number of revolutions that the points of one sweep were merged from.
+    """
+
+    beams: int | None = None
+    height_m: float | None = None
+    max_range_m: float | None = None
+    intensity_scale: Literal["0-1", "0-255"] | None = None
+    forward: Axis | None = None
+    left: Axis | None = None
+    up: Axis | None = None
+    coverage_deg: float | None = None
+    points: int | None = None
+    sweeps: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sweep:
     """One lidar sweep.
 
@@ -113,6 +147,7 @@ class Sweep:
         timestamp_us: End of the sweep, in microseconds.
         ego_from_lidar: `(4, 4)`.
         world_from_ego: `(4, 4)` vehicle pose at `timestamp_us`; `None` means the pose of the frame.
+        sensor: What is known about the lidar; `None` if nothing is.
     """
 
     points_source: ArraySource
@@ -123,6 +158,7 @@ class Sweep:
     timestamp_us: int | None = None
     ego_from_lidar: np.ndarray | None = None
     world_from_ego: np.ndarray | None = None
+    sensor: SensorFacts | None = None
 
     @property
     def points(self) -> np.ndarray:
@@ -199,7 +235,7 @@ class Frame:
     group: str = ""
     cameras: Mapping[str, CameraFrame] = field(default_factory=dict)
     lidars: Mapping[str, tuple[Sweep, ...]] = field(default_factory=dict)
-    boxes: tuple[Box3D, ...] | None = None
+    boxes: Sequence[Box3D] | None = None
     timestamp_us: int | None = None
     world_from_ego: np.ndarray | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)

@@ -9,7 +9,7 @@ classes: {7: road, 21: grass}          # names by id
 classes:                               # in full; without `id`, the position counts, without `color`, one is chosen
   - {name: road, id: 7, color: [128, 64, 128]}
   - {name: grass, id: 21}
-ignored: [255]                         # ids of pixels without a class; 255 by default
+ignored: [255]                         # ids of pixels or points without a class; 255 by default
 ```
 """
 
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -42,22 +42,25 @@ class LabelTable:
     Attributes:
         classes: The classes; label `i` means `classes.names[i]`.
         ids: The id of each class.
-        ignored: Ids of pixels without a class.
+        ignored: Ids of pixels or points without a class.
+        merged: Label of each further id, where several ids mean the same class.
     """
 
     classes: ClassTable
     ids: tuple[int, ...]
     ignored: tuple[int, ...] = (_NO_CLASS,)
+    merged: Mapping[int, int] = field(default_factory=dict)
 
     @cached_property
     def _lookup(self) -> np.ndarray:
         lookup = np.full(_MAX_ID + 1, _UNKNOWN, np.uint16)
         lookup[list(self.ignored)] = _IGNORED
         lookup[list(self.ids)] = np.arange(len(self.ids))
+        lookup[list(self.merged)] = list(self.merged.values())
         return lookup
 
     def labels(self, ids: np.ndarray, what: str, ignored_label: int) -> np.ndarray:
-        """`(H, W)` uint8 labels of `(H, W)` ids.
+        """uint8 labels of ids, `(H, W)` or `(N,)`.
 
         Args:
             ids: Whole numbers.
@@ -74,15 +77,16 @@ class LabelTable:
             unknown = np.unique(ids[labels == _UNKNOWN])
             listed = ", ".join(map(str, unknown[:8])) + (", ..." if len(unknown) > 8 else "")
             raise InputError(
-                f"{what} holds ids outside the classes: {listed}; the classes have {_ranges(self.ids)}, "
-                f"ignored are {_ranges(self.ignored) or 'none'}"
+                f"{what} holds ids outside the classes: {listed}; "
+                f"the classes have {_ranges([*self.ids, *self.merged])}, ignored are {_ranges(self.ignored) or 'none'}"
             )
         labels[labels == _IGNORED] = ignored_label
         return labels.astype(np.uint8)
 
     def to_json(self) -> dict[str, Any]:
         """Names, ids and ignored ids, for records."""
-        return {"names": list(self.classes.names), "ids": list(self.ids), "ignored": list(self.ignored)}
+        found = {"names": list(self.classes.names), "ids": list(self.ids), "ignored": list(self.ignored)}
+        return {**found, "merged": dict(self.merged)} if self.merged else found
 
 
 def _ranges(ids: Sequence[int]) -> str:

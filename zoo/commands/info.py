@@ -89,9 +89,10 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
     print("measured:")
     for row in rows:
         if row.get("kind") == "latency":
+            size = " x ".join(map(str, row["sample"]["size"]))
             print(
                 f"  {row['engine']} {row['precision']} on {row['machine']['processor']}, {row['threads']} threads, "
-                f"image {row['image'][0]} x {row['image'][1]}: p50 {row['latency_ms']['p50']:.1f} ms, "
+                f"{row['sample']['kind']} {size}: p50 {row['latency_ms']['p50']:.1f} ms, "
                 f"p99 {row['latency_ms']['p99']:.1f} ms, {row['runs']} runs, file {row['artefact_sha256'][:12]}"
             )
             continue

@@ -26,7 +26,7 @@ class Dataset:
     """The frames of one split of one data set, and what an evaluation must know about them.
 
     Attributes:
-        kind: Name of the reader (`cityscapes`, `acdc`, `camvid`, `folder`, `synthetic`).
+        kind: Name of the reader, a key of `READERS`.
         root: Folder that was read, `None` for the embedded frames.
         split: `train`, `val`, `test`, ...
         classes: Meaning of the labels.
@@ -41,7 +41,7 @@ class Dataset:
         absent_classes: How the official script handles absent classes. `skip` (Cityscapes, ACDC): a class that occurs
             neither in the ground truth nor in the prediction has no IoU and is left out of the mean. `zero` (CamVid): a
             class that does not occur in the ground truth counts as an IoU (and accuracy) of 0.
-        instances: The official metric includes the instance-weighted iIoU.
+        instances: The official metrics include one over instances: iIoU of images, panoptic quality of sweeps.
         caveats: Sentences to show wherever figures from these frames are shown.
         name: Name of the data, where the reader reads the data of many publishers (`folder`).
     """
@@ -156,6 +156,8 @@ READERS = {
     "camvid": Reader("zoo.data.camvid:read", splits=("train", "val", "test", "all")),
     "cityscapes": Reader("zoo.data.cityscapes:read"),
     "folder": Reader("zoo.data.own_folder:read", splits=("train", "val", "test", "all")),
+    "nuscenes": Reader("zoo.data.nuscenes:read", splits=("train", "val", "test", "all")),
+    "semantickitti": Reader("zoo.data.semantickitti:read"),
     "synthetic": Reader("zoo.data.embedded:read", splits=("val",), folder=False),
 }
 

@@ -1,15 +1,24 @@
-"""Images and label maps of one's own: `images/` and `labels/` with the same names, and `classes.yaml`.
+"""Labelled images or lidar sweeps of one's own: `images/` or `points/`, `labels/` with the same names, `classes.yaml`.
 
 ```
 DIR/images/night/0001.jpg     any image format; subfolders are conditions
 DIR/labels/night/0001.png     one channel of ids, 8 or 16 bits
 DIR/classes.yaml              the classes, as in zoo/label_table.py, and optionally a `name` for the data set
-DIR/frames.csv                optional: one row per image
+DIR/frames.csv                optional: one row per image or sweep
 ```
 
-The columns of `frames.csv`: `file` (below `images/`), and any of `scene`, `timestamp` (seconds), `condition` (in place
-of the subfolder) and `split` (`train`, `val`, `test`). Without the column `split`, every split is the whole folder.
-Without the column `scene`, every image is assumed to be independent of the others.
+Sweeps lie in `points/` instead, and the facts about their lidar in `classes.yaml` or `sensor.yaml`
+(`zoo/data/own_points.py`):
+
+```
+DIR/points/night/0001.bin     rows of float32, or .npy with an array (N, channels)
+DIR/labels/night/0001.label   one uint32 per point: the id in the lower 16 bits, an instance or 0 in the upper 16
+```
+
+The columns of `frames.csv`: `file` (below `images/` or `points/`), and any of `scene`, `timestamp` (seconds),
+`condition` (in place of the subfolder) and `split` (`train`, `val`, `test`). Without the column `split`, every split is
+the whole folder.
+Without the column `scene`, every image or sweep is assumed to be independent of the others.
 """
 
 from __future__ import annotations
@@ -19,14 +28,16 @@ import io
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from zoo.condition import Condition
 from zoo.data.dataset import Dataset
+from zoo.data.own_points import POINT_KEYS, PointColumns, class_section, read_columns
 from zoo.data.terms import terms_named
 from zoo.errors import InputError, closest
 from zoo.files import read_image, read_index_png, read_regular
@@ -43,13 +54,37 @@ __all__ = ["COLUMNS", "read"]
 COLUMNS = ("file", "scene", "timestamp", "condition", "split")
 """Columns of `frames.csv`."""
 _SPLITS = ("train", "val", "test")
-_IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _MAX_CSV = 64 * 1024 * 1024
 _UNKNOWN = "unknown"
 _SOURCES = ("clear", "day")
 """Conditions that are the source of rPD, if the data has one of them and others."""
 _RESERVED = ("all", "shifted")
-_KEYS = {"type": "object", "properties": dict.fromkeys(("name", "classes", "ignored"), True)}
+_CLASS_KEYS = dict.fromkeys(("name", "classes", "ignored"), True)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What a folder holds.
+
+    Attributes:
+        folder: Where the samples are.
+        sample: Name of one, for messages.
+        suffixes: Endings of their files.
+        labels: Name of the labels of one.
+        label_suffix: Ending of their files.
+        keys: Keys that `classes.yaml` may have, with their schemas.
+    """
+
+    folder: str
+    sample: str
+    suffixes: tuple[str, ...]
+    labels: str
+    label_suffix: str
+    keys: Mapping[str, Any]
+
+
+_IMAGES = _Kind("images", "image", (".png", ".jpg", ".jpeg"), "label map", ".png", _CLASS_KEYS)
+_POINTS = _Kind("points", "sweep", (".bin", ".npy"), "label file", ".label", {**_CLASS_KEYS, **POINT_KEYS})
 
 
 def read(root: Path, split: str) -> Dataset:
@@ -60,29 +95,33 @@ def read(root: Path, split: str) -> Dataset:
         split: `train`, `val`, `test`, or `all`.
 
     Raises:
-        InputError: If a part is missing or invalid, an image has no label map or a label map no image, or the split is
-            empty.
+        InputError: If a part is missing or invalid, an image or sweep has no labels or labels no image or sweep, or the
+            split is empty.
     """
-    for part in ("images", "labels"):
+    kind = _POINTS if (root / "points").is_dir() else _IMAGES
+    if kind is _POINTS and (root / "images").is_dir():
+        raise InputError(f"{root} has images/ and points/; labels/ belongs to one of them, so make two folders of it")
+    for part in (kind.folder, "labels"):
         if not (root / part).is_dir():
-            raise InputError(f"{root} has no folder {part}/; expected images/, labels/ and classes.yaml")
-    name, table = _classes(root)
-    images, labels = _files(root / "images", _IMAGES), _files(root / "labels", (".png",))
-    for stem, path in images.items():
+            raise InputError(f"{root} has no folder {part}/; expected images/ or points/, labels/ and classes.yaml")
+    name, table, content = _classes(root, kind)
+    samples, labels = _files(root / kind.folder, kind.suffixes), _files(root / "labels", (kind.label_suffix,))
+    for stem, path in samples.items():
         if stem not in labels:
-            raise InputError(f"{path} has no label map {root / 'labels' / stem}.png")
+            raise InputError(f"{path} has no {kind.labels} {root / 'labels' / stem}{kind.label_suffix}")
     for stem, path in labels.items():
-        if stem not in images:
-            raise InputError(f"{path} has no image in {root / 'images'} of the same name")
-    rows = _rows(root / "frames.csv", images)
+        if stem not in samples:
+            raise InputError(f"{path} has no {kind.sample} in {root / kind.folder} of the same name")
+    rows = _rows(root / "frames.csv", samples, kind)
     columns = set() if rows is None else set(next(iter(rows.values())))
+    points = read_columns(root, content, next(iter(samples.values()))) if kind is _POINTS and samples else None
     frames = [
-        _frame(stem, path, labels[stem], table, {} if rows is None else rows[stem])
-        for stem, path in images.items()
+        _frame(stem, path, labels[stem], table, {} if rows is None else rows[stem], points)
+        for stem, path in samples.items()
         if rows is None or split == "all" or "split" not in columns or rows[stem]["split"] == split
     ]
     if not frames:
-        where = "has no image" if not images else f"has no row with the split {split} in frames.csv"
+        where = f"has no {kind.sample}" if not samples else f"has no row with the split {split} in frames.csv"
         raise InputError(f"folder {split} is empty: {root} {where}")
     groups = {frame.group for frame in frames}
     return Dataset(
@@ -94,30 +133,35 @@ def read(root: Path, split: str) -> Dataset:
         frames=tuple(sorted(frames, key=lambda frame: (frame.scene, frame.timestamp_us or 0, frame.id))),
         video="scene" in columns,
         source_group=next((each for each in _SOURCES if each in groups and len(groups) > 1), None),
-        caveats=_caveats(columns),
+        caveats=_caveats(columns, kind) + (() if points is None else points.caveats),
     )
 
 
-def _caveats(columns: set[str]) -> tuple[str, ...]:
+def _caveats(columns: set[str], kind: _Kind) -> tuple[str, ...]:
     found = []
     if "scene" not in columns:
-        found.append("No scenes are known, so all images count as independent; for video, intervals are too narrow.")
+        found.append(
+            f"No scenes are known, so all {kind.sample}s count as independent; for video, intervals are too narrow."
+        )
     if "split" not in columns:
         found.append("No splits are known, so every split is the whole folder.")
     return tuple(found)
 
 
-def _classes(root: Path) -> tuple[str, LabelTable]:
-    """Name and classes of the data set."""
+def _classes(root: Path, kind: _Kind) -> tuple[str, LabelTable, dict[str, Any]]:
+    """Name and classes of the data set, and the content of `classes.yaml`."""
     path = root / "classes.yaml"
-    content = read_yaml(path, "the classes of the label maps: names, ids, colours, ignored ids")
-    Schema({**_KEYS, "additionalProperties": False}, "classes").check(content, str(path))
+    content = read_yaml(path, "the classes of the labels: names, ids, colours, ignored ids")
+    Schema({"type": "object", "properties": kind.keys, "additionalProperties": False}, "classes").check(
+        content, str(path)
+    )
     name = content.get("name", root.resolve().name)
     if not isinstance(name, str) or not re.fullmatch(r"[\w][\w .-]{0,79}", name):
         raise InputError(f"{path}: name {name!r} must be up to 80 letters, digits, spaces, dots and dashes")
     if terms_named(name) is not None:  # its licence is that of its publisher, not the user's
         raise InputError(f"{path}: {name} is the name of a published data set; choose another name")
-    return name, parse_classes(content, str(path), name)
+    section = class_section(content, str(path)) if kind is _POINTS else content
+    return name, parse_classes(section, str(path), name), content
 
 
 def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
@@ -131,12 +175,12 @@ def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
             raise InputError(f"{path} is not one of {', '.join(suffixes)}; remove it from {folder.name}/")
         stem = relative.with_suffix("").as_posix()
         if stem in found:
-            raise InputError(f"{path} and {found[stem]} have the same name; label maps could not be told apart")
+            raise InputError(f"{path} and {found[stem]} have the same name; their labels could not be told apart")
         found[stem] = path
     return found
 
 
-def _rows(path: Path, images: Mapping[str, Path]) -> dict[str, dict[str, str]] | None:
+def _rows(path: Path, samples: Mapping[str, Path], kind: _Kind) -> dict[str, dict[str, str]] | None:
     """The rows of `frames.csv` by path without suffix; `None` without the file."""
     try:
         text = read_regular(path, _MAX_CSV).decode("utf-8-sig")
@@ -155,7 +199,7 @@ def _rows(path: Path, images: Mapping[str, Path]) -> dict[str, dict[str, str]] |
         if column not in COLUMNS or header.count(column) > 1:
             problem = "twice" if column in COLUMNS else f"which is unknown{closest(column, COLUMNS)}"
             raise InputError(f"{path} has the column {column!r}, {problem}; columns: {', '.join(COLUMNS)}")
-    by_path = {image.relative_to(path.parent / "images").as_posix(): stem for stem, image in images.items()}
+    by_path = {sample.relative_to(path.parent / kind.folder).as_posix(): stem for stem, sample in samples.items()}
     rows: dict[str, dict[str, str]] = {}
     for number, line in enumerate(lines[1:], 2):
         if not any(line):
@@ -166,11 +210,13 @@ def _rows(path: Path, images: Mapping[str, Path]) -> dict[str, dict[str, str]] |
         row = {column: value.strip() for column, value in zip(header, line, strict=True)}
         stem = by_path.get(PurePosixPath(row["file"]).as_posix())
         if stem is None:
-            raise InputError(f"{where}: no image {path.parent / 'images' / row['file']}{closest(row['file'], by_path)}")
+            raise InputError(
+                f"{where}: no {kind.sample} {path.parent / kind.folder / row['file']}{closest(row['file'], by_path)}"
+            )
         if stem in rows:
             raise InputError(f"{where}: {row['file']} occurs twice")
         rows[stem] = _checked(row, where)
-    if lacking := [image for stem, image in images.items() if stem not in rows]:
+    if lacking := [sample for stem, sample in samples.items() if stem not in rows]:
         raise InputError(
             f"{path} has no row for {lacking[0]}" + (f" and {len(lacking) - 1} more" if lacking[1:] else "")
         )
@@ -190,26 +236,33 @@ def _checked(row: dict[str, str], where: str) -> dict[str, str]:
     return row
 
 
-def _frame(stem: str, image: Path, labels: Path, table: LabelTable, row: Mapping[str, str]) -> Frame:
+def _frame(
+    stem: str, sample: Path, labels: Path, table: LabelTable, row: Mapping[str, str], points: PointColumns | None
+) -> Frame:
     folder = PurePosixPath(stem).parent.as_posix()
     group = row.get("condition") or ("" if folder == "." else folder) or _UNKNOWN
     if group in _RESERVED or not re.fullmatch(r"[\w][\w ./+-]{0,79}", group):
         raise InputError(
-            f"{image}: the condition {group!r} must be letters, digits, spaces, dashes and +, not all or shifted"
+            f"{sample}: the condition {group!r} must be letters, digits, spaces, dashes and +, not all or shifted"
         )
     camera = CameraFrame(
-        image_source=partial(read_image, image),
+        image_source=partial(read_image, sample),
         labels_source=partial(_read_labels, labels, table),
-        image_path=image,
+        image_path=sample,
     )
+    coding = table.to_json() if points is None else {**table.to_json(), "channels": points.channels}
     return Frame(
         id=stem,
         scene=row.get("scene") or stem,
         condition=_condition(group),
         group=group,
         timestamp_us=round(float(row["timestamp"]) * 1e6) if "timestamp" in row else None,
-        cameras={"front": camera},
-        meta={"files": {"image": image, "labels": labels}, "label_coding": repr(table.to_json())},
+        cameras={"front": camera} if points is None else {},
+        lidars={} if points is None else {"lidar": (points.sweep(sample, labels, table),)},
+        meta={
+            "files": {"image" if points is None else "points": sample, "labels": labels},
+            "label_coding": repr(coding),
+        },
     )
 
 

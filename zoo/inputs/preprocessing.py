@@ -5,7 +5,6 @@ A configuration's `preprocessing` section is a `Preprocessing` as JSON.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -14,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from zoo.errors import InputError
+from zoo.inputs.sections import from_section
 
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "MAX_ASPECT", "MIN_STD", "Preprocessing"]
 
@@ -85,15 +85,7 @@ class Preprocessing:
         Raises:
             InputError: If a key is unknown or a value is out of range.
         """
-        known = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(section) - known)
-        if unknown:
-            raise InputError(f"preprocessing: unknown {', '.join(unknown)}; known: {', '.join(sorted(known))}")
-        try:
-            values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in section.items()}
-            return cls(**values)
-        except TypeError as error:
-            raise InputError(f"preprocessing: {error}") from error
+        return from_section(cls, section, "preprocessing")
 
     def to_json(self) -> dict[str, Any]:
         """The section of a configuration, with only those keys that have an effect."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from zoo.engines import Engine, run_in_batches
 from zoo.errors import InputError
+from zoo.inputs.sections import from_section
 
 __all__ = ["InferenceMode", "inference_settings", "run_windows", "window_cells", "window_starts"]
 
@@ -78,15 +79,7 @@ class InferenceMode:
         Raises:
             InputError: If a key is unknown or a value is out of range.
         """
-        known = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(section) - known)
-        if unknown:
-            raise InputError(f"inference: unknown {', '.join(unknown)}; known: {', '.join(sorted(known))}")
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in section.items()}
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise InputError(f"inference: {error}") from error
+        return from_section(cls, section, "inference")
 
     def to_json(self) -> dict[str, Any]:
         """The section of a configuration."""

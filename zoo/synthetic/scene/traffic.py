@@ -33,7 +33,7 @@ _BEHIND_KERB_M = 1.6  # where they stop before the main street
 _STOP_M = 4.9  # where those on the main street stop before a side street: in front of the stop line
 _CLEARING_S = 3.0  # between the end of one green and the next
 _TURN_SPEED = 4.2  # m/s
-_UPSTREAM_M = 330.0  # traffic that has not reached the street yet
+_UPSTREAM_M = 330.0  # of road before the street, where vehicles start that arrive later
 _MIX = (("car", 0.865), ("truck", 0.03), ("bus", 0.015), ("motorcycle", 0.034), ("bicycle", 0.056))
 """Kinds of vehicles in traffic, the last two with riders."""
 
