@@ -91,7 +91,7 @@ def _compare(frame: Frame, arguments: Arguments) -> tuple[np.ndarray, np.ndarray
     assert view.labels is not None
     to_camera = invert(view.world_from_ego @ view.ego_from_camera) @ sweep.world_from_ego @ sweep.ego_from_lidar
     points = transform(to_camera, sweep.points[:, :3])
-    pixels, _ = project(points, view.intrinsics)
+    pixels, _ = project(points, view.intrinsics, distortion=view.distortion)
     x, y = np.rint(pixels).astype(int).T
     height, width = view.labels.shape
     seen = (points[:, 2] > 1) & (x > 0) & (y > 0) & (x < width - 1) & (y < height - 1)

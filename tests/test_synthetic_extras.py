@@ -124,7 +124,7 @@ def test_what_was_not_rendered_is_named() -> None:
 def pair() -> list[Frame]:
     """Two frames of the first place with a moving vehicle of at least 300 pixels, and some sky."""
     for seed in range(14, 60):
-        frames = list(render_scene(seed, 2, rig="kitti", size=SIZE, flow=True))
+        frames = list(render_scene(seed, 2, rig="kitti", size=SIZE, flow=True, exact=True))
         instances = frames[0].cameras["image_2"].instances
         assert instances is not None
         tracks = [box.track for box in frames[0].boxes or () if box.moving and box.kind in ("car", "van", "bus")]
@@ -206,10 +206,13 @@ def test_the_second_picture_shows_the_same_there(pair: list[Frame]) -> None:
     inside = (x >= 0) & (y >= 0) & (x < size[1]) & (y < size[0])
     assert first.instances is not None
     assert second.instances is not None
-    now, later = first.instances[inside], second.instances[y[inside], x[inside]]
+    # Away from edges, where rounding to whole pixels and what comes into view would count.
+    around = [np.roll(first.instances, (dy, dx), (0, 1)) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+    inner = inside & np.all([each == first.instances for each in around], axis=0)
+    now, later = first.instances[inner], second.instances[y[inner], x[inner]]
+    assert inner.mean() > 0.3
     assert (now == later).mean() > 0.93
-    things = now >= 1000
-    assert (now == later)[things].mean() > 0.8
+    assert (now == later)[now >= 1000].mean() > 0.9
 
 
 def test_a_limb_is_followed_through_a_stride() -> None:

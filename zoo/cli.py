@@ -57,6 +57,7 @@ _EXTRA_OF = {
     "timm": "torch",
     "torch": "torch",
     "torchvision": "torch",
+    "trimesh": "mesh",
     "transformers": "hf",
 }
 

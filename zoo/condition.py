@@ -93,12 +93,12 @@ class Condition:
                 f"time_severity {self.time_severity} belongs to a time of day with adverse weather; the severity of "
                 f"{self.name} alone is `severity`"
             )
-        for part, value in ((self.weather, self.weather_value), (self.time_of_day, self.time_value)):
-            if value is not None:
-                _check_value(part, value)
+        for part, amount in ((self.weather, self.weather_value), (self.time_of_day, self.time_value)):
+            if amount is not None:
+                _check_value(part, amount)
                 if self._step(part):
                     raise InputError(
-                        f"{part} has both a severity, {self._step(part)}, and a value, {value:g}; give one"
+                        f"{part} has both a severity, {self._step(part)}, and a value, {amount:g}; give one"
                     )
 
     @property

@@ -15,6 +15,7 @@ import numpy as np
 
 from zoo.condition import Condition
 from zoo.errors import InputError
+from zoo.geometry.distortion import Distortion
 
 __all__ = ["AXES", "ArraySource", "Axis", "Box3D", "CameraFrame", "Frame", "SensorFacts", "Sweep", "frame_from_image"]
 
@@ -46,6 +47,9 @@ class CameraFrame:
         ego_from_camera: `(4, 4)`; camera axes: x right, y down, z forward.
         world_from_ego: `(4, 4)` vehicle pose at `timestamp_us`; `None` means the pose of the frame.
         image_path: Image file, if the image comes from one.
+        distortion: Of the lens, in addition to the intrinsics; `None`: none.
+        line_time_s: Seconds from the exposure of one row to that of the next, the top one first, with the middle of the
+            image at `timestamp_us`; 0: all at once. A rolling shutter's depth and labels are those of each row's time.
     """
 
     image_source: ArraySource
@@ -59,6 +63,8 @@ class CameraFrame:
     world_from_ego: np.ndarray | None = None
     image_path: Path | None = None
     flow_source: ArraySource | None = None
+    distortion: Distortion | None = None
+    line_time_s: float = 0.0
 
     @property
     def image(self) -> np.ndarray:

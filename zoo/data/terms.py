@@ -73,6 +73,9 @@ def _by_nc_sa(name: str, source: str) -> Terms:
 SYNTHETIC = Terms(
     name="synthetic street world", licence="Apache-2.0", commercial=True, share_alike=False, no_derivatives=False
 )
+_SYNTHETIC_WITH_MESHES = Terms(
+    name="synthetic street world with meshes of its user", licence="unknown, that of the meshes", commercial=None
+)
 IMAGENET = Terms(
     name="ImageNet-1k",
     licence="non-commercial research and education only",
@@ -118,7 +121,7 @@ TERMS: dict[str, Terms] = {
 def terms_of(dataset: Dataset) -> Terms:
     """The terms of the frames that were read: those of the reader, unless the frames are synthetic."""
     if is_synthetic(dataset):
-        return SYNTHETIC
+        return _SYNTHETIC_WITH_MESHES if _marker(dataset.root).get("meshes") else SYNTHETIC
     unknown = Terms(name=dataset.name or dataset.kind, licence="unknown", commercial=None)
     return TERMS.get(dataset.kind, unknown)
 

@@ -1,10 +1,15 @@
-"""Pinhole cameras: x right, y down, z forward; the centre of the first pixel is (0, 0). See `README.md`."""
+"""Cameras: x right, y down, z forward; the centre of the first pixel is (0, 0). See `README.md`.
+
+They are pinholes, or have a lens of `zoo.geometry.distortion` where one is given.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from zoo.geometry.distortion import Distortion
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -16,6 +21,7 @@ __all__ = [
     "intrinsics_matrix",
     "pixel_rays",
     "project",
+    "rays_through",
     "scale_intrinsics",
 ]
 
@@ -56,14 +62,20 @@ def scale_intrinsics(
     return out
 
 
-def pixel_rays(intrinsics: Float[np.ndarray, "3 3"], size: tuple[int, int]) -> Float[np.ndarray, "HW 3"]:
+def pixel_rays(
+    intrinsics: Float[np.ndarray, "3 3"], size: tuple[int, int], distortion: Distortion | None = None
+) -> Float[np.ndarray, "HW 3"]:
     """Directions through the centres of all pixels, row by row, in camera axes. z is 1, so a length along z is a depth.
 
     Args:
         intrinsics: In pixels, without skew.
         size: (height, width).
+        distortion: Of the lens; `None`: a pinhole.
     """
     height, width = size
+    if distortion is not None:
+        row, column = np.divmod(np.arange(height * width), width)
+        return rays_through(np.stack([column, row], 1), intrinsics, distortion)
     x = (np.arange(width) - intrinsics[0, 2]) / intrinsics[0, 0]
     y = (np.arange(height) - intrinsics[1, 2]) / intrinsics[1, 1]
     grid = np.ones((height, width, 3))
@@ -71,8 +83,27 @@ def pixel_rays(intrinsics: Float[np.ndarray, "3 3"], size: tuple[int, int]) -> F
     return grid.reshape(-1, 3)
 
 
+def rays_through(
+    pixels: Float[np.ndarray, "N 2"], intrinsics: Float[np.ndarray, "3 3"], distortion: Distortion | None = None
+) -> Float[np.ndarray, "N 3"]:
+    """Directions through pixels (x, y) in camera axes, with z 1.
+
+    Args:
+        pixels: Inside the image, where there is a distortion.
+        intrinsics: In pixels, without skew.
+        distortion: Of the lens; `None`: a pinhole.
+    """
+    xy = (pixels - intrinsics[:2, 2]) / intrinsics[[0, 1], [0, 1]]
+    if distortion is not None:
+        xy = distortion.undistort(xy)
+    return np.concatenate([xy, np.ones((len(xy), 1))], 1)
+
+
 def project(
-    points: Float[np.ndarray, "N 3"], intrinsics: Float[np.ndarray, "3 3"], nearest_m: float = 1e-6
+    points: Float[np.ndarray, "N 3"],
+    intrinsics: Float[np.ndarray, "3 3"],
+    nearest_m: float = 1e-6,
+    distortion: Distortion | None = None,
 ) -> tuple[Float[np.ndarray, "N 2"], Float[np.ndarray, " N"]]:
     """Pixels (x, y), and depths in metres, of points in camera axes.
 
@@ -81,7 +112,11 @@ def project(
         intrinsics: In pixels.
         nearest_m: Depths are clamped to this minimum. The pixels of points that are nearer or behind the camera are
             meaningless; check the returned depths.
+        distortion: Of the lens; `None`: a pinhole.
     """
+    if distortion is not None:
+        bent = distortion.distort(points[:, :2] / np.maximum(points[:, 2:], nearest_m))
+        return bent * intrinsics[[0, 1], [0, 1]] + intrinsics[:2, 2], points[:, 2]
     pixels = points @ intrinsics.T
     return pixels[:, :2] / np.maximum(points[:, 2:], nearest_m), points[:, 2]
 

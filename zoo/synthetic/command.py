@@ -20,8 +20,9 @@ from zoo.condition import CONDITIONS, DEFAULT_SEVERITY, Condition
 from zoo.errors import InputError, closest, require
 from zoo.files import write_json
 from zoo.frame import Frame
+from zoo.synthetic.frames.own_meshes import with_meshes
 from zoo.synthetic.frames.picture import check_size
-from zoo.synthetic.frames.render import render_rig, render_world
+from zoo.synthetic.frames.render import check_flow, render_rig, render_world
 from zoo.synthetic.frames.times import frame_times, stops
 from zoo.synthetic.frames.world import World
 from zoo.synthetic.layouts import Layout, Place, Rendered
@@ -29,7 +30,9 @@ from zoo.synthetic.layouts.extras import CALIBRATION, CAMERA_LABELS, DEPTH, FLOW
 from zoo.synthetic.layouts.writer import write_files
 from zoo.synthetic.scene.choices import Choices
 from zoo.synthetic.scene.describe import describe
-from zoo.synthetic.sensors.rigs import rig_of
+from zoo.synthetic.sensors.rig_file import read_rig
+from zoo.synthetic.sensors.rigs import Rig, rig_of
+from zoo.synthetic.shapes.own_mesh import read_mesh
 
 __all__ = ["LAYOUTS", "Arguments", "run"]
 
@@ -46,6 +49,7 @@ class _Kind:
         lists: Whether it has files over several frames, and so needs a record of each frame to write them from.
         reference: Whether every frame comes with a clear-weather reference of the same moment.
         most_scenes: How many places each split has names for.
+        lenses: Whether its calibration has a place for lens distortion and rolling shutters.
     """
 
     conditions: tuple[str, ...] = ("clear",)
@@ -55,6 +59,7 @@ class _Kind:
     lists: bool = True
     reference: bool = False
     most_scenes: Mapping[str, int] = field(default_factory=dict)
+    lenses: bool = True
 
 
 _ADVERSE = ("fog", "night", "rain", "snow")
@@ -62,8 +67,8 @@ LAYOUTS = {
     "cityscapes": _Kind(lists=False),
     "acdc": _Kind(conditions=_ADVERSE, allowed=_ADVERSE, mixtures=False, lists=False, reference=True),
     "a2d2": _Kind(),
-    "kitti": _Kind(),
-    "semantickitti": _Kind(),
+    "kitti": _Kind(lenses=False),
+    "semantickitti": _Kind(lenses=False),
     "nuscenes": _Kind(sweeps=9, most_scenes={"train": 700, "val": 150, "test": 150}),
 }
 """Layouts by name; each is the module of the same name in `zoo.synthetic.layouts`."""
@@ -105,8 +110,12 @@ class Arguments:
     rain:7.5mm/h, night:3lux for physical values. Default: clear, for acdc fog,night,rain,snow."""
     severity: int = DEFAULT_SEVERITY
     """Severity, 1 to 5, of conditions that state neither a severity nor a value (zoo/condition.py)."""
-    rig: Annotated[str, tyro.conf.arg(metavar="NAME")] = ""
-    """Sensor rig (zoo/synthetic/sensors/rigs.py). Default: the layout's own."""
+    rig: Annotated[str, tyro.conf.arg(metavar="NAME|FILE.yaml")] = ""
+    """Sensor rig (zoo/synthetic/sensors/rigs.py), or a file that describes one (rig_file.py). Default: the layout's
+    own."""
+    mesh: Annotated[str, tyro.conf.arg(metavar="KIND=FILE.glb,...")] = ""
+    """Meshes of one's own, car=FILE.glb or person=FILE.glb, in the places of parked cars and standing people; several
+    of a kind take turns."""
     sweeps: Annotated[int | None, tyro.conf.arg(metavar="K")] = None
     """Lidar sweeps before each keyframe, in nuscenes. Default: all nine between two keyframes."""
     kind: Annotated[str, tyro.conf.arg(metavar="A,B")] = ""
@@ -137,12 +146,13 @@ class _Plan:
     layout: str
     size: tuple[int, int]
     conditions: tuple[Condition, ...]
-    rig: str
+    rig: Rig
     sweeps: int
     exact: bool
     out: Path
     choices: Choices
     extras: tuple[str, ...] = ()
+    meshes: tuple[tuple[str, Path], ...] = ()
 
 
 _Job = tuple[Place, ...]
@@ -212,7 +222,8 @@ def _plan(arguments: Arguments) -> tuple[_Plan, dict]:
     layout = _module(arguments.layout)
     size = parse_size("--size", arguments.size) if arguments.size else layout.DEFAULT_SIZE
     check_size(size)
-    rig, sweeps = _rig(arguments, layout), _sweeps(arguments)
+    rig, described = _rig(arguments, layout)
+    sweeps = _sweeps(arguments)
     choices = Choices.parse(arguments.kind, arguments.season, arguments.density)
     settings = {
         "layout": arguments.layout,
@@ -227,15 +238,28 @@ def _plan(arguments: Arguments) -> tuple[_Plan, dict]:
         **choices.settings,
     }
     if kind.lists:
-        settings |= {"rig": rig, "sweeps": sweeps}
-    if extras := _extras(arguments, layout):
+        settings |= {"rig": described, "sweeps": sweeps}
+    if extras := _extras(arguments, layout, rig):
         settings["extras"] = list(extras)
-    plan = _Plan(arguments.layout, size, conditions, rig, sweeps, arguments.exact, arguments.out, choices, extras)
+    if meshes := _meshes(arguments.mesh):
+        settings["meshes"] = [{"kind": kind, "sha256": read_mesh(kind, path).sha256} for kind, path in meshes]
+    plan = _Plan(
+        arguments.layout, size, conditions, rig, sweeps, arguments.exact, arguments.out, choices, extras, meshes
+    )
     return plan, settings
 
 
-def _extras(arguments: Arguments, layout: Layout) -> tuple[str, ...]:
-    """Files on request, which the layout and the split must have."""
+def _meshes(text: str) -> tuple[tuple[str, Path], ...]:
+    """Kind and file of each mesh of one's own."""
+    pairs = [part.strip().partition("=") for part in text.split(",")] if text else []
+    for kind, equals, path in pairs:
+        if not (kind and equals and path):
+            raise InputError(f"--mesh {text}: expected KIND=FILE.glb, for example car=FILE.glb")
+    return tuple((kind, Path(path)) for kind, _, path in pairs)
+
+
+def _extras(arguments: Arguments, layout: Layout, rig: Rig) -> tuple[str, ...]:
+    """Files on request, which the layout, the split and the rig must have."""
     asked = {
         DEPTH: arguments.depth,
         FLOW: arguments.flow,
@@ -249,6 +273,8 @@ def _extras(arguments: Arguments, layout: Layout) -> tuple[str, ...]:
             raise InputError(f"--{name}: layout {arguments.layout} {_WITHOUT[name]}; it takes {have}")
         if arguments.split == "test" and name != CALIBRATION:
             raise InputError(f"--{name}: split test is written without ground truth; omit it, or choose --split val")
+    if arguments.flow:
+        check_flow(rig)
     return extras
 
 
@@ -267,16 +293,34 @@ def _condition(text: str, arguments: Arguments) -> Condition:
     return condition
 
 
-def _rig(arguments: Arguments, layout: Layout) -> str:
-    """The name of a rig that has every sensor of the layout's own."""
-    own, rig = rig_of(layout.RIG), rig_of(arguments.rig or layout.RIG)
+def _rig(arguments: Arguments, layout: Layout) -> tuple[Rig, str | dict]:
+    """A rig that has every sensor of the layout's own, and its name or description."""
+    own = rig_of(layout.RIG)
+    if own.period_s is None and arguments.rig not in ("", own.name):
+        raise InputError(
+            f"--rig {arguments.rig}: layout {arguments.layout} takes one camera, which differs from place to place; "
+            "omit it"
+        )
+    described: str | dict
+    if arguments.rig.endswith((".yaml", ".yml")):
+        rig, described = read_rig(Path(arguments.rig))
+    else:
+        rig = rig_of(arguments.rig or layout.RIG)
+        described = rig.name
     missing = [name for name in (*own.cameras, *own.lidars) if name not in (*rig.cameras, *rig.lidars)]
     if missing:
         raise InputError(
             f"rig {rig.name!r} has no sensor {missing[0]}, which layout {arguments.layout} writes; omit --rig or "
             f"choose {own.name}"
         )
-    return rig.name
+    if not LAYOUTS[arguments.layout].lenses:
+        for name, camera in rig.cameras.items():
+            if camera is not None and (camera.distortion is not None or camera.line_time_s):
+                raise InputError(
+                    f"camera {name} of rig {rig.name!r} has a lens distortion or a rolling shutter, but the pictures "
+                    f"of {arguments.layout} are rectified; remove it, or choose another layout"
+                )
+    return rig, described
 
 
 def _sweeps(arguments: Arguments) -> int:
@@ -315,9 +359,7 @@ def _places(arguments: Arguments, scenes: int, plan: _Plan) -> Iterator[Place]:
     for sequence in range(scenes):
         count = arguments.frames // scenes + (sequence < arguments.frames % scenes)
         scene = describe(arguments.seed + sequence, plan.choices)
-        frame_times(
-            scene, rig_of(plan.rig), count
-        )  # fails before anything is written if the frames do not fit into the street
+        frame_times(scene, plan.rig, count)  # fails before anything is written if the frames do not fit into the street
         for number in range(count):
             turn = sequence if LAYOUTS[plan.layout].lists else sequence + number
             yield Place(
@@ -375,7 +417,8 @@ def _render_job(job: _Job, plan: _Plan) -> int:
 
 def _frames(job: _Job, plan: _Plan) -> Iterator[Rendered]:
     """The frames of a job, one by one."""
-    world, rig = World(describe(job[0].seed, plan.choices)), rig_of(plan.rig)
+    meshes = [read_mesh(kind, path) for kind, path in plan.meshes]
+    world, rig = World(with_meshes(describe(job[0].seed, plan.choices), meshes)), plan.rig
 
     def render(place: Place, condition: Condition) -> Frame:
         if rig.period_s is not None:

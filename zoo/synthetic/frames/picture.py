@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zoo.condition import Condition
 from zoo.errors import InputError
 from zoo.frame import CameraFrame
 from zoo.geometry.cameras import pixel_rays
+from zoo.synthetic.frames.shutter import RollingShutter, Shot, Shutter, covered
 from zoo.synthetic.frames.world import World
 from zoo.synthetic.rendering.camera import take_picture
 from zoo.synthetic.rendering.cast import Caster, Hits
@@ -19,7 +19,7 @@ from zoo.synthetic.rendering.shade import EMITTERS, Shaded, Stage, openness_map,
 from zoo.synthetic.rendering.weather import falling, halos, on_the_lens, spray
 from zoo.synthetic.shapes.surfaces import Label
 from zoo.synthetic.truth.annotate import close_crowns, close_fences
-from zoo.synthetic.truth.flow import Next, optical_flow
+from zoo.synthetic.truth.flow import optical_flow
 from zoo.synthetic.truth.instances import instance_ids
 
 __all__ = ["MAX_SIDE", "Shot", "check_size", "picture"]
@@ -28,7 +28,6 @@ MAX_SIDE = 8192
 _LEAST_CONTRAST = 0.05  # of a surface behind the air: below it cannot be seen (the definition of visibility)
 _CROWN_GAP = 0.012  # of the longer side: half the width of gaps in crowns that annotators paint over
 _SAME_DEPTH = 0.03  # difference of log distances up to which two rays see the same surface
-_NEAR_M = 0.05  # what is nearer to the camera's plane is not projected
 
 
 def check_size(size: tuple[int, int]) -> None:
@@ -38,47 +37,12 @@ def check_size(size: tuple[int, int]) -> None:
         raise InputError(f"size {height}x{width} cannot be rendered; height and width must lie in 8 to {MAX_SIDE}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Shot:
-    """One picture to take.
-
-    Attributes:
-        condition: Light and weather.
-        size: (height, width).
-        intrinsics: `(3, 3)` pixels for this size.
-        ego_from_camera: `(4, 4)`.
-        world_from_ego: `(4, 4)` at `time_us`.
-        time_us: Scene time of the middle of the exposure.
-        motion_blur: Whether the vehicle and the things move while the shutter is open.
-        edge_rays: Rays that are added in pixels at edges, where one is not the mean of its pixel.
-        exact: Labels of the ray through each pixel's middle; otherwise as annotators draw them.
-        following: The camera's next picture, for optical flow; `None`: without.
-    """
-
-    condition: Condition
-    size: tuple[int, int]
-    intrinsics: np.ndarray
-    ego_from_camera: np.ndarray
-    world_from_ego: np.ndarray
-    time_us: int
-    motion_blur: bool
-    edge_rays: int
-    exact: bool
-    following: Next | None = None
-
-    @property
-    def world_from_camera(self) -> np.ndarray:
-        """`(4, 4)`."""
-        return self.world_from_ego @ self.ego_from_camera
-
-
 def picture(world: World, caster: Caster, boxes: np.ndarray, shot: Shot, rng: np.random.Generator) -> CameraFrame:
     """What a camera takes of the world in `caster`, whose first mesh lies in the `(K, 8, 3)` boxes."""
     scene, size = world.scene, shot.size
     light = light_of(scene, shot.condition)
-    eye = shot.world_from_camera[:3, 3]
     view = _view(world, caster, boxes, shot)
-    directions, hits = view.directions, view.hits
+    caster, eye, directions, hits = view.shutter.caster, view.shutter.eye, view.directions, view.hits
     stage = Stage(
         scene=scene,
         caster=caster,
@@ -87,7 +51,7 @@ def picture(world: World, caster: Caster, boxes: np.ndarray, shot: Shot, rng: np
         world_from_ego=shot.world_from_ego,
         time_s=shot.time_us * 1e-6,
     )
-    shaded = _render(stage, eye, view, shot, rng)
+    shaded = _render(stage, view, shot, rng)
     depth = np.where(hits.face < 0, np.inf, hits.distance).astype(np.float32).reshape(size)
     radiance = shaded.radiance.reshape(*size, 3)
     radiance = spray(radiance, depth, directions, shot.world_from_camera, scene, light, shot.time_us * 1e-6)
@@ -97,7 +61,15 @@ def picture(world: World, caster: Caster, boxes: np.ndarray, shot: Shot, rng: np
         instance = shaded.instance.reshape(size)
         seconds = shot.time_us * 1e-6
         radiance = motion_blur(
-            radiance, depth, instance, scene, seconds, light.gain, shot.ego_from_camera, shot.intrinsics
+            radiance,
+            depth,
+            instance,
+            scene,
+            seconds,
+            light.gain,
+            shot.ego_from_camera,
+            shot.intrinsics,
+            shot.distortion,
         )
     radiance = falling(radiance, depth, light, shot.intrinsics[0, 0], rng)
     radiance = on_the_lens(radiance, light, np.random.default_rng([scene.seed, 57]))  # drops stay where they are
@@ -107,7 +79,8 @@ def picture(world: World, caster: Caster, boxes: np.ndarray, shot: Shot, rng: np
         labels = _annotated(world, labels, depth, hits, eye, directions, shot)
     flow = None
     if shot.following is not None:
-        flow = optical_flow(scene, caster, hits, size, shot.intrinsics, shot.world_from_camera, shot.following)
+        pose = shot.world_from_camera
+        flow = optical_flow(scene, caster, hits, size, shot.intrinsics, pose, shot.following, shot.distortion)
     return CameraFrame(
         image_source=image,
         labels_source=labels,
@@ -119,6 +92,8 @@ def picture(world: World, caster: Caster, boxes: np.ndarray, shot: Shot, rng: np
         ego_from_camera=shot.ego_from_camera,
         world_from_ego=shot.world_from_ego,
         flow_source=flow,
+        distortion=shot.distortion,
+        line_time_s=shot.line_time_s,
     )
 
 
@@ -127,70 +102,66 @@ class _View:
     """What the rays through the middles of a camera's pixels meet; light and weather play no part in it.
 
     Attributes:
-        caster: What there is.
+        shutter: When and from where each pixel is taken.
         directions: `(H * W, 3)` of the rays, world axes.
-        moving: `(H * W,)` bool: whether the ray may meet something that moves.
         hits: Where they end.
+        starts: `(3,)` or `(H * W, 3)` where rays start in the caster of the shutter, see `Shutter.starts`.
         opened: `(H * W,)` open part of the sky, see `openness_map`.
     """
 
-    caster: Caster
+    shutter: Shutter
     directions: np.ndarray
-    moving: np.ndarray
     hits: Hits
+    starts: np.ndarray
     opened: np.ndarray
 
 
 def _view(world: World, caster: Caster, boxes: np.ndarray, shot: Shot) -> _View:
     """The view of `shot`; the last one is kept, since the same moment is often taken under several conditions."""
-    key = (shot.time_us, shot.size, shot.intrinsics.tobytes(), shot.world_from_camera.tobytes())
-    if world.last_view is not None and world.last_view[0] == key and world.last_view[1].caster is caster:
-        return world.last_view[1]
-    eye = shot.world_from_camera[:3, 3]
-    directions = pixel_rays(shot.intrinsics, shot.size) @ shot.world_from_camera[:3, :3].T
-    directions = directions.astype(np.float32)
-    # The first mesh, of what moves, is small: only pixels inside its things' boxes need to ask for it.
-    moving = _covered(boxes, shot).ravel() if len(boxes) else np.ones(len(directions), bool)
-    hits = _trace(caster, eye, directions, moving)
+    key = (
+        shot.time_us,
+        shot.size,
+        shot.intrinsics.tobytes(),
+        shot.world_from_camera.tobytes(),
+        shot.distortion,
+        shot.line_time_s,
+    )
+    if world.last_view is not None and world.last_view[0] is caster and world.last_view[1] == key:
+        return world.last_view[2]
+    shutter = RollingShutter(world, shot) if shot.line_time_s else Shutter(caster, boxes, shot)
+    directions = shutter.turned(pixel_rays(shot.intrinsics, shot.size, shot.distortion))
+    hits = shutter.trace(directions)
+    starts = shutter.starts(hits)
     rng = np.random.default_rng([world.scene.seed, 11, shot.time_us + 10**12])  # the time may be negative
-    opened = openness_map(caster, eye, directions, hits, shot.size, rng)
-    view = _View(caster=caster, directions=directions, moving=moving, hits=hits, opened=opened)
-    world.last_view = (key, view)
+    opened = openness_map(shutter.caster, starts, directions, hits, shot.size, rng)
+    view = _View(shutter=shutter, directions=directions, hits=hits, starts=starts, opened=opened)
+    world.last_view = (caster, key, view)
     return view
 
 
-def _render(stage: Stage, eye: np.ndarray, view: _View, shot: Shot, rng: np.random.Generator) -> Shaded:
+def _render(stage: Stage, view: _View, shot: Shot, rng: np.random.Generator) -> Shaded:
     """Radiance and labels of the rays through the middle of every pixel; more rays where neighbours differ."""
-    caster, size, directions, hits = stage.caster, shot.size, view.directions, view.hits
+    shutter, size, directions, hits = view.shutter, shot.size, view.directions, view.hits
     pixel = float(1 / shot.intrinsics[0, 0])
-    shaded = shade(stage, eye, directions, hits, view.opened, pixel)
+    shaded = shade(stage, view.starts, directions, hits, view.opened, pixel)
     edges = _edges(shaded.label, hits, size)
     if shot.edge_rays and len(edges):
         several = np.tile(edges, shot.edge_rays)
         jitter = rng.random((len(several), 2), np.float32) - np.float32(0.5)  # pixels
         sides = (1 / shot.intrinsics[[0, 1], [0, 1]]).astype(np.float32)  # of a pixel, at depth 1
-        axes = shot.world_from_camera[:3, :2].T.astype(np.float32)
-        more = directions.take(several, axis=0) + (jitter * sides) @ axes
-        moving = view.moving.take(several)
-        seen = _trace(caster, eye, more, moving, surface=False)
+        more = shutter.shifted(directions, several, jitter * sides)
+        seen = shutter.trace(more, several, surface=False)
         extra, new = _seen_nearby(stage.caster, shaded, hits, seen, several, jitter, size)
         if len(new):
-            more = more.take(new, axis=0)
-            again = _trace(caster, eye, more, moving.take(new))
-            own = shade(stage, eye, more, again, view.opened.take(several.take(new)), pixel, shaded.bounced)
+            more, several = more.take(new, axis=0), several.take(new)
+            again = shutter.trace(more, several)
+            starts = shutter.starts(again, several)
+            own = shade(stage, starts, more, again, view.opened.take(several), pixel, shaded.bounced)
             # A single ray that meets a lamp would make its pixel, and by glare its surroundings, far too bright.
             extra[new] = np.minimum(own.radiance, np.float32(20 * stage.light.brightest))
         added = extra.reshape(shot.edge_rays, -1, 3)
         shaded.radiance[edges] = (shaded.radiance[edges] + added.sum(0)) / np.float32(1 + shot.edge_rays)
     return shaded
-
-
-def _trace(
-    caster: Caster, eye: np.ndarray, directions: np.ndarray, moving: np.ndarray, *, surface: bool = True
-) -> Hits:
-    """Hits of rays from `eye`; only those where `(P,)` `moving` is true are tried on what moves."""
-    origins = np.broadcast_to(eye.astype(np.float32), directions.shape)
-    return caster.trace(origins, directions, np.nonzero(moving)[0], coherent=True, surface=surface)
 
 
 def _seen_nearby(
@@ -245,7 +216,7 @@ def _annotated(
     shot: Shot,
 ) -> np.ndarray:
     """`(H, W)` labels with closed fences and crowns."""
-    tried = np.nonzero(_covered(world.sheet_boxes, shot).ravel())[0]
+    tried = np.nonzero(covered(world.sheet_boxes, shot).ravel())[0]
     if world.sheets is not None and len(tried):
         labels = close_fences(labels.ravel(), hits.distance, world.sheets, eye, directions, tried).reshape(shot.size)
     return close_crowns(labels, depth, max(1, round(_CROWN_GAP * max(shot.size))))
@@ -257,25 +228,6 @@ def _invalid(depth: np.ndarray, dark: np.ndarray, directions: np.ndarray, light:
         return np.zeros(shot.size, bool)
     range_m = depth * np.linalg.norm(directions, axis=1).reshape(shot.size)
     return (np.isfinite(depth) & (light.extinction * range_m > -np.log(_LEAST_CONTRAST))) | dark
-
-
-def _covered(boxes: np.ndarray, shot: Shot) -> np.ndarray:
-    """`(H, W)` bool: pixels inside the image rectangle of any of the `(K, 8, 3)` boxes, one pixel more on each side."""
-    mask = np.zeros(shot.size, bool)
-    pose, intrinsics = shot.world_from_camera, shot.intrinsics
-    local = (boxes - pose[:3, 3]) @ pose[:3, :3]
-    z = local[..., 2]
-    for corners, depth in zip(local[z.max(1) > _NEAR_M], z[z.max(1) > _NEAR_M]):
-        if depth.min() < _NEAR_M:
-            # Part of the box lies behind the camera. Its corners there are replaced by those on the near plane and, for
-            # the edges that cross it, all corners are taken there as well: a rectangle that is rather too large.
-            corners = np.concatenate([corners, corners])
-            depth = np.concatenate([np.maximum(depth, _NEAR_M), np.full(8, _NEAR_M)])
-        x = corners[:, 0] / depth * intrinsics[0, 0] + intrinsics[0, 2]
-        y = corners[:, 1] / depth * intrinsics[1, 1] + intrinsics[1, 2]
-        x0, y0 = int(max(np.floor(x.min()) - 1, 0)), int(max(np.floor(y.min()) - 1, 0))
-        mask[y0 : int(max(np.ceil(y.max()) + 2, 0)), x0 : int(max(np.ceil(x.max()) + 2, 0))] = True
-    return mask
 
 
 def _edges(label: np.ndarray, hits: Hits, size: tuple[int, int]) -> np.ndarray:

@@ -16,7 +16,9 @@ import numpy as np
 from zoo.condition import Condition
 from zoo.errors import InputError
 from zoo.frame import CameraFrame, Frame, Sweep
-from zoo.synthetic.frames.picture import Shot, check_size, picture
+from zoo.synthetic.frames.own_meshes import with_meshes
+from zoo.synthetic.frames.picture import check_size, picture
+from zoo.synthetic.frames.shutter import Shot
 from zoo.synthetic.frames.times import clock_us, frame_times, stops
 from zoo.synthetic.frames.world import World
 from zoo.synthetic.rendering.camera import ego_from_camera, intrinsics_of
@@ -25,10 +27,11 @@ from zoo.synthetic.scene.describe import describe
 from zoo.synthetic.scene.types import Optics, Scene
 from zoo.synthetic.sensors.lidar import sweep_at
 from zoo.synthetic.sensors.rigs import Rig, RigCamera, rig_of
+from zoo.synthetic.shapes.own_mesh import OwnMesh
 from zoo.synthetic.truth.boxes import View, boxes_at
 from zoo.synthetic.truth.flow import Next
 
-__all__ = ["iter_frames", "render_frame", "render_rig", "render_scene", "render_world"]
+__all__ = ["check_flow", "iter_frames", "render_frame", "render_rig", "render_scene", "render_world"]
 
 _CLEAR = Condition()
 _AFTER_ANY_TIME = 10**12  # microseconds: scene times may be negative, the parts of a seed must not be
@@ -132,10 +135,12 @@ def render_rig(
             edge_rays=edge_rays,
             exact=exact,
             following=_next_picture(scene, rig, index, camera, mount) if flow else None,
+            distortion=None if camera is None else camera.distortion,
+            line_time_s=0.0 if camera is None else camera.line_time_at(pixels),
         )
         rng = np.random.default_rng([scene.seed, 7, number, taken + _AFTER_ANY_TIME])
         cameras[name] = picture(world, caster, boxes, shot, rng)
-        views.append(View(caster, taken * 1e-6, shot.world_from_camera, intrinsics, pixels))
+        views.append(View(caster, taken * 1e-6, shot.world_from_camera, intrinsics, pixels, shot.distortion))
     lidars = _sweeps(world, rig, condition, stamp, 1 + sweeps, annotated=not exact)
     newest = [turns[0] for turns in lidars.values()]
     return Frame(
@@ -193,6 +198,7 @@ def render_scene(
     edge_rays: int = 1,
     optics: Optics | None = None,
     flow: bool = False,
+    meshes: Sequence[OwnMesh] = (),
 ) -> Iterator[Frame]:
     """Frames `start` to `frames - 1` of one place along the ego's way; frame k has condition `k % len(conditions)`.
 
@@ -214,6 +220,7 @@ def render_scene(
         edge_rays: Additional rays in pixels at edges; 0: one ray per pixel.
         optics: What the camera does to the light; `None`: the place's own.
         flow: Also the optical flow to the picture of the next frame, for rigs with a clock.
+        meshes: Of one's own, in the places of things of their kinds that never move.
 
     Raises:
         InputError: If sizes or counts are impossible, or the rig is unknown.
@@ -226,9 +233,9 @@ def render_scene(
         raise InputError(f"start {start} is outside 0 to {frames - 1}, the frames of the place")
     if edge_rays < 0:
         raise InputError(f"edge_rays {edge_rays} is negative; 0 gives one ray per pixel")
-    if flow and rig.period_s is None:
-        raise InputError(f"flow: rig {rig.name!r} has no clock, so there is no next picture; choose another rig")
-    scene = describe(seed)
+    if flow:
+        check_flow(rig)
+    scene = with_meshes(describe(seed), meshes)
     if optics is not None:
         scene = replace(scene, optics=optics)
     frame_times(scene, rig, frames)
@@ -240,6 +247,18 @@ def render_scene(
             yield render_world(world, k, *place, condition, rig.sizes(size)["front"], edge_rays=edge_rays, exact=exact)
         else:
             yield render_rig(world, k, rig, condition, size, sweeps=sweeps, edge_rays=edge_rays, exact=exact, flow=flow)
+
+
+def check_flow(rig: Rig) -> None:
+    """Refuses rigs whose pictures have no optical flow."""
+    if rig.period_s is None:
+        raise InputError(f"flow: rig {rig.name!r} has no clock, so there is no next picture; choose another rig")
+    for name, camera in rig.cameras.items():
+        if camera is not None and camera.line_time_s:
+            raise InputError(
+                f"flow: camera {name} of rig {rig.name!r} has a rolling shutter, for which flow is not computed; "
+                "set its line time to 0, or omit flow"
+            )
 
 
 def _checked(rig: str | Rig, size: tuple[int, int] | None, sweeps: int, conditions: Sequence[Condition]) -> Rig:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -32,7 +34,7 @@ class World:
         self.bodies = bodies_of(scene)
         self.tracks = track_table(self.bodies)
         self.movers = Movers(scene)
-        self.last_view: tuple[Any, Any] | None = None  # kept for `picture`, with what identifies it
+        self.last_view: tuple[Any, Any, Any] | None = None  # kept for `picture`, with what identifies it
         self._moving: tuple[float, Caster, np.ndarray] | None = None
 
     @cached_property
@@ -52,6 +54,16 @@ class World:
         """The same, not cached, with the ego vehicle's bonnet at the `(4, 4)` pose `bonnet`, or without it."""
         moving, boxes = build_moving(self.scene, time_s, bonnet, parked=False)
         return self._join(moving, *self.still), boxes
+
+    def casters_at(self, times_s: Sequence[float]) -> list[Caster]:
+        """Casters for several moments in which a triangle has the same number; for moments that are close together.
+
+        Without things that enter or leave the street between them, and without the ego vehicle.
+        """
+        times, street = np.asarray(times_s, float), self.scene.street
+        there = [thing for thing in self.scene.things if not thing.moves or thing.places(street, times)[2].all()]
+        scene = replace(self.scene, things=tuple(there))
+        return [self._join(build_moving(scene, time_s, None, parked=False)[0], *self.still) for time_s in times_s]
 
     @staticmethod
     def _join(moving: Mesh | None, mesh: Mesh, tree: Any) -> Caster:

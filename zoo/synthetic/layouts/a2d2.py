@@ -3,11 +3,15 @@
 Points and boxes are in the camera's view frame (x forward, y left, z up) at the time of the picture: the vehicle's
 motion since each sweep is taken out of the points, and boxes of moving objects are where the object is at that time.
 
-Deviations: pictures have no distortion, so `CamMatrixOriginal` equals `CamMatrix` and `Distortion` is 0. `truncation`,
-`occlusion` and `alpha` are filled in: the share cut off by the image, the share hidden, and the direction of the object
-as seen from the camera. Boxes are upright in the world, so their `axis` is not exactly the view's z. The world has no
-curbstones, road blocks and so on, so not all of the 55 colours occur; pixels without a class are "Blurred area". Buses
-are trucks, trains are utility vehicles, riders have the colour of what they ride, and trains have no box.
+Deviations: the rig's own camera has no distortion, so `CamMatrixOriginal` equals `CamMatrix` and `Distortion` is 0.
+`truncation`, `occlusion` and `alpha` are filled in: the share cut off by the image, the share hidden, and the direction
+of the object as seen from the camera. Boxes are upright in the world, so their `axis` is not exactly the view's z. The
+world has no curbstones, road blocks and so on, so not all of the 55 colours occur; pixels without a class are "Blurred
+area". Buses are trucks, trains are utility vehicles, riders have the colour of what they ride, and trains have no box.
+
+With a lens of one's own (`--rig FILE.yaml`) pictures, labels and `2d_bbox` are distorted, and `Distortion` says how;
+`Lens` names the model, `Telecam` or `Fisheye`, as in the data set. `row` and `col` of the points are those of the
+picture without distortion, in `CamMatrix`. A rolling shutter is `LineTime`, in seconds, a key of ours.
 
 On request, in folders that the data set does not have: `depth` and `flow` of the picture in KITTI's encodings. The last
 frame of a place has no flow.
@@ -22,15 +26,19 @@ import json
 import zipfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from zoo.errors import InputError
-from zoo.frame import Box3D, Frame
+from zoo.frame import Box3D, CameraFrame, Frame
 from zoo.geometry.boxes import box_array, box_corners, wrap_angle
+from zoo.geometry.cameras import rays_through
+from zoo.geometry.distortion import KannalaBrandt
 from zoo.geometry.transforms import invert, transform, yaw_matrix
 from zoo.synthetic.layouts import Files, Place, Record, Rendered, png, reader_of
-from zoo.synthetic.layouts.extras import DEPTH, FLOW, camera_files
+from zoo.synthetic.layouts.extras import DEPTH, FLOW, camera_files, of_camera
 from zoo.synthetic.layouts.geometry import (
     VIEW_FROM_CAMERA,
     box_at,
@@ -210,7 +218,10 @@ def label_image(frame: Frame, scene: Scene) -> np.ndarray:
     road = np.nonzero((labels == Label.ROAD) & (depth < _MARKED_TO_M))
     if len(road[0]):
         assert camera.intrinsics is not None
-        rays = np.stack([road[1], road[0], np.ones(len(road[0]))], 1) @ np.linalg.inv(camera.intrinsics).T
+        if camera.distortion is None:
+            rays = np.stack([road[1], road[0], np.ones(len(road[0]))], 1) @ np.linalg.inv(camera.intrinsics).T
+        else:
+            rays = rays_through(np.stack([road[1], road[0]], 1), camera.intrinsics, camera.distortion)
         paint = markings_at(scene, transform(sensor_pose(camera, frame), rays * depth[road][:, None]))
         for marking, name in _MARKED.items():
             chosen = paint == marking
@@ -304,7 +315,7 @@ def _boxes(frame: Frame) -> dict[str, dict[str, object]]:
     for there in frame.boxes or ():
         box = box_at(there, later)
         corners = transform(camera_from_world, box_corners(box_array(box)))
-        on_image = image_box(corners, camera.intrinsics, size)
+        on_image = image_box(corners, camera.intrinsics, size, camera.distortion)
         if box.kind not in _CLASSES or on_image is None or box.num_points == 0:
             continue
         hidden = hidden_share(box, camera, world_from_camera)
@@ -423,7 +434,7 @@ def files(rendered: Rendered | None, place: Place) -> Files:
         out[path("label", "png")] = of(lambda it: png(label_image(it.frame, it.scene)))
         out[path("label3D", "json")] = of(lambda it: _json(_boxes(it.frame)))
         for kind, content in camera_files(place):
-            out[path(kind, "png")] = of(lambda it, content=content: content(camera_of(it.frame, _CAMERA, "a2d2")))
+            out[path(kind, "png")] = of(partial(of_camera, content, _CAMERA, "a2d2"))
     return out
 
 
@@ -442,8 +453,20 @@ def record(rendered: Rendered, place: Place) -> Record:
         "view": _camera_view(frame),
         "intrinsics": camera.intrinsics.tolist(),
         "size": [camera.image.shape[1], camera.image.shape[0]],
+        **_lens(camera),
         "lidars": lidars,
     }
+
+
+def _lens(camera: CameraFrame) -> dict[str, Any]:
+    """Entries of the record for cameras that are no ideal pinholes."""
+    out: dict[str, Any] = {}
+    if camera.distortion is not None:
+        fisheye = isinstance(camera.distortion, KannalaBrandt)
+        out |= {"lens": "Fisheye" if fisheye else "Telecam", "distortion": list(camera.distortion.coefficients)}
+    if camera.line_time_s:
+        out["line_time_s"] = camera.line_time_s
+    return out
 
 
 def closing_files(records: Sequence[tuple[Place, Record]]) -> Files:
@@ -454,12 +477,14 @@ def closing_files(records: Sequence[tuple[Place, Record]]) -> Files:
     camera = {
         "tstamp_delay": 25000,
         "view": about["view"],
-        "Lens": "Telecam",
+        "Lens": about.get("lens", "Telecam"),
         "CamMatrix": about["intrinsics"],
         "CamMatrixOriginal": about["intrinsics"],
-        "Distortion": [[0.0] * 5],
+        "Distortion": [about.get("distortion", [0.0] * 5)],
         "Resolution": about["size"],
     }
+    if "line_time_s" in about:
+        camera["LineTime"] = about["line_time_s"]
     sensors = {
         "vehicle": {"view": straight, "ego-dimensions": extent},
         "lidars": {name: {"view": view} for name, view in about["lidars"].items()},

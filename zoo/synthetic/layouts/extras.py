@@ -26,7 +26,8 @@ import numpy as np
 from zoo.data.labels import CITYSCAPES_IDS
 from zoo.errors import InputError
 from zoo.frame import CameraFrame
-from zoo.synthetic.layouts import Place, png
+from zoo.synthetic.layouts import Place, Rendered, png
+from zoo.synthetic.layouts.geometry import camera_of
 from zoo.synthetic.models.build import LABELS_WITH_INSTANCES
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "flow_png",
     "label_ids_png",
     "numbered_instances_png",
+    "of_camera",
     "tracked_instances_png",
 ]
 
@@ -146,6 +148,11 @@ def camera_files(
     if CAMERA_LABELS in place.extras:
         out += [("semantic", label_ids_png), ("instance", instances)]
     return out
+
+
+def of_camera(encode: Encoder, name: str, layout: str, rendered: Rendered) -> bytes:
+    """What `encode` makes of one camera's picture."""
+    return encode(camera_of(rendered.frame, name, layout))
 
 
 def camera_json(camera: CameraFrame) -> bytes:

@@ -11,7 +11,8 @@ import numpy as np
 from zoo.errors import InputError
 from zoo.frame import Box3D, CameraFrame, Frame, Sweep
 from zoo.geometry.boxes import EDGES, box_array, box_corners
-from zoo.geometry.cameras import VEHICLE_FROM_OPTICAL, inside_image, project
+from zoo.geometry.cameras import VEHICLE_FROM_OPTICAL, inside_image, project, rays_through
+from zoo.geometry.distortion import Distortion
 from zoo.geometry.transforms import invert, pose, transform
 
 __all__ = [
@@ -99,15 +100,19 @@ def hidden_share(box: Box3D, camera: CameraFrame, world_from_camera: np.ndarray)
     corners = transform(invert(world_from_camera), box_corners(box_array(box)))
     rear_left, front_left, rear_right, top = corners[0], corners[1], corners[3], corners[4]
     axes = np.stack([front_left - rear_left, rear_right - rear_left, top - rear_left])
-    pixels, depths = project(rear_left + lattice @ axes, camera.intrinsics)
+    pixels, depths = project(rear_left + lattice @ axes, camera.intrinsics, distortion=camera.distortion)
     share = float(((depths > _NEAR) & inside_image(pixels, (size[0], size[1]))).mean())
-    on_image, depth = image_box(corners, camera.intrinsics, (size[0], size[1])), camera.depth_m
+    on_image = image_box(corners, camera.intrinsics, (size[0], size[1]), camera.distortion)
+    depth = camera.depth_m
     if depth is None or on_image is None or (share >= 0.15 and box.visibility > 0):
         return float(np.clip(1 - box.visibility / max(share, 1e-6), 0, 1))
     left, top_row, right, bottom = (round(value) for value in on_image[0])
     v, u = (values.ravel() for values in np.mgrid[top_row : bottom + 1, left : right + 1])
     finite = np.isfinite(depth[v, u])
-    rays = np.stack([u, v, np.ones_like(u)], 1)[finite] @ np.linalg.inv(camera.intrinsics).T
+    if camera.distortion is None:
+        rays = np.stack([u, v, np.ones_like(u)], 1)[finite] @ np.linalg.inv(camera.intrinsics).T
+    else:
+        rays = rays_through(np.stack([u, v], 1)[finite], camera.intrinsics, camera.distortion)
     local = (rays * depth[v, u][finite][:, None] - rear_left) @ np.linalg.inv(axes)
     margin = 0.05 / box.size
     shown = float(((local > -margin) & (local < 1 + margin)).all(1).sum() / len(u))
@@ -115,7 +120,7 @@ def hidden_share(box: Box3D, camera: CameraFrame, world_from_camera: np.ndarray)
 
 
 def image_box(
-    corners: np.ndarray, intrinsics: np.ndarray, size: tuple[int, int]
+    corners: np.ndarray, intrinsics: np.ndarray, size: tuple[int, int], distortion: Distortion | None = None
 ) -> tuple[tuple[float, float, float, float], float] | None:
     """The rectangle around a solid in an image.
 
@@ -123,12 +128,15 @@ def image_box(
         corners: `(8, 3)` metres in the camera's frame, in the order of `box_corners`.
         intrinsics: `(3, 3)` pixels.
         size: (height, width) in pixels.
+        distortion: Of the lens; it bends the solid's edges. `None`: a pinhole.
 
     Returns:
         (left, top, right, bottom) in pixels, clipped to the centres of the outermost pixels, and the share of the
         whole rectangle that was cut off; `None` if none of the rectangle is in the image. Parts of the solid that are
         less than 0.1 m ahead of the camera are left out.
     """
+    if distortion is not None:
+        return _bent_box(corners, intrinsics, size, distortion)
     seen = [corners[corners[:, 2] >= _NEAR]]
     a, b = corners[EDGES[:, 0]], corners[EDGES[:, 1]]
     crossing = (a[:, 2] < _NEAR) != (b[:, 2] < _NEAR)
@@ -139,7 +147,21 @@ def image_box(
     if not len(solid):
         return None
     pixels = solid @ intrinsics.T
-    pixels = pixels[:, :2] / pixels[:, 2:]
+    return _clipped(pixels[:, :2] / pixels[:, 2:], size)
+
+
+def _bent_box(
+    corners: np.ndarray, intrinsics: np.ndarray, size: tuple[int, int], distortion: Distortion
+) -> tuple[tuple[float, float, float, float], float] | None:
+    """`image_box` from points along the edges."""
+    a, b = corners[EDGES[:, 0]], corners[EDGES[:, 1]]
+    edges = (a[:, None] + (b - a)[:, None] * np.linspace(0, 1, 33)[:, None]).reshape(-1, 3)
+    ahead = edges[edges[:, 2] >= _NEAR]
+    return _clipped(project(ahead, intrinsics, distortion=distortion)[0], size) if len(ahead) else None
+
+
+def _clipped(pixels: np.ndarray, size: tuple[int, int]) -> tuple[tuple[float, float, float, float], float] | None:
+    """The rectangle around `(N, 2)` pixels as `image_box` returns it."""
     low, high = pixels.min(0), pixels.max(0)
     border = np.array([size[1] - 1.0, size[0] - 1.0])
     cut_low, cut_high = np.clip(low, 0, border), np.clip(high, 0, border)

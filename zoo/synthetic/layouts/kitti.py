@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -26,7 +27,14 @@ from zoo.frame import Box3D, CameraFrame, Frame
 from zoo.geometry.boxes import box_array, box_corners, wrap_angle
 from zoo.geometry.transforms import invert, pitch_matrix, roll_matrix, transform, yaw_matrix
 from zoo.synthetic.layouts import Files, Place, Record, Rendered, no_record, png, reader_of
-from zoo.synthetic.layouts.extras import CAMERA_LABELS, DEPTH, FLOW, camera_files, numbered_instances_png
+from zoo.synthetic.layouts.extras import (
+    CAMERA_LABELS,
+    DEPTH,
+    FLOW,
+    camera_files,
+    numbered_instances_png,
+    of_camera,
+)
 from zoo.synthetic.layouts.geometry import (
     box_at,
     camera_of,
@@ -277,7 +285,7 @@ def files(rendered: Rendered | None, place: Place) -> Files:
         out[f"{root}/label_2/{_id(place)}.txt"] = of(lambda it: _labels(it.frame).encode())
         for kind, content in camera_files(place, numbered_instances_png):
             out[f"{root}/{_FOLDERS.get(kind, kind)}/{_id(place)}.png"] = of(
-                lambda it, content=content: content(camera_of(it.frame, "image_2", "kitti"))
+                partial(of_camera, content, "image_2", "kitti")
             )
     return out
 

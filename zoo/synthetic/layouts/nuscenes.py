@@ -7,6 +7,10 @@ A place of the synthetic world becomes one scene with its own log and map. Scene
 in order, because the devkit's splits are lists of names. The global frame of a scene is the world frame moved by
 `GLOBAL_FROM_WORLD_M`, so that its map has no negative coordinates.
 
+The pictures of nuScenes are undistorted. With a lens or a rolling shutter of one's own (`--rig FILE.yaml`) they are
+not, and `calibrated_sensor` has two keys more: `camera_distortion` with `model` and `coefficients`, in OpenCV's order,
+and `camera_line_time_s`.
+
 On request, in folders of our own with the names of the pictures: `depth/CHANNEL` and `flow/CHANNEL` in KITTI's
 encodings (the last keyframe of a scene has no flow), `semantic/CHANNEL` with the label ids of Cityscapes, and
 `instance/CHANNEL` in the coding of Cityscapes, in which the number of an object is the same in all pictures of a scene.
@@ -31,6 +35,7 @@ from PIL import Image, ImageDraw
 from zoo.errors import InputError
 from zoo.frame import Box3D, CameraFrame, Frame, Sweep
 from zoo.geometry.boxes import box_array, points_in_box
+from zoo.geometry.distortion import KannalaBrandt
 from zoo.geometry.transforms import quaternion_from_rotation, transform
 from zoo.synthetic.layouts import Files, Place, Record, Rendered, png, reader_of
 from zoo.synthetic.layouts.extras import CAMERA_LABELS, DEPTH, FLOW, camera_files
@@ -235,7 +240,16 @@ def record(rendered: Rendered, place: Place) -> Record:
         assert camera.intrinsics is not None
         height, width = camera.image.shape[:2]
         row = _data_row(place, channel, camera, frame, True, camera.ego_from_camera)
-        data.append({**row, "camera_intrinsic": camera.intrinsics.tolist(), "height": height, "width": width})
+        lens: dict[str, Any] = {}
+        if camera.distortion is not None:
+            model = "kannala-brandt" if isinstance(camera.distortion, KannalaBrandt) else "brown-conrady"
+            lens["camera_distortion"] = {"model": model, "coefficients": list(camera.distortion.coefficients)}
+        if camera.line_time_s:
+            lens["camera_line_time_s"] = camera.line_time_s
+        intrinsics = camera.intrinsics.tolist()
+        data.append({**row, "camera_intrinsic": intrinsics, "height": height, "width": width})
+        if lens:
+            data[-1]["lens"] = lens
     for sweep, key in _sweeps(frame):
         assert sweep.ego_from_lidar is not None
         turned = sweep.ego_from_lidar.copy()
@@ -581,6 +595,7 @@ def _data_tables(records: list[tuple[Place, Record]], samples: list[str]) -> tup
                 "translation": first["sensor_translation"],
                 "rotation": first["sensor_rotation"],
                 "camera_intrinsic": first["camera_intrinsic"],
+                **first.get("lens", {}),
             }
         )
         for (sample, row), token, links in zip(chain, tokens, _links(tokens)):

@@ -17,6 +17,7 @@ Source: Behley et al., ICCV 2019, and the class table of `semantic-kitti.yaml`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from zoo.errors import InputError
 from zoo.frame import Frame
 from zoo.geometry.transforms import invert, transform
 from zoo.synthetic.layouts import Files, Place, Record, Rendered, png, reader_of
-from zoo.synthetic.layouts.extras import CAMERA_LABELS, DEPTH, FLOW, camera_files
+from zoo.synthetic.layouts.extras import CAMERA_LABELS, DEPTH, FLOW, camera_files, of_camera
 from zoo.synthetic.layouts.geometry import camera_of, newest_sweep, sensor_pose
 from zoo.synthetic.layouts.kitti import calibration, image_time_points, numbers
 from zoo.synthetic.layouts.street import Marking, markings_at
@@ -199,9 +200,7 @@ def files(rendered: Rendered | None, place: Place) -> Files:
     if place.split != "test":
         out[f"{folder}/labels/{name}.label"] = of(lambda it: point_labels(it.frame, it.scene).tobytes())
         for kind, content in camera_files(place):
-            out[f"{folder}/{kind}_2/{name}.png"] = of(
-                lambda it, content=content: content(camera_of(it.frame, "image_2", "semantickitti"))
-            )
+            out[f"{folder}/{kind}_2/{name}.png"] = of(partial(of_camera, content, "image_2", "semantickitti"))
     return out
 
 

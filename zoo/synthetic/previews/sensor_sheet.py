@@ -94,7 +94,7 @@ def project_world(points: np.ndarray, camera: CameraFrame, frame: Frame) -> tupl
     assert camera.intrinsics is not None
     world_from_camera = world_from_ego @ camera.ego_from_camera
     local = (points - world_from_camera[:3, 3]) @ world_from_camera[:3, :3]
-    return project(local, camera.intrinsics, _NEAR_M)
+    return project(local, camera.intrinsics, _NEAR_M, camera.distortion)
 
 
 def cameras_with_boxes(frame: Frame) -> list[np.ndarray]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from zoo.geometry.cameras import pixel_rays
+from zoo.geometry.distortion import Distortion
 from zoo.synthetic.scene.types import Scene
 
 __all__ = ["exposure_s", "image_flow", "motion_blur"]
@@ -26,6 +28,7 @@ def image_flow(
     world_from_camera: np.ndarray,
     camera_from_world_end: np.ndarray,
     moved: np.ndarray | None = None,
+    distortion: Distortion | None = None,
 ) -> np.ndarray:
     """`(H, W, 2)` float32 pixels that every pixel's surface moves between two poses of the camera.
 
@@ -36,12 +39,17 @@ def image_flow(
         world_from_camera: `(4, 4)` in the middle.
         camera_from_world_end: `(4, 4)` at the end.
         moved: `(H, W, 3)` metres that the surfaces themselves move in that time, world axes; `None`: they stand still.
+        distortion: Of the lens; `None`: a pinhole.
     """
     height, width = depth.shape
     z = np.minimum(depth, 1e5).astype(np.float32)
     x = (np.arange(width, dtype=np.float32) - np.float32(intrinsics[0, 2])) / np.float32(intrinsics[0, 0])
     y = (np.arange(height, dtype=np.float32) - np.float32(intrinsics[1, 2])) / np.float32(intrinsics[1, 1])
     points = np.stack([x[None] * z, y[:, None] * z, z], 2)
+    if distortion is not None:
+        points = (pixel_rays(intrinsics, (height, width), distortion).reshape(height, width, 3) * z[..., None]).astype(
+            "f4"
+        )
     ends = []
     for pose, sign in ((camera_from_world_start, -0.5), (camera_from_world_end, 0.5)):
         relative = (pose @ world_from_camera).astype(np.float32)
@@ -49,7 +57,10 @@ def image_flow(
         if moved is not None:
             there += np.float32(sign) * (moved @ pose[:3, :3].T.astype(np.float32))
         ahead = np.maximum(there[..., 2:], 0.05)
-        ends.append(there[..., :2] / ahead * np.array([intrinsics[0, 0], intrinsics[1, 1]], np.float32))
+        xy = there[..., :2] / ahead
+        if distortion is not None:
+            xy = distortion.distort(xy.reshape(-1, 2)).reshape(xy.shape).astype(np.float32)
+        ends.append(xy * np.array([intrinsics[0, 0], intrinsics[1, 1]], np.float32))
     return ends[1] - ends[0]
 
 
@@ -62,6 +73,7 @@ def motion_blur(
     gain: float,
     ego_from_camera: np.ndarray,
     intrinsics: np.ndarray,
+    distortion: Distortion | None = None,
 ) -> np.ndarray:
     """`(H, W, 3)` radiance, each pixel averaged along the path of its surface in the picture.
 
@@ -74,13 +86,13 @@ def motion_blur(
         gain: See `exposure_s`.
         ego_from_camera: `(4, 4)`.
         intrinsics: `(3, 3)`.
+        distortion: Of the lens; `None`: a pinhole.
     """
     open_s = exposure_s(gain)
     times = np.array([time_s - open_s / 2, time_s, time_s + open_s / 2])
     before, middle, after = scene.ego_poses(times) @ ego_from_camera
-    flow = image_flow(
-        depth, intrinsics, np.linalg.inv(before), middle, np.linalg.inv(after), _moved(scene, instance, times)
-    )
+    moved = _moved(scene, instance, times)
+    flow = image_flow(depth, intrinsics, np.linalg.inv(before), middle, np.linalg.inv(after), moved, distortion)
     length = np.sqrt(np.einsum("hwc,hwc->hw", flow, flow))
     blurred = np.nonzero(length.ravel() > 0.7)[0]
     if not len(blurred):

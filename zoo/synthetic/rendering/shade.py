@@ -149,7 +149,7 @@ def shade(
 
     Args:
         stage: What they meet.
-        eye: `(3,)` where they start.
+        eye: `(3,)` or `(P, 3)` where they start.
         directions: `(P, 3)`, not necessarily of unit length.
         hits: Where they end.
         openness: `(P,)` fraction of the hemisphere above each hit that is open (see `openness_map`).
@@ -214,7 +214,7 @@ def _points(
         uv=hits.uv.take(hit, axis=0),
         normal=normal,
         ray=ray,
-        point=eye + ray * range_m[:, None],
+        point=(eye if eye.ndim == 1 else eye.take(hit, axis=0)) + ray * range_m[:, None],
         range_m=range_m,
         facing=np.clip(-dot(normal, ray), 0.03, 1),
     )
@@ -399,7 +399,7 @@ def openness_map(
     chosen = index[solid]
     normal = hits.normal.take(chosen, axis=0)
     start = directions.take(chosen, axis=0).astype(np.float32, copy=False) * hits.distance.take(chosen)[:, None]
-    start += eye.astype(np.float32)
+    start += (eye if eye.ndim == 1 else eye.take(chosen, axis=0)).astype(np.float32)
     start += normal * np.float32(_LIFT_M)
     row, column = np.nonzero(solid)
     part = (row % _WINDOW) * _WINDOW + column % _WINDOW

@@ -24,15 +24,19 @@ import numpy as np
 
 from zoo.errors import InputError, closest
 from zoo.geometry.cameras import VEHICLE_FROM_OPTICAL, intrinsics_matrix, scale_intrinsics
+from zoo.geometry.distortion import Distortion
+from zoo.geometry.distortion import check as check_distortion
 from zoo.geometry.transforms import pose, rotation_from_quaternion, yaw_matrix
 from zoo.synthetic.sensors.response import HDL_32E, HDL_64E, IDEAL, Response
 
 __all__ = ["RIGS", "Rig", "RigCamera", "RigLidar", "rig_of"]
 
+_LONGEST_READOUT_S = 0.1
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RigCamera:
-    """A pinhole camera.
+    """A camera.
 
     Attributes:
         intrinsics: `(3, 3)` pixels for `size`; the centre of the first pixel is (0, 0).
@@ -40,6 +44,9 @@ class RigCamera:
         ego_from_camera: `(4, 4)`; the camera looks along +z, x right, y down.
         rate_hz: Pictures per second.
         phase_s: Time of the middle of one exposure.
+        distortion: Of the lens; `None`: a pinhole.
+        line_time_s: Seconds from one row's exposure to the next one's, top row first; 0: all rows at once. It belongs
+            to `size`: in smaller pictures the rows take as long together.
     """
 
     intrinsics: np.ndarray
@@ -47,6 +54,8 @@ class RigCamera:
     ego_from_camera: np.ndarray
     rate_hz: float = 10.0
     phase_s: float = 0.0
+    distortion: Distortion | None = None
+    line_time_s: float = 0.0
 
     def __post_init__(self) -> None:
         _check_positive("camera", rate_hz=self.rate_hz)
@@ -55,10 +64,22 @@ class RigCamera:
                 f"camera with intrinsics {np.shape(self.intrinsics)} and pose {np.shape(self.ego_from_camera)}; "
                 "they must be (3, 3) and (4, 4)"
             )
+        if self.distortion is not None:
+            check_distortion(self.distortion, np.asarray(self.intrinsics, float), self.size)
+        readout = self.line_time_s * self.size[0]
+        if not 0 <= readout <= _LONGEST_READOUT_S:
+            raise InputError(
+                f"line_time_s {self.line_time_s} of a camera with {self.size[0]} rows: they take {readout:g} s "
+                f"together; the sum must lie in 0 to {_LONGEST_READOUT_S} s"
+            )
 
     def intrinsics_at(self, size: tuple[int, int]) -> np.ndarray:
         """`(3, 3)` pixels of the same view in `size` (height, width); pixels are oblong where the aspect differs."""
         return scale_intrinsics(self.intrinsics, self.size, size)
+
+    def line_time_at(self, size: tuple[int, int]) -> float:
+        """Seconds from row to row in pictures of `size` (height, width)."""
+        return self.line_time_s * self.size[0] / size[0]
 
     def time_us(self, near_us: int) -> int:
         """Microseconds of the exposure nearest to `near_us`, the earlier one of a tie."""

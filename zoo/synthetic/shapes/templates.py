@@ -14,7 +14,7 @@ import numpy as np
 from zoo.synthetic.shapes import furniture, people, plants, two_wheelers, vehicles
 from zoo.synthetic.shapes.mesh import Mesh
 
-__all__ = ["KINDS", "VARIANTS", "poses_of", "template"]
+__all__ = ["KINDS", "VARIANTS", "add_variant", "poses_of", "template"]
 
 VARIANTS = 24
 KINDS: dict[str, Callable[[np.random.Generator, int], Mesh]] = {
@@ -57,9 +57,21 @@ def poses_of(kind: str) -> int:
     return people.POSES if kind in _POSED else 1
 
 
+_OWN: dict[tuple[str, int], Mesh] = {}
+
+
+def add_variant(kind: str, mesh: Mesh, sha256: str) -> int:
+    """Makes a mesh of one's own known to this process and returns its variant, which depends on its content alone."""
+    variant = VARIANTS + int(sha256[:7], 16)
+    _OWN[kind, variant] = mesh
+    return variant
+
+
 @lru_cache(maxsize=2048)
 def template(kind: str, variant: int, pose: int = 0) -> Mesh:
     """The mesh of one variant of one kind, made once per process; `pose` is below `poses_of(kind)`."""
+    if variant >= VARIANTS:
+        return _OWN[kind, variant]
     number = list(KINDS).index(kind)
     rng = np.random.default_rng([771, number, variant])
     return _POSED[kind](rng, variant, pose) if kind in _POSED else KINDS[kind](rng, variant)

@@ -25,13 +25,14 @@ def close_fences(
         label: `(P,)` uint8.
         distance: `(P,)` of the hits, in lengths of the directions.
         sheets: The closed fences.
-        eye: `(3,)` metres.
+        eye: `(3,)` or `(P, 3)` metres.
         directions: `(P, 3)`.
         tried: Indices of the rays that may meet a fence.
     """
     tried = tried[label.take(tried) != Label.FENCE]
     toward = directions.take(tried, axis=0)
-    passed = sheets.blocked(np.broadcast_to(eye, toward.shape), toward, np.minimum(distance.take(tried), FAR))
+    start = np.broadcast_to(eye, toward.shape) if eye.ndim == 1 else eye.take(tried, axis=0)
+    passed = sheets.blocked(start, toward, np.minimum(distance.take(tried), FAR))
     out = label.copy()
     out[tried[passed]] = Label.FENCE
     return out

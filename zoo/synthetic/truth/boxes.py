@@ -11,12 +11,13 @@ import numpy as np
 from zoo.frame import Box3D, Sweep
 from zoo.geometry.boxes import box_array, points_in_box, wrap_angle
 from zoo.geometry.cameras import inside_image, project
+from zoo.geometry.distortion import Distortion
 from zoo.geometry.transforms import transform, yaw_matrix
 from zoo.synthetic.models.build import MOVING
 from zoo.synthetic.rendering.cast import Caster
 from zoo.synthetic.scene.types import Scene, Thing
 from zoo.synthetic.shapes.surfaces import Label
-from zoo.synthetic.shapes.templates import poses_of, template
+from zoo.synthetic.shapes.templates import VARIANTS, poses_of, template
 from zoo.synthetic.shapes.vehicles import CAR_STYLES
 
 __all__ = ["RANGE_M", "Body", "View", "bodies_of", "boxes_at", "track_table"]
@@ -69,6 +70,7 @@ class View:
         world_from_camera: `(4, 4)`.
         intrinsics: `(3, 3)`.
         size: (height, width).
+        distortion: Of the lens; `None`: a pinhole.
     """
 
     caster: Caster
@@ -76,6 +78,7 @@ class View:
     world_from_camera: np.ndarray
     intrinsics: np.ndarray
     size: tuple[int, int]
+    distortion: Distortion | None = None
 
 
 @lru_cache(maxsize=512)
@@ -96,7 +99,8 @@ def _surface_points(kind: str, variant: int, pose: int) -> np.ndarray:
 
 
 def _kind(thing: Thing) -> str:
-    is_van = thing.kind == "car" and CAR_STYLES[thing.variant % len(CAR_STYLES)] == "van"
+    ours = thing.kind == "car" and thing.variant < VARIANTS
+    is_van = ours and CAR_STYLES[thing.variant % len(CAR_STYLES)] == "van"
     return "van" if is_van else thing.kind
 
 
@@ -212,7 +216,7 @@ def _visibility(scene: Scene, bodies: list[Body], tracks: np.ndarray, views: Seq
         points = np.stack([_points_at(scene, body, view.time_s) for body in bodies]).reshape(-1, 3)
         rotation, eye = view.world_from_camera[:3, :3], view.world_from_camera[:3, 3]
         local = (points - eye) @ rotation
-        pixels, depth = project(local, view.intrinsics)
+        pixels, depth = project(local, view.intrinsics, distortion=view.distortion)
         some = np.nonzero((depth > 0.1) & inside_image(pixels, view.size))[0]
         if not len(some):
             continue

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zoo.geometry.cameras import pixel_rays, project
+from zoo.geometry.distortion import Distortion
 from zoo.geometry.transforms import invert, transform
 from zoo.synthetic.rendering.cast import Caster, Hits
 from zoo.synthetic.scene.types import Scene, Thing
@@ -39,6 +40,7 @@ def optical_flow(
     intrinsics: np.ndarray,
     world_from_camera: np.ndarray,
     following: Next,
+    distortion: Distortion | None = None,
 ) -> np.ndarray:
     """`(H, W, 2)` float32 pixels (x, y) from each pixel's centre to the same point of the surface in the next picture.
 
@@ -54,8 +56,9 @@ def optical_flow(
         intrinsics: `(3, 3)` pixels, of both pictures.
         world_from_camera: `(4, 4)` pose of this picture.
         following: The next picture.
+        distortion: Of the lens; `None`: a pinhole.
     """
-    rays = pixel_rays(intrinsics, size)
+    rays = pixel_rays(intrinsics, size, distortion)
     sky = hits.face < 0
     there = rays * np.where(sky, 1.0, hits.distance)[:, None].astype(float)
     points = transform(world_from_camera, there)
@@ -64,7 +67,7 @@ def optical_flow(
     attached = _attached(caster, hits.face)
     later[attached] = there[attached]
     later[sky] = rays[sky] @ world_from_camera[:3, :3].T @ following.world_from_camera[:3, :3]
-    pixels, depth = project(later, intrinsics)
+    pixels, depth = project(later, intrinsics, distortion=distortion)
     row, column = np.divmod(np.arange(len(rays)), size[1])
     flow = pixels - np.stack([column, row], 1)
     flow[(depth < _NEAR_M) | gone] = np.nan
