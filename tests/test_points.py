@@ -48,7 +48,9 @@ def lidar_folder(path: Path, encoder: dict[str, Any] = ENCODER, **changes: Any) 
     """A model folder of a bare encoder with random weights."""
     path.mkdir()
     torch.manual_seed(0)
-    state = build({"encoder": encoder}, None).state_dict()
+    architecture = changes.get("architecture", {"encoder": encoder})
+    classes = changes.get("output", {}).get("classes", {"names": ()})["names"]
+    state = build(architecture, len(classes) or None).state_dict()
     write_safetensors(path / "w.safetensors", {name: value.numpy() for name, value in state.items()})
     sha256 = hashlib.sha256((path / "w.safetensors").read_bytes()).hexdigest()
     config = {
@@ -57,7 +59,7 @@ def lidar_folder(path: Path, encoder: dict[str, Any] = ENCODER, **changes: Any) 
         "description": "A lidar encoder",
         "task": "features",
         "modality": "lidar",
-        "architecture": {"encoder": encoder},
+        "architecture": architecture,
         "inputs": [{"kind": "points", "channels": ["x", "y", "z", "intensity"]}],
         "parameters": 1,
         "licence": {"weights": "Apache-2.0"},
@@ -276,7 +278,7 @@ def test_batches_of_sweeps_agree_with_single_ones(tmp_path: Path) -> None:
         alone = predictor.infer(each)[1]
         results = [(found, predictor.finish(found, each)) for found in (alone, outputs)]
         agreement = task_class("features").from_json({}).agreement(*results)
-        assert agreement.same == agreement.elements == len(each.context)
+        assert agreement.same == agreement.elements == len(each.context.points)
         assert agreement.max_error < 1e-4
 
 

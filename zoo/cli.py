@@ -9,10 +9,11 @@ import importlib
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from zoo.errors import InputError, ParityError, closest, require
+from zoo.errors import InputError, ParityError, SensorWarning, closest, require
 
 __all__ = ["COMMANDS", "main"]
 
@@ -101,10 +102,23 @@ def _run(words: Sequence[str]) -> int:
         raise require(package, _EXTRA_OF[package], f"zoo {name}") from error
 
 
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+    """Our own warnings on one line; those of libraries with the line that issued them, as Python shows them."""
+    if issubclass(category, SensorWarning):
+        print("zoo: warning: " + " ".join(str(message).split()), file=sys.stderr)
+    else:
+        _PYTHON_SHOWS(message, category, *where, **more)
+
+
+_PYTHON_SHOWS = warnings.showwarning
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
     try:
-        return _run(sys.argv[1:] if words is None else words)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            return _run(sys.argv[1:] if words is None else words)
     except InputError as error:
         print("zoo: error: " + " ".join(str(error).split()), file=sys.stderr)
         return 2

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["InputError", "IntegrityError", "MissingExtraError", "NotReleasedError", "ParityError", "closest", "require"]
+__all__ = [
+    "InputError",
+    "IntegrityError",
+    "MissingExtraError",
+    "NotReleasedError",
+    "ParityError",
+    "SensorWarning",
+    "closest",
+    "require",
+]
 
 
 class InputError(ValueError):
@@ -21,6 +30,10 @@ class NotReleasedError(InputError):
 
 class MissingExtraError(InputError, ImportError):
     """A package of an optional extra is missing; the message names the extra."""
+
+
+class SensorWarning(UserWarning):
+    """A lidar sweep differs from what the model was trained on, or does not say something that matters."""
 
 
 class ParityError(Exception):

@@ -16,10 +16,11 @@ import numpy as np
 from zoo.condition import Condition
 from zoo.errors import InputError
 
-__all__ = ["ArraySource", "Axis", "Box3D", "CameraFrame", "Frame", "SensorFacts", "Sweep", "frame_from_image"]
+__all__ = ["AXES", "ArraySource", "Axis", "Box3D", "CameraFrame", "Frame", "SensorFacts", "Sweep", "frame_from_image"]
 
 ArraySource = np.ndarray | Callable[[], np.ndarray]
 Axis = Literal["+x", "-x", "+y", "-y", "+z", "-z"]
+AXES: tuple[Axis, ...] = ("+z", "-z", "+x", "-x", "+y", "-y")
 
 
 def _read(source: ArraySource | None) -> np.ndarray | None:
@@ -97,7 +98,10 @@ class SensorFacts:
         max_range_m: Range up to which the publisher calls the points usable.
         intensity_scale: Scale of the intensities in the file. Those of a `Sweep` are always 0 to 1.
         forward: Axis of the lidar frame that points in the direction of travel. Readers keep the axes of the file.
+        left: Axis of the lidar frame that points to the left.
         up: Axis of the lidar frame that points up.
+        coverage_deg: Horizontal field of view.
+        points: Typical number of points of a sweep.
         sweeps: Number of revolutions that the points of one sweep were merged from.
     """
 
@@ -106,7 +110,10 @@ class SensorFacts:
     max_range_m: float | None = None
     intensity_scale: Literal["0-1", "0-255"] | None = None
     forward: Axis | None = None
+    left: Axis | None = None
     up: Axis | None = None
+    coverage_deg: float | None = None
+    points: int | None = None
     sweeps: int | None = None
 
 

@@ -10,8 +10,9 @@ from PIL import Image
 
 from zoo.classes import ClassTable
 from zoo.errors import InputError
+from zoo.frame import Axis
 
-__all__ = ["Features", "Segmentation2D"]
+__all__ = ["Features", "Segmentation2D", "Segmentation3D", "fractions_of"]
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,7 @@ class Segmentation2D:
 
     def fractions(self) -> dict[str, float]:
         """Fraction of the image covered by each class that occurs, largest first."""
-        counts = np.bincount(self.labels.ravel(), minlength=len(self.classes))[: len(self.classes)]
-        order = np.argsort(-counts, kind="stable")
-        return {self.classes.names[i]: float(counts[i] / self.labels.size) for i in order if counts[i]}
+        return fractions_of(self.labels, self.classes)
 
     def overlay(self, alpha: float = 0.55, legend: bool = False) -> Image.Image:
         """The image blended with the colours of its classes. Pixels without a class are hatched.
@@ -99,6 +98,84 @@ class Segmentation2D:
         if unlabelled.any():
             entries.append(LegendEntry("no class", float(unlabelled.mean()), swatch=_hatch))
         return with_legend(picture, entries)
+
+
+@dataclass(frozen=True)
+class Segmentation3D:
+    """A class for every point of one sweep, in the order of its points.
+
+    Attributes:
+        labels: `(N,)` uint8 class labels.
+        scores: `(N,)` float32 in [0, 1], the softmax probability of the label.
+        classes: Names and colours of the classes.
+        points: `(N, C)` float32, the segmented points as the model gets them: xyz in metres first.
+        axes: Axes of the points that point forward, to the left and up.
+    """
+
+    labels: np.ndarray
+    scores: np.ndarray
+    classes: ClassTable
+    points: np.ndarray
+    axes: tuple[Axis, Axis, Axis] = ("+x", "+y", "+z")
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of each class, indexed by label."""
+        return self.classes.names
+
+    @property
+    def colors(self) -> np.ndarray:
+        """`(N, 3)` uint8 RGB of each point's class."""
+        from zoo.point_pictures import labelled_colors
+
+        return labelled_colors(self.labels, self.classes.palette())
+
+    def fractions(self) -> dict[str, float]:
+        """Fraction of the points in each class that occurs, largest first."""
+        return fractions_of(self.labels, self.classes)
+
+    def bird_view(self, pixels: int = 800, extent_m: float = 50.0) -> Image.Image:
+        """The points from above in the colours of their classes: forward is up, the sensor is in the middle.
+
+        Args:
+            pixels: Side of the picture.
+            extent_m: Distance from the sensor to the edges.
+        """
+        from zoo.point_pictures import bird_view
+
+        return Image.fromarray(bird_view(self.upright, self.colors, pixels=pixels, extent_m=extent_m))
+
+    def range_view(self) -> Image.Image:
+        """The points as the sensor sees them, in the colours of their classes; straight ahead is in the middle."""
+        from zoo.point_pictures import range_view
+
+        return Image.fromarray(range_view(self.upright, self.colors))
+
+    def picture(self) -> Image.Image:
+        """`range_view` above `bird_view`, with a legend."""
+        from zoo.legend import LegendEntry, with_legend
+
+        sensor, above = self.range_view(), self.bird_view()
+        sheet = Image.new("RGB", (max(sensor.width, above.width), sensor.height + above.height), (18, 18, 22))
+        sheet.paste(sensor, ((sheet.width - sensor.width) // 2, 0))
+        sheet.paste(above, ((sheet.width - above.width) // 2, sensor.height))
+        color = dict(zip(self.classes.names, self.classes.colors, strict=True))
+        return with_legend(
+            sheet, [LegendEntry(name, share, color=color[name]) for name, share in self.fractions().items()]
+        )
+
+    @property
+    def upright(self) -> np.ndarray:
+        """`(N, 3)` coordinates in metres: forward, left, up."""
+        columns = [self.points[:, "xyz".index(axis[1])] * (-1 if axis[0] == "-" else 1) for axis in self.axes]
+        return np.column_stack(columns)
+
+
+def fractions_of(labels: np.ndarray, classes: ClassTable) -> dict[str, float]:
+    """Fraction of the labels in each class that occurs, largest first."""
+    counts = np.bincount(labels.ravel(), minlength=len(classes))[: len(classes)]
+    order = np.argsort(-counts, kind="stable")
+    return {classes.names[i]: float(counts[i] / labels.size) for i in order if counts[i]}
 
 
 def _mask(pixels: np.ndarray) -> Image.Image:

@@ -15,6 +15,7 @@ from zoo.foreign import scheme_of
 from zoo.inputs.windows import inference_settings
 from zoo.loading import load
 from zoo.predictor import Predictor
+from zoo.sensors import read_sensor
 
 if TYPE_CHECKING:
     import tyro
@@ -28,8 +29,9 @@ __all__ = ["Arguments", "parse", "run"]
 class Arguments:
     """Runs a model on files and writes its predictions.
 
-    For each source: <stem>.json and what the task adds. Segmentation: <stem>.png (8-bit class ids) and
-    <stem>_overlay.jpg. Features: <stem>.npz with an array per level.
+    For each source: <stem>.json and what the task adds. Segmentation of images: <stem>.png (8-bit class ids) and
+    <stem>_overlay.jpg; of sweeps: <stem>.label (one uint32 per point) and <stem>_points.png. Features: <stem>.npz with
+    an array per level.
     """
 
     model: Annotated[str, tyro.conf.Positional]
@@ -59,6 +61,9 @@ class Arguments:
     """Images: run sliding windows of this height and width, in pixels of the resized image."""
     window_stride: tuple[int, int] | None = None
     """Vertical and horizontal step between windows; two thirds of the window by default."""
+    sensor: str | None = None
+    """Sweeps: columns and sensor of the files: kitti, nuscenes, or a YAML file (docs/lidar.md). Default: the model's
+    columns, and axes that point where the model's do."""
 
 
 _VALUES: dict[str, Any] = {
@@ -70,6 +75,7 @@ _VALUES: dict[str, Any] = {
     "file": str,
     "description": str,
     "alpha": float,
+    "sensor": str,
 }
 _FOREIGN_KEYS = ("source", "revision")
 """Keys of an artefact that only models of other projects have."""
@@ -152,12 +158,14 @@ def _load(arguments: Arguments) -> Predictor | ForeignModel:
         "precision": arguments.precision,
         "threads": arguments.threads,
     }
+    if arguments.sensor is not None:
+        settings["source"] = read_sensor(arguments.sensor)
     if scheme_of(arguments.model) is None:
         if arguments.description is not None:
             raise InputError(f"{arguments.model} is a model folder, which describes itself; omit --description")
         return load(arguments.model, file=arguments.file, input_settings=settings, **options)
     if arguments.file is not None or settings:
-        raise InputError(f"--file, --whole and --window are for model folders; {arguments.model} has none")
+        raise InputError(f"--file, --whole, --window and --sensor are for model folders; {arguments.model} has none")
     from zoo import foreign
 
     return foreign.load(arguments.model, description=arguments.description, **options)

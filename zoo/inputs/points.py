@@ -1,13 +1,15 @@
 """Lidar points: one sweep as the columns that the model names. The encoder makes its own voxels of them.
 
-Axes and units are those of `Sweep`: xyz in metres in the lidar frame, intensity from 0 to 1. An array or a file does
-not say what its columns are, so it must have exactly the model's; a `Sweep` names its own, and the model's are picked.
+Axes and units are those of `Sweep`: xyz in metres in the lidar frame, intensity from 0 to 1. A `Sweep` names its
+columns and its sensor. An array or a file does not: its columns are the model's, unless `source` says otherwise. If the
+configuration describes the sensor of the training data, every sweep is checked against it and converted
+(`zoo.inputs.sensor_check`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,14 +20,16 @@ from zoo.engines import Engine, EngineSpec, TensorSpec
 from zoo.errors import InputError, closest
 from zoo.files import read_regular
 from zoo.folder.schema import section_schema
-from zoo.frame import Frame, Sweep
+from zoo.frame import Axis, Frame, SensorFacts, Sweep
 from zoo.inputs import ExportPlan, Prepared, Variation
+from zoo.inputs.sensor_check import fit_to_model
 from zoo.npz import read_npy
+from zoo.sensors import facts_to_json, sensor_axes
 
 if TYPE_CHECKING:
     from jaxtyping import Float32
 
-__all__ = ["POINT_CHANNELS", "PointsInput", "PointsSource", "point_tensors"]
+__all__ = ["POINT_CHANNELS", "PointsContext", "PointsInput", "PointsSource", "Source", "point_tensors"]
 
 PointsSource = str | Path | np.ndarray | Sweep | Frame
 
@@ -34,6 +38,9 @@ POINT_CHANNELS: tuple[str, ...] = Sweep.channels
 
 _XYZ = ("x", "y", "z")
 _MAX_FILE = 256 * 1024 * 1024  # bytes; a sweep of 128 beams has about 5 million
+_MAX_POINTS = 10_000_000
+_NUSCENES_SUFFIX = ".pcd.bin"
+_NUSCENES_CHANNELS = ("x", "y", "z", "intensity", "ring")
 
 
 def point_tensors(channels: Sequence[str]) -> tuple[TensorSpec, TensorSpec]:
@@ -44,15 +51,54 @@ def point_tensors(channels: Sequence[str]) -> tuple[TensorSpec, TensorSpec]:
     )
 
 
+@dataclass(frozen=True)
+class PointsContext:
+    """What a task needs to know about a sweep.
+
+    Attributes:
+        points: `(N, C)` float32, as the model gets them.
+        axes: Axes of the points that point forward, to the left and up.
+    """
+
+    points: np.ndarray
+    axes: tuple[Axis, Axis, Axis]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What a user declares about arrays and files.
+
+    Attributes:
+        channels: Columns; those of the model by default, and those of nuScenes for files that end in `.pcd.bin`.
+        sensor: Facts about the sensor.
+    """
+
+    channels: tuple[str, ...] | None = None
+    sensor: SensorFacts | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The section of a configuration."""
+        section: dict[str, Any] = {}
+        if self.channels is not None:
+            section["channels"] = list(self.channels)
+        if self.sensor is not None:
+            section["sensor"] = facts_to_json(self.sensor)
+        return section
+
+
 @dataclass(frozen=True, kw_only=True)
 class PointsInput:
     """One lidar sweep of any number of points.
 
     Attributes:
         channels: Columns of the points, named as in `Sweep.channels`; x, y and z come first.
+        sensor: The sensor of the training data; `None` if it is not recorded, and nothing is compared.
+        source: What is known about arrays and files, which do not say it themselves.
     """
 
     channels: tuple[str, ...] = POINT_CHANNELS
+    sensor: SensorFacts | None = None
+    source: Source = Source()
 
     kind: ClassVar[str] = "points"
     example: ClassVar[str] = "sweep.bin"
@@ -61,13 +107,16 @@ class PointsInput:
     schema: ClassVar[Mapping[str, Any]] = {
         "type": "object",
         "properties": {
-            "channels": {
-                "type": "array",
-                "items": {"$ref": "#/$defs/point_channel"},
-                "minItems": 3,
-                "maxItems": 16,
-                "uniqueItems": True,
-            }
+            "channels": {"$ref": "#/$defs/point_channels"},
+            "sensor": {"$ref": "#/$defs/sensor"},
+            "source": {
+                "type": "object",
+                "properties": {
+                    "channels": {"$ref": "#/$defs/column_names"},
+                    "sensor": {"$ref": "#/$defs/sensor"},
+                },
+                "additionalProperties": False,
+            },
         },
         "additionalProperties": False,
     }
@@ -75,20 +124,34 @@ class PointsInput:
     def __post_init__(self) -> None:
         if self.channels[:3] != _XYZ:
             raise InputError(f"channels {', '.join(self.channels)} of the points must start with x, y, z")
+        for facts in (self.sensor, self.source.sensor):
+            if facts is not None:
+                sensor_axes(facts)
 
     @classmethod
     def from_json(cls, section: Mapping[str, Any]) -> PointsInput:
         """The input that a configuration's section describes.
 
         Raises:
-            InputError: If a key or a channel is unknown, or the channels do not start with x, y, z.
+            InputError: If a key or a channel is unknown, the channels do not start with x, y, z, or the axes of a
+                sensor are not three different ones.
         """
         section_schema(cls.schema, "points").check(section, "points input")
-        return cls(channels=tuple(section.get("channels", POINT_CHANNELS)))
+        source = section.get("source", {})
+        return cls(
+            channels=tuple(section.get("channels", POINT_CHANNELS)),
+            sensor=_facts(section),
+            source=Source(channels=tuple(source["channels"]) if "channels" in source else None, sensor=_facts(source)),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The section of a configuration."""
-        return {"kind": self.kind, "channels": list(self.channels)}
+        section: dict[str, Any] = {"kind": self.kind, "channels": list(self.channels)}
+        if self.sensor is not None:
+            section["sensor"] = facts_to_json(self.sensor)
+        if source := self.source.to_json():
+            section["source"] = source
+        return section
 
     def contract(self, artefact: Mapping[str, Any]) -> Contract:
         """What someone without this package must do to feed an exported file."""
@@ -97,7 +160,14 @@ class PointsInput:
             "the lidar frame, intensity from 0 to 1; and for each row the number of its sweep as int64, 0 for a single "
             "one. Every value must be finite."
         )
-        return {"before": {"points": {"text": text, "channels": list(self.channels)}}, "inside": {}, "after": {}}
+        step: dict[str, Any] = {"text": text, "channels": list(self.channels)}
+        if self.sensor is not None:
+            facts = facts_to_json(self.sensor)
+            step["sensor"] = facts
+            step["text"] += " The sensor of the training data, whose axes and height the points must have: " + (
+                ", ".join(f"{key} {value}" for key, value in facts.items() if key != "intensity_scale") + "."
+            )
+        return {"before": {"points": step}, "inside": {}, "after": {}}
 
     @classmethod
     def from_contract(cls, contract: Contract) -> PointsInput:
@@ -107,7 +177,8 @@ class PointsInput:
             KeyError: If the step is missing.
             InputError: If the channels do not start with x, y, z.
         """
-        return cls(channels=tuple(contract["before"]["points"]["channels"]))
+        step = contract["before"]["points"]
+        return cls(channels=tuple(step["channels"]), sensor=_facts(step))
 
     def check(self, spec: EngineSpec, in_graph: Collection[str], what: str) -> None:
         """Raises an `InputError` if a file with this `spec` cannot be fed with what `prepare` makes."""
@@ -126,14 +197,18 @@ class PointsInput:
         """The points with the columns `channels`.
 
         Args:
-            source: `NAME.bin`, rows of little-endian float32 as in KITTI; `NAME.npy`; an array `(N, C)`; a sweep; or a
-                frame with one lidar, whose newest sweep is taken.
+            source: `NAME.bin`, rows of little-endian float32 as in KITTI; `NAME.pcd.bin` of nuScenes; `NAME.npy`; an
+                array `(N, C)`; a sweep; or a frame with one lidar, whose newest sweep is taken.
 
         Raises:
-            InputError: If it is something else, has other columns or no points, or a value is not finite or, for the
-                intensity, not from 0 to 1.
+            InputError: If it is something else, has other columns, no points or more than ten million, or a value is
+                not finite; if the intensity is not from 0 to 1 or the sweep does not fit the sensor of the training
+                data (`fit_to_model`).
+
+        Warns:
+            SensorWarning: As `fit_to_model`.
         """
-        points = self._columns_of(source)
+        points, facts = self._columns_of(source)
         if points.ndim != 2 or points.shape[1] != len(self.channels) or points.dtype.kind != "f":
             raise InputError(
                 f"expected points (N, {len(self.channels)}) of floats with the columns {', '.join(self.channels)}, "
@@ -141,6 +216,10 @@ class PointsInput:
             )
         if not len(points):
             raise InputError("the sweep has no points; at least one is needed")
+        if len(points) > _MAX_POINTS:
+            raise InputError(
+                f"the sweep has {len(points):,} points; at most {_MAX_POINTS:,} are read, so split merged sweeps"
+            )
         with np.errstate(over="ignore"):  # becomes infinite and is refused below
             points = points.astype(np.float32)
         bad = np.argwhere(~np.isfinite(points))
@@ -148,6 +227,8 @@ class PointsInput:
             row, column = bad[0]
             value = f"{self.channels[column]} of point {row} is {points[row, column]}"
             raise InputError(f"{value}; drop points that are not finite first")
+        if self.sensor is not None:
+            return fit_to_model(points, self.channels, self.sensor, facts, _name_of(source))
         self._check_intensity(points)
         return points
 
@@ -177,8 +258,9 @@ class PointsInput:
         raise InputError("--size is for images; a sweep has no height and width, so omit --size")
 
     def prepare(self, sample: np.ndarray, in_graph: Collection[str] = ()) -> Prepared:
-        """`points`, and `batch_index`: all of sample 0. The context is the points."""
-        return Prepared({"points": sample, "batch_index": np.zeros(len(sample), np.int64)}, context=sample)
+        """`points`, and `batch_index`: all of sample 0. The context is a `PointsContext`."""
+        context = PointsContext(sample, sensor_axes(self.sensor or SensorFacts()))
+        return Prepared({"points": sample, "batch_index": np.zeros(len(sample), np.int64)}, context=context)
 
     def run(self, engine: Engine, prepared: Prepared) -> dict[str, np.ndarray]:
         """The outputs for one sweep, a row per point each."""
@@ -224,49 +306,57 @@ class PointsInput:
         """
         raise InputError(f"{what} reads points; models that read points cannot be exported yet, so run it with torch")
 
-    def _columns_of(self, source: PointsSource) -> np.ndarray:
-        if isinstance(source, np.ndarray):
-            return source
+    def _columns_of(self, source: PointsSource) -> tuple[np.ndarray, SensorFacts | None]:
+        """The model's columns, and what is known about the sensor."""
         if isinstance(source, Frame):
-            return self._chosen(_newest_sweep(source))
+            source = _newest_sweep(source)
         if isinstance(source, Sweep):
-            return self._chosen(source)
+            facts = source.sensor or SensorFacts()
+            return self._chosen(source.points, source.channels), replace(facts, intensity_scale="0-1")
+        if isinstance(source, np.ndarray):
+            declared = self.source.channels
+            return source if declared is None else self._chosen(source, declared), self.source.sensor
         if isinstance(source, str | Path):
-            return self._of_file(Path(source))
+            points, channels = self._of_file(Path(source))
+            return points if channels == self.channels else self._chosen(points, channels), self.source.sensor
         raise InputError(
             f"expected a .bin or .npy file, an array (N, {len(self.channels)}), a Sweep or a Frame, "
             f"got {type(source).__name__}"
         )
 
-    def _chosen(self, sweep: Sweep) -> np.ndarray:
-        """The model's columns of a sweep, by name."""
+    def _chosen(self, points: np.ndarray, channels: Sequence[str]) -> np.ndarray:
+        """The model's columns of points whose columns are `channels`."""
         for channel in self.channels:
-            if channel not in sweep.channels:
+            if channel not in channels:
                 raise InputError(
-                    f"the model reads {channel!r}, but the sweep has {', '.join(sweep.channels)}"
-                    f"{closest(channel, sweep.channels)}"
+                    f"the model reads {channel!r}, but the sweep has {', '.join(channels)}{closest(channel, channels)}"
                 )
-        points = sweep.points
-        if points.ndim != 2 or points.shape[1] != len(sweep.channels):
-            raise InputError(f"the sweep has points {points.shape} for the channels {', '.join(sweep.channels)}")
-        return points[:, [sweep.channels.index(channel) for channel in self.channels]]
+        if points.ndim != 2 or points.shape[1] != len(channels):
+            raise InputError(f"the sweep has points {points.shape} for the channels {', '.join(channels)}")
+        if tuple(channels) == self.channels:
+            return points
+        return points[:, [list(channels).index(channel) for channel in self.channels]]
 
-    def _of_file(self, path: Path) -> np.ndarray:
+    def _of_file(self, path: Path) -> tuple[np.ndarray, Sequence[str]]:
+        """The rows of a file, and their columns."""
         if path.suffix not in (".bin", ".npy"):
             raise InputError(f"{path} is neither a .bin nor a .npy file; read it yourself and pass an array")
         try:
             content = read_regular(path, _MAX_FILE)
         except FileNotFoundError as error:
             raise InputError(f"{path} does not exist") from error
+        channels = self.source.channels or self.channels
         if path.suffix == ".npy":
-            return read_npy(content, str(path))
-        row = 4 * len(self.channels)
+            return read_npy(content, str(path)), channels
+        if self.source.channels is None and path.name.endswith(_NUSCENES_SUFFIX):
+            channels = _NUSCENES_CHANNELS
+        row = 4 * len(channels)
         if len(content) % row:
             raise InputError(
-                f"{path} has {len(content):,} bytes, which is not a multiple of {row}: the model reads float32 rows of "
-                f"{', '.join(self.channels)}; pass a zoo.frame.Sweep to name other columns"
+                f"{path} has {len(content):,} bytes, which is not a multiple of {row}: expected float32 rows of "
+                f"{', '.join(channels)}; pass a zoo.frame.Sweep to name other columns"
             )
-        return np.frombuffer(content, "<f4").reshape(-1, len(self.channels))
+        return np.frombuffer(content, "<f4").reshape(-1, len(channels)), channels
 
     def _check_intensity(self, points: np.ndarray) -> None:
         # Also what a file of five columns looks like when it is read as four.
@@ -279,6 +369,16 @@ class PointsInput:
                 f"intensity runs from {low:g} to {high:g}, expected 0 to 1; scale it, and check that the columns are "
                 f"{', '.join(self.channels)}"
             )
+
+
+def _facts(section: Mapping[str, Any]) -> SensorFacts | None:
+    return SensorFacts(**section["sensor"]) if "sensor" in section else None
+
+
+def _name_of(source: PointsSource) -> str:
+    if isinstance(source, str | Path):
+        return str(source)
+    return f"frame {source.id}" if isinstance(source, Frame) else "the sweep"
 
 
 def _street_sweep() -> tuple[np.ndarray, np.ndarray, np.ndarray]:

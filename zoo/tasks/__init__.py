@@ -24,6 +24,7 @@ __all__ = ["TASKS", "Agreement", "Task", "task_class", "task_from_json"]
 
 TASKS = {
     "segmentation2d": "zoo.tasks.segmentation2d:Segmentation2DTask",
+    "segmentation3d": "zoo.tasks.segmentation3d:Segmentation3DTask",
     "features": "zoo.tasks.features:FeaturesTask",
 }
 """Class of each task, by its name in the catalogue and in configurations."""

@@ -1,0 +1,227 @@
+"""The sensor contract: mismatches planted in a real scan, no false alarm on real sensors, axes worked by hand."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from zoo.errors import InputError, SensorWarning
+from zoo.frame import Frame, SensorFacts, Sweep
+from zoo.inputs.points import PointsInput
+from zoo.inputs.sensor_check import fit_to_model, observe
+from zoo.sensors import KITTI, NUSCENES, sensor_axes
+
+REAL = Path(__file__).resolve().parents[1].parent / "shared" / "real"
+COLUMNS = ("x", "y", "z", "intensity")
+AXES = SensorFacts(forward="+x", left="+y", up="+z")
+A2D2 = SensorFacts(forward="+x", up="+z", height_m=1.67, coverage_deg=60, points=8_000, intensity_scale="0-255")
+"""The points of A2D2's front camera; its lidars are 1.67 m above the ground that they see."""
+
+
+def fitted(
+    points: np.ndarray, model: SensorFacts = KITTI, source: SensorFacts | None = AXES
+) -> tuple[np.ndarray, list[str]]:
+    """The points as the model gets them, and the warnings."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = fit_to_model(np.ascontiguousarray(points, np.float32), COLUMNS, model, source)
+    assert all(issubclass(each.category, SensorWarning) for each in caught)
+    return found, [str(each.message) for each in caught]
+
+
+def real_scan() -> np.ndarray:
+    path = REAL / "semantickitti" / "sequences" / "08" / "velodyne" / "000000.bin"
+    if not path.exists():
+        pytest.skip(f"no SemanticKITTI scan in {REAL}")
+    return np.fromfile(path, "<f4").reshape(-1, 4)
+
+
+def of_xyz(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda points: np.column_stack([change(points[:, :3]), points[:, 3]])
+
+
+def of_intensity(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda points: np.column_stack([points[:, :3], change(points[:, 3])])
+
+
+def elevation_deg(points: np.ndarray) -> np.ndarray:
+    return np.degrees(np.arcsin(points[:, 2] / np.linalg.norm(points[:, :3], axis=1)))
+
+
+def five_revolutions(points: np.ndarray) -> np.ndarray:
+    return np.concatenate([points + np.float32([0.9 * i, 0.05 * i, 0.02 * i, 0]) for i in range(5)])
+
+
+def pitched(degrees: float) -> np.ndarray:
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    return np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
+
+
+REFUSED = {
+    "intensity in per cent": (of_intensity(lambda i: np.round(100 * i)), "per cent or 0 to 255"),
+    "intensity of 16 bits": (of_intensity(lambda i: np.round(65535 * i)), "expected 0 to 1 or 0 to 255"),
+    "beam in place of intensity": (lambda p: np.column_stack([p[:, :3], (elevation_deg(p) + 25) // 0.5]), "beams?"),
+    "intensity first": (lambda p: p[:, [3, 0, 1, 2]], "the ground shows that up is [+]x"),
+    "z down": (of_xyz(lambda x: x * [1, -1, -1]), "up is -z, but its source says [+]z"),
+    "y up": (of_xyz(lambda x: x[:, [0, 2, 1]] * [1, 1, -1]), "up is [+]y"),
+    "axes of a camera": (of_xyz(lambda x: np.column_stack([-x[:, 1], -x[:, 2], x[:, 0]])), "up is -y"),
+    "millimetres": (of_xyz(lambda x: 1000 * x), "expected metres from the sensor"),
+    "feet": (of_xyz(lambda x: 3.281 * x), "check the unit"),
+    "world coordinates": (of_xyz(lambda x: x + [4000, 300, 20]), "expected metres from the sensor"),
+    "big-endian numbers": (lambda p: np.frombuffer(p.astype(">f4").tobytes(), "<f4").reshape(-1, 4), "data type"),
+    "float64 read as float32": (lambda p: np.frombuffer(p.astype("<f8").tobytes(), "<f4").reshape(-1, 4), "intensity"),
+}
+WARNED = {
+    "intensities of 0 to 255": (of_intensity(lambda i: np.round(255 * i)), "taken as 0 to 255"),
+    "no intensities": (of_intensity(lambda i: 0 * i), "every intensity is 0"),
+    "origin on the ground": (of_xyz(lambda x: x + [0, 0, 1.73]), "the points are moved"),
+    "another height": (of_xyz(lambda x: x - [0, 0, 1.0]), "ground lies about 2.8 m below the sensor"),
+    "tilted": (of_xyz(lambda x: x @ pitched(10).T), "tilted by (9|10|11) degrees"),
+    "16 beams": (lambda p: p[(elevation_deg(p) + 25) // 0.5 % 4 == 0], "about 1[5-9] beams"),
+    "five revolutions": (five_revolutions, "merged from several revolutions"),
+    "a quarter of the view": (lambda p: p[np.abs(np.arctan2(p[:, 1], p[:, 0])) < np.pi / 4], "cover 90 degrees"),
+    "every point twice": (lambda p: np.concatenate([p, p]), "50% of the points occur more than once"),
+    "one point in ten": (lambda p: p[::10], "12,339 points"),
+    "another range": (of_xyz(lambda x: x * (1 + 2 * (np.linalg.norm(x, axis=1) > 30))[:, None]), "farther than"),
+}
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", REFUSED)
+def test_planted_mismatches_that_are_refused(name: str) -> None:
+    plant, message = REFUSED[name]
+    with np.errstate(all="ignore"):  # arithmetic with the garbage of a wrong data type
+        planted = plant(real_scan())
+        with pytest.raises(InputError, match=message):
+            fitted(planted)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", WARNED)
+def test_planted_mismatches_that_are_reported(name: str) -> None:
+    plant, message = WARNED[name]
+    _, notes = fitted(plant(real_scan()))
+    assert re.search(message, "\n".join(notes)), notes
+
+
+@pytest.mark.real
+def test_conversions_restore_the_scan() -> None:
+    """Scale, height and axes: what is converted is the original again."""
+    points = real_scan()
+    np.testing.assert_array_equal(fitted(points)[0], points)
+    scaled, _ = fitted(of_intensity(lambda i: np.round(255 * i))(points))
+    np.testing.assert_allclose(scaled[:, 3], points[:, 3], atol=0.5 / 255)
+    raised, _ = fitted(of_xyz(lambda x: x + [0, 0, 1.73])(points))
+    assert abs(float(np.median(raised[:, 2] - points[:, 2]))) < 0.2  # the estimate of the ground
+    nuscenes = of_xyz(lambda x: np.column_stack([-x[:, 1], x[:, 0], x[:, 2] - 0.11]))(points)
+    nuscenes[:, 3] = np.round(255 * nuscenes[:, 3])
+    declared = replace(NUSCENES, beams=64, points=None)
+    found, notes = fitted(nuscenes, source=declared)
+    assert not notes
+    np.testing.assert_allclose(found[:, :3], points[:, :3], atol=1e-5)
+    np.testing.assert_allclose(found[:, 3], points[:, 3], atol=0.5 / 255)
+
+
+@pytest.mark.real
+def test_what_no_sweep_shows_is_named() -> None:
+    """Turned and mirrored sweeps look right; without a declaration, the assumption is reported."""
+    points = real_scan()
+    for change in (lambda x: x, lambda x: x[:, [1, 0, 2]] * [-1, 1, 1], lambda x: x * [1, -1, 1]):
+        _, notes = fitted(of_xyz(change)(points), source=None)
+        assert len(notes) == 1
+        assert "assumed: +x forward, +y left, +z up" in notes[0]
+    mirrored = of_xyz(lambda x: x * [1, -1, 1])(points)
+    found, notes = fitted(mirrored, source=SensorFacts(forward="+x", left="-y", up="+z"))
+    assert not notes
+    np.testing.assert_array_equal(found, points)
+
+
+@pytest.mark.real
+def test_no_false_alarm_on_real_sensors() -> None:
+    """Every real sweep, read with the facts of its own sensor by a model of that sensor, passes without a word."""
+    checked = 0
+    for folder, pattern, columns, facts in (
+        ("kitti/training/velodyne", "*.bin", 4, KITTI),
+        ("semantickitti/sequences/08/velodyne", "*.bin", 4, KITTI),
+        ("nuscenes/samples/LIDAR_TOP", "*.bin", 5, NUSCENES),
+        ("nuscenes_lidarseg11/points", "*.bin", 5, NUSCENES),
+    ):
+        for path in sorted((REAL / folder).glob(pattern)):
+            points = np.fromfile(path, "<f4").reshape(-1, columns)[:, :4]
+            assert fitted(points, facts, facts)[1] == [], path
+            checked += 1
+    for path in (REAL / "a2d2").rglob("*.npz"):
+        with np.load(path) as arrays:
+            points = np.column_stack([arrays["points"], arrays["reflectance"]])
+        assert fitted(points, A2D2, A2D2)[1] == [], path
+        checked += 1
+    if not checked:
+        pytest.skip(f"no sweeps in {REAL}")
+    assert checked == 23
+
+
+@pytest.mark.real
+def test_the_up_axis_of_every_orientation() -> None:
+    """All 48 ways to write the same scan: the ground shows the axis that points up, and its height."""
+    points = real_scan()[::4, :3]
+    for order in itertools.permutations(range(3)):
+        for signs in itertools.product((1, -1), repeat=3):
+            found = observe((points * np.float32(signs))[:, order])
+            assert found.up == f"{'-' if signs[2] < 0 else '+'}{'xyz'[order.index(2)]}"
+            assert found.height_m is not None
+            assert abs(found.height_m - 1.73) < 0.3
+
+
+def test_two_axes_give_the_third() -> None:
+    assert sensor_axes(SensorFacts()) == ("+x", "+y", "+z")
+    assert sensor_axes(SensorFacts(forward="+y", up="+z")) == ("+y", "-x", "+z")  # nuScenes: x right, y forward
+    assert sensor_axes(SensorFacts(forward="+z", up="-y")) == ("+z", "-x", "-y")  # a camera: x right, y down
+    assert sensor_axes(SensorFacts(forward="-y", left="+x")) == ("-y", "+x", "+z")  # ONCE: x left, y back
+    assert sensor_axes(SensorFacts(left="+y", up="+z")) == ("+x", "+y", "+z")
+
+
+def test_a_source_that_contradicts_itself() -> None:
+    points = np.random.default_rng(0).normal(size=(500, 4)).astype(np.float32) * np.float32([20, 20, 0.01, 0])
+    points[:, 2] -= 1.7
+    points[:, 3] = np.linspace(0, 1, 500)
+    facts = replace(AXES, height_m=1.7)
+    assert fitted(points, SensorFacts(height_m=1.7), facts)[1] == []
+    for changed, message in (
+        (replace(facts, height_m=3.0), r"says that the sensor is 3.00 m above the ground, but the ground lies 1.70 m"),
+        (replace(facts, intensity_scale="0-255"), r"says intensities of 0 to 255, but none exceeds 1"),
+        (replace(facts, up="-z", left=None), r"up is \+z, but its source says -z"),
+    ):
+        with pytest.raises(InputError, match=message):
+            fitted(points, SensorFacts(height_m=1.7), changed)
+    points[:, 3] *= 200
+    with pytest.raises(InputError, match="says intensities of 0 to 1, but they reach 200"):
+        fitted(points, SensorFacts(), replace(facts, intensity_scale="0-1"))
+    with pytest.raises(InputError, match="every point is at the origin"):
+        fitted(0 * points, SensorFacts(), facts)
+
+
+def test_a_sweep_declares_its_sensor() -> None:
+    """The same points as a sweep with facts and as a bare array: silent, and with the assumption named."""
+    generator = np.random.default_rng(0)
+    points = generator.normal(size=(2000, 4)).astype(np.float32) * np.float32([10, 10, 0.01, 0])
+    points[:, 2] -= 1.84
+    points[:, 3] = generator.random(2000)
+    model = PointsInput(sensor=SensorFacts(height_m=1.73))
+    sweep = Sweep(points_source=points, sensor=replace(NUSCENES, intensity_scale="0-255"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read = model.read(Frame(id="a", lidars={"top": (sweep,)}))
+    expected = np.column_stack([points[:, 1], -points[:, 0], points[:, 2] + 0.11, points[:, 3]])
+    np.testing.assert_allclose(read, expected, atol=1e-5)
+    with pytest.warns(SensorWarning, match="does not say where its axes point"):
+        np.testing.assert_array_equal(model.read(points), points)
+    wrong = Frame(id="a", lidars={"top": (Sweep(points_source=points, sensor=replace(NUSCENES, height_m=5.0)),)})
+    with pytest.raises(InputError, match="frame a: its source says that the sensor is 5"):
+        model.read(wrong)
