@@ -155,6 +155,7 @@ def _frame(scene: str, cameras: Mapping[str, Camera], name: str, number: int, fi
                 max_range_m=_MAX_RANGE_M,
                 intensity_scale="0-255",
                 forward="+x",
+                left="+y",
                 up="+z",
                 sweeps=1,
             ),

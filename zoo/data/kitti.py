@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,12 +20,13 @@ import numpy as np
 from zoo.classes import ClassTable
 from zoo.data.dataset import Dataset
 from zoo.data.folders import first_folder, visible_files
-from zoo.data.kitti_calibration import CHANNELS, EGO_FROM_VELODYNE, VELODYNE, camera_of, read_numbers, rigid
+from zoo.data.kitti_calibration import CHANNELS, EGO_FROM_VELODYNE, camera_of, read_numbers, rigid
 from zoo.data.lazy import LazyMapping, LazySequence
 from zoo.data.scans import read_bytes, read_points
 from zoo.errors import InputError
 from zoo.frame import Box3D, CameraFrame, Frame, Sweep
 from zoo.geometry.transforms import invert, transform
+from zoo.sensors import KITTI
 
 __all__ = ["CLASSES", "read"]
 
@@ -42,6 +44,7 @@ _CAVEAT = (
     "independent and intervals are too narrow."
 )
 _SCANS = ("velodyne", "velodyne_reduced")  # second: cropped to the camera's view, as toolboxes do
+_CROPPED = replace(KITTI, coverage_deg=81.0, points=17_000)  # 1242 pixels at a focal length of 721
 
 
 def read(root: Path, split: str) -> Dataset:
@@ -103,7 +106,7 @@ def _frame(folder: Path, id: str, labelled: bool) -> Frame:
         points_source=partial(read_points, scan, CHANNELS),
         channels=CHANNELS,
         ego_from_lidar=EGO_FROM_VELODYNE,
-        sensor=VELODYNE,
+        sensor=KITTI if scan.parent.name == _SCANS[0] else _CROPPED,
     )
     return Frame(
         id=id,
