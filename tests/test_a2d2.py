@@ -16,7 +16,7 @@ from zoo.cli import main
 from zoo.data import open_dataset
 from zoo.data.a2d2 import IGNORED, label_of_color
 from zoo.data.a2d2_cameras import Camera, read_cameras, undistort
-from zoo.data.terms import is_synthetic, terms_of
+from zoo.data.terms import is_synthetic, places_of, terms_of
 from zoo.errors import InputError
 from zoo.frame import Frame
 from zoo.synthetic.layouts.a2d2 import COLORS as WRITTEN
@@ -265,6 +265,7 @@ def test_a_rendered_folder_holds_together(rendered: Path) -> None:
     dataset = open_dataset("a2d2", rendered)
     assert is_synthetic(dataset)
     assert len(dataset) == 2
+    assert places_of(dataset, dataset.frames) == [5, 6]  # the seeds of the run
     with pytest.raises(InputError, match="a2d2 train is empty"):
         open_dataset("a2d2", rendered, "train")
     held = right = 0

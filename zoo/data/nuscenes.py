@@ -170,6 +170,7 @@ class _Tables:
         self.root, self.folder = root, folder
         self.samples = self._samples(wanted)
         self.row_of_sample = {sample.token: row for row, sample in enumerate(self.samples)}
+        self._places = {scene: place for place, scene in enumerate(dict.fromkeys(each.scene for each in self.samples))}
         self._sensors, sensor_rows = self._calibrated_sensors()
         self._scans: list[_Data] = []
         self._key_scan = np.full(len(self.samples), -1, np.int64)
@@ -330,7 +331,7 @@ class _Tables:
             boxes=None if self._boxes is None else self._boxes.of_sample(row),
             timestamp_us=sample.timestamp_us,
             world_from_ego=self._world_from_ego(self._scans[self._key_scan[row]]),
-            meta={"sample_token": sample.token, "files": self._files(row)},
+            meta={"sample_token": sample.token, "place": self._places[sample.scene], "files": self._files(row)},
         )
 
     def _world_from_ego(self, data: _Data) -> np.ndarray:
