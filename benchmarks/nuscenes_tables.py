@@ -151,16 +151,17 @@ def main() -> None:
         write_tables(root, arguments.scenes)
         megabytes = sum(path.stat().st_size for path in (root / "v1.0-trainval").iterdir()) / 1e6
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         dataset = open_dataset("nuscenes", root, "train")
-        seconds = time.perf_counter() - start
+        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         start = time.perf_counter()
         sweeps = sum(len(frame.lidars["LIDAR_TOP"]) for frame in dataset.frames[:1000])
         boxes = sum(len(list(frame.boxes or ())) for frame in dataset.frames[:1000])
         each = (time.perf_counter() - start) / min(len(dataset), 1000)
         print(f"{arguments.scenes} scenes, {megabytes:,.0f} MB of tables, {len(dataset):,} frames")
-        print(f"opened in {seconds:.1f} s, peak {peak / 1024:,.0f} MB of memory ({before / 1024:,.0f} MB before)")
+        print(f"opened in {seconds:.1f} s, of which {cpu:.1f} s on one core")
+        print(f"peak {peak / 1024:,.0f} MB of memory, {before / 1024:,.0f} MB before")
         print(f"sweeps and boxes of one frame in {each * 1e3:.2f} ms ({sweeps} sweeps, {boxes} boxes of 1000 frames)")
 
 

@@ -16,7 +16,7 @@ from zoo.cli import main
 from zoo.data import open_dataset
 from zoo.data.a2d2 import IGNORED, label_of_color
 from zoo.data.a2d2_cameras import Camera, read_cameras, undistort
-from zoo.data.terms import is_synthetic, terms_of
+from zoo.data.terms import is_synthetic, places_of, terms_of
 from zoo.errors import InputError
 from zoo.frame import Frame
 from zoo.synthetic.layouts.a2d2 import COLORS as WRITTEN
@@ -265,6 +265,7 @@ def test_a_rendered_folder_holds_together(rendered: Path) -> None:
     dataset = open_dataset("a2d2", rendered)
     assert is_synthetic(dataset)
     assert len(dataset) == 2
+    assert places_of(dataset, dataset.frames) == [5, 6]  # the seeds of the run
     with pytest.raises(InputError, match="a2d2 train is empty"):
         open_dataset("a2d2", rendered, "train")
     held = right = 0
@@ -358,3 +359,35 @@ def test_the_real_files() -> None:
     assert counts == [24, 42, 32, 22]
     ground = world[(np.abs(world[:, 1]) < 4) & (world[:, 0] < 20), 2]
     assert abs(float(np.median(ground))) < 0.1
+
+
+def test_a_segmenter_is_evaluated_on_the_images(
+    rendered: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", "supervised-resnet18w48-synthetic.fpn-synthetic", "--data", f"a2d2={rendered}"]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
+    (model,) = json.loads((tmp_path / "out/metrics.json").read_text())["models"]
+    found = model["results"]["a2d2"]
+    assert found["class_map"] == "cityscapes to a2d2"
+    assert found["groups"]["clear"]["miou"]["value"] > 0.1
+    capsys.readouterr()
+    add(tmp_path)
+    label = next(tmp_path.rglob("*_label_*.png"))
+    Image.fromarray(colors() // 2).save(label)
+    words[-1] = f"a2d2={tmp_path}"
+    assert main([*words, "--out", str(tmp_path / "other")]) == 2
+    shown = capsys.readouterr().err
+    assert "has colours that are not in class_list.json" in shown
+
+
+@pytest.mark.parametrize("kind", ["kitti", "nuscenes", "semantickitti"])
+def test_an_image_model_refuses_data_without_labelled_images(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / kind
+    rendering = f"synthetic --layout {kind} --frames 1 --size 48x64" + (" --sweeps 0" if kind == "nuscenes" else "")
+    main([*rendering.split(), "--out", str(data)])
+    words = ["evaluate", "supervised-resnet18w48-synthetic.fpn-synthetic", "--data", f"{kind}={data}"]
+    capsys.readouterr()
+    assert main([*words, "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

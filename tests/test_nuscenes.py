@@ -15,7 +15,7 @@ from tolerances import assert_close
 from zoo.cli import main
 from zoo.data import open_dataset
 from zoo.data.nuscenes import CLASS_OF_CATEGORY, scenes_of
-from zoo.data.terms import is_synthetic
+from zoo.data.terms import is_synthetic, places_of
 from zoo.errors import InputError
 from zoo.frame import Frame, Sweep
 from zoo.synthetic.layouts import nuscenes as layout
@@ -447,6 +447,7 @@ def test_a_rendered_folder_holds_together(rendered: Path) -> None:
     dataset = open_dataset("nuscenes", rendered)
     assert is_synthetic(dataset)
     assert [len(frame.lidars["LIDAR_TOP"]) for frame in dataset.frames] == [3, 6]
+    assert places_of(dataset, dataset.frames) == [3, 3]  # the seed of the run
     assert check_boxes(dataset.frames) > 20
     right = of_road = 0
     for frame in dataset.frames:

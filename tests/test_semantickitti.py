@@ -15,7 +15,7 @@ from zoo.cli import main
 from zoo.data import open_dataset
 from zoo.data.scans import MAX_POINTS, read_points
 from zoo.data.semantickitti import LABELS, SEQUENCES
-from zoo.data.terms import is_synthetic, terms_of
+from zoo.data.terms import is_synthetic, mark_synthetic, places_of, terms_of
 from zoo.errors import InputError
 from zoo.frame import Sweep
 
@@ -205,6 +205,15 @@ def test_the_splits_of_the_folder_itself_come_first(tmp_path: Path) -> None:
     (tmp_path / "semantic-kitti.yaml").write_text("split: [8]\n")
     with pytest.raises(InputError, match="expected split: with lists of sequence numbers"):
         open_dataset("semantickitti", tmp_path)
+
+
+def test_rendered_places_keep_their_seeds(tmp_path: Path) -> None:
+    for sequence in ("08", "22", "23"):
+        add(tmp_path, sequence)
+    (tmp_path / "semantic-kitti.yaml").write_text("split:\n  train: []\n  valid: [8, 22, 23]\n  test: []\n")
+    mark_synthetic(tmp_path, "semantickitti", frames=3, seed=70)
+    dataset = open_dataset("semantickitti", tmp_path)
+    assert places_of(dataset, dataset.frames[1:]) == [71, 72]  # the second and the third place of the run
 
 
 @pytest.fixture(scope="module")

@@ -251,8 +251,12 @@ class Frame:
         Raises:
             InputError: If the frame has no camera or several.
         """
+        if not self.cameras:
+            raise InputError(
+                f"frame {self.id} has no image (lidars: {', '.join(self.lidars) or 'none'}); an image is needed"
+            )
         if len(self.cameras) != 1:
-            names = ", ".join(self.cameras) or "none"
+            names = ", ".join(self.cameras)
             raise InputError(
                 f"frame {self.id} has {len(self.cameras)} cameras ({names}), expected one; use frame.cameras[NAME]"
             )

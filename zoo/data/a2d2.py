@@ -103,8 +103,9 @@ def read(root: Path, split: str, camera: str | None = None) -> Dataset:
         raise InputError(f"a2d2 has no camera {camera!r}; cameras: {', '.join(cameras)}")
     files = _files(root)
     own_split = rendered_split(root)
+    places = {scene: place for place, scene in enumerate(sorted({scene for scene, _, _ in files}))}
     frames = [
-        _frame(scene, cameras, name, number, found)
+        _frame(scene, places[scene], cameras, name, number, found)
         for (scene, name, number), found in sorted(files.items())
         if (camera is None or name == camera) and split in ("all", own_split or _split_of(scene))
     ]
@@ -137,7 +138,9 @@ def _files(root: Path) -> dict[tuple[str, str, int], dict[str, Path]]:
     return found
 
 
-def _frame(scene: str, cameras: Mapping[str, Camera], name: str, number: int, files: dict[str, Path]) -> Frame:
+def _frame(
+    scene: str, place: int, cameras: Mapping[str, Camera], name: str, number: int, files: dict[str, Path]
+) -> Frame:
     if name not in cameras:
         raise InputError(f"{next(iter(files.values()))}: cams_lidars.json has no camera {name}")
     camera = cameras[name]
@@ -155,6 +158,7 @@ def _frame(scene: str, cameras: Mapping[str, Camera], name: str, number: int, fi
                 max_range_m=_MAX_RANGE_M,
                 intensity_scale="0-255",
                 forward="+x",
+                left="+y",
                 up="+z",
                 sweeps=1,
             ),
@@ -169,7 +173,7 @@ def _frame(scene: str, cameras: Mapping[str, Camera], name: str, number: int, fi
         lidars=sweeps,
         boxes=None if boxes is None else LazySequence(partial(_boxes, boxes, camera)),
         world_from_ego=np.eye(4),
-        meta={"camera": name, "number": number, "files": files},
+        meta={"camera": name, "number": number, "place": place, "files": files},
     )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -27,10 +27,11 @@ from zoo.data.nuscenes_tables import TokenColumn, numbers_of, read_rows, rows_of
 from zoo.data.scans import MAX_POINTS, check_count, read_bytes, read_points
 from zoo.errors import InputError
 from zoo.files import read_image
-from zoo.frame import Box3D, CameraFrame, Frame, SensorFacts, Sweep
+from zoo.frame import Box3D, CameraFrame, Frame, Sweep
 from zoo.geometry.transforms import pose, rotation_from_quaternion
 from zoo.label_table import LabelTable
 from zoo.npz import read_npz
+from zoo.sensors import NUSCENES as HDL_32E
 
 if TYPE_CHECKING:
     from jaxtyping import Int32, UInt8
@@ -78,7 +79,6 @@ CLASS_OF_CATEGORY: dict[str, str | None] = {
 """Which of the 16 classes each of the 32 categories belongs to; `None`: it is ignored."""
 
 _LIDAR = "LIDAR_TOP"
-_MAX_RANGE_M = 70.0  # "usable returns up to 70 m", says the data set's page
 _MAX_VELOCITY_GAP_S = 1.5
 _VISIBILITY = {"1": 0.2, "2": 0.5, "3": 0.7, "4": 0.9}  # middles of 0-40, 40-60, 60-80 and 80-100 %
 _FEW = 1000  # bytes of a panoptic file before its points: the headers of an npz
@@ -170,6 +170,7 @@ class _Tables:
         self.root, self.folder = root, folder
         self.samples = self._samples(wanted)
         self.row_of_sample = {sample.token: row for row, sample in enumerate(self.samples)}
+        self._places = {scene: place for place, scene in enumerate(dict.fromkeys(each.scene for each in self.samples))}
         self._sensors, sensor_rows = self._calibrated_sensors()
         self._scans: list[_Data] = []
         self._key_scan = np.full(len(self.samples), -1, np.int64)
@@ -330,7 +331,7 @@ class _Tables:
             boxes=None if self._boxes is None else self._boxes.of_sample(row),
             timestamp_us=sample.timestamp_us,
             world_from_ego=self._world_from_ego(self._scans[self._key_scan[row]]),
-            meta={"sample_token": sample.token, "files": self._files(row)},
+            meta={"sample_token": sample.token, "place": self._places[sample.scene], "files": self._files(row)},
         )
 
     def _world_from_ego(self, data: _Data) -> np.ndarray:
@@ -372,15 +373,7 @@ class _Tables:
             timestamp_us=data[3],
             ego_from_lidar=sensor.ego_from_sensor,
             world_from_ego=self._world_from_ego(data),
-            sensor=SensorFacts(
-                beams=32,
-                height_m=float(sensor.ego_from_sensor[2, 3]),
-                max_range_m=_MAX_RANGE_M,
-                intensity_scale="0-255",
-                forward="+y",
-                up="+z",
-                sweeps=1,
-            ),
+            sensor=replace(HDL_32E, height_m=float(sensor.ego_from_sensor[2, 3])),
         )
 
 

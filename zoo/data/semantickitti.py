@@ -75,8 +75,8 @@ def read(root: Path, split: str) -> Dataset:
     sequences = first_folder(root, ("sequences", "dataset/sequences"), "SemanticKITTI")
     numbers = _split(root / "semantic-kitti.yaml", split)
     frames: list[Frame] = []
-    for number in numbers:
-        frames += _sequence(sequences / f"{number:02d}", labelled=split != "test")
+    for place, number in enumerate(numbers):
+        frames += _sequence(sequences / f"{number:02d}", place, labelled=split != "test")
     if not frames:
         listed = ", ".join(f"{number:02d}" for number in numbers) or "none"
         raise InputError(f"semantickitti {split} is empty: no file {sequences}/NN/velodyne/*.bin; its NN are {listed}")
@@ -103,8 +103,8 @@ def _split(path: Path, split: str) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _sequence(folder: Path, labelled: bool) -> list[Frame]:
-    """The frames of one sequence; none without its folder."""
+def _sequence(folder: Path, place: int, labelled: bool) -> list[Frame]:
+    """The frames of one sequence, the `place`-th of its split; none without its folder."""
     scans = visible_files(folder / "velodyne", "*.bin")
     labels = {path.stem: path for path in visible_files(folder / "labels", "*.label")}
     images = {path.stem: path for path in visible_files(folder / "image_2", "*.png")}
@@ -128,6 +128,7 @@ def _sequence(folder: Path, labelled: bool) -> list[Frame]:
         frames.append(
             _frame(
                 scan,
+                place,
                 labels.get(scan.stem) if labelled else None,
                 cameras,
                 None if poses is None else poses[index],
@@ -139,6 +140,7 @@ def _sequence(folder: Path, labelled: bool) -> list[Frame]:
 
 def _frame(
     scan: Path,
+    place: int,
     labels: Path | None,
     cameras: dict[str, CameraFrame],
     world_from_ego: np.ndarray | None,
@@ -164,7 +166,7 @@ def _frame(
         lidars={"velodyne": (sweep,)},
         timestamp_us=time_us,
         world_from_ego=world_from_ego,
-        meta={"sequence": sequence, "scan": scan.stem, "files": files},
+        meta={"sequence": sequence, "scan": scan.stem, "place": place, "files": files},
     )
 
 

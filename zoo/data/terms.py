@@ -157,12 +157,19 @@ def places_of(dataset: Dataset, frames: Sequence[Frame]) -> list[str | int]:
     """The identity of each frame's surroundings: its scene or, in the synthetic world, the seed of its place.
 
     Layouts count places from 0, so scenes of two rendered folders may have the same name and show different places.
+    Where scenes have names that do not end in that number, the reader says it in `meta["place"]`.
     """
     if not is_synthetic(dataset):
         return [frame.scene for frame in frames]
     first = _marker(dataset.root).get("seed", 0)
-    numbers = [re.search(r"(\d+)$", frame.scene) for frame in frames]
-    return [first + int(n[1]) if n else frame.scene for n, frame in zip(numbers, frames, strict=True)]
+    return [frame.scene if (number := _place_number(frame)) is None else first + number for frame in frames]
+
+
+def _place_number(frame: Frame) -> int | None:
+    if "place" in frame.meta:
+        return frame.meta["place"]
+    number = re.search(r"(\d+)$", frame.scene)
+    return int(number[1]) if number else None
 
 
 def mark_synthetic(root: Path, layout: str, *, frames: int, seed: int, **settings: Any) -> None:
