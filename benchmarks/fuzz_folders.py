@@ -24,6 +24,7 @@ import json
 import math
 import os
 import random
+import re
 import resource
 import select
 import shutil
@@ -54,7 +55,6 @@ WITHOUT_OPEN = ("open", "load torch", "info", "copy")  # what still runs on a fo
 
 def write_base(path: Path) -> None:
     """A valid folder with small files of every kind."""
-    import numpy as np
     import torch
 
     from zoo.folder.architecture import build
@@ -62,36 +62,52 @@ def write_base(path: Path) -> None:
     from zoo.folder.weights import serialise
 
     (path / "onnx").mkdir(parents=True)
-    options = {"embed_dim": 8, "depth": 1, "num_heads": 2, "img_size": 8, "patch_size": 4}
-    architecture = {
-        "encoder": {
-            "class": "zoo.encoders.vit:ViT",
-            "arguments": {"model": "vit_tiny_patch16_224", "options": options},
-        },
-        "head": {"class": "zoo.heads.linear:LinearHead"},
-    }
     torch.manual_seed(0)
-    (path / WEIGHTS).write_bytes(serialise(build(architecture, len(CLASSES)).state_dict(), torch.float32))
+    (path / WEIGHTS).write_bytes(serialise(build(ARCHITECTURE, len(CLASSES)).state_dict(), torch.float32))
     (path / ONNX).write_bytes(_onnx_model())
-    stored = io.BytesIO()
-    arrays = {"a/labels": np.zeros((8, 8), np.uint8), "a/values": np.ones((2, 2, 2), np.float32)}
-    np.savez_compressed(stored, **arrays)  # type: ignore[arg-type]
-    (path / STORED).write_bytes(stored.getvalue())
-    image = {
-        "name": "image",
-        "dtype": "float32",
-        "shape": [None, 3, None, None],
-        "axes": ["batch", "channels", "height", "width"],
-        "multiples": [1, 1, 4, 4],
-    }
-    logits = {"name": "logits", "dtype": "float32", "shape": [None, 2, None, None], "stride": 4}
-    config = {
+    (path / STORED).write_bytes(_stored_outputs())
+    weights, exported = sha256(path / WEIGHTS), sha256(path / ONNX)
+    config = _config(weights, exported)
+    rows = [_accuracy(exported), _latency(weights)]
+    compared = {"file": ONNX, "sha256": exported, "source_sha256": weights, "not_measured": []}
+    parity = {"format": 1, "rows": [_parity_row(exported)], "files": [compared]}
+    (path / "config.json").write_text(json.dumps(config, indent=1))
+    (path / "metrics.json").write_text(json.dumps({"format": 1, "rows": rows}, indent=1))
+    (path / "parity.json").write_text(json.dumps(parity, indent=1))
+    (path / "LICENSE").write_text("tiny\n")
+    (path / "README.md").write_text(render_card(config, rows))
+    make_consistent(path)
+
+
+ARCHITECTURE = {
+    "encoder": {
+        "class": "zoo.encoders.vit:ViT",
+        "arguments": {
+            "model": "vit_tiny_patch16_224",
+            "options": {"embed_dim": 8, "depth": 1, "num_heads": 2, "img_size": 8, "patch_size": 4},
+        },
+    },
+    "head": {"class": "zoo.heads.linear:LinearHead"},
+}
+IMAGE = {
+    "name": "image",
+    "dtype": "float32",
+    "shape": [None, 3, None, None],
+    "axes": ["batch", "channels", "height", "width"],
+    "multiples": [1, 1, 4, 4],
+}
+LOGITS = {"name": "logits", "dtype": "float32", "shape": [None, 2, None, None], "stride": 4}
+
+
+def _config(weights: str, exported: str) -> dict[str, Any]:
+    """The configuration, with the hashes of the two files."""
+    return {
         "format": 1,
         "name": "tiny",
         "description": "two classes",
         "task": "segmentation2d",
         "modality": "camera",
-        "architecture": architecture,
+        "architecture": ARCHITECTURE,
         "inputs": [
             {
                 "kind": "image",
@@ -122,34 +138,30 @@ def write_base(path: Path) -> None:
             "torch": "none",
         },
         "artefacts": [
-            {"file": WEIGHTS, "engine": "torch", "precision": "fp32", "sha256": sha256(path / WEIGHTS)},
+            {"file": WEIGHTS, "engine": "torch", "precision": "fp32", "sha256": weights},
             {
                 "file": ONNX,
                 "engine": "onnx",
                 "precision": "fp32",
-                "sha256": sha256(path / ONNX),
-                "source_sha256": sha256(path / WEIGHTS),
+                "sha256": exported,
+                "source_sha256": weights,
                 "opset": 18,
-                "inputs": [image],
-                "outputs": [logits],
+                "inputs": [IMAGE],
+                "outputs": [LOGITS],
                 "in_graph": [],
             },
         ],
     }
-    rows = [_accuracy(sha256(path / ONNX)), _latency(sha256(path / WEIGHTS))]
-    parity = {
-        "format": 1,
-        "rows": [_parity_row(sha256(path / ONNX))],
-        "files": [
-            {"file": ONNX, "sha256": sha256(path / ONNX), "source_sha256": sha256(path / WEIGHTS), "not_measured": []}
-        ],
-    }
-    (path / "config.json").write_text(json.dumps(config, indent=1))
-    (path / "metrics.json").write_text(json.dumps({"format": 1, "rows": rows}, indent=1))
-    (path / "parity.json").write_text(json.dumps(parity, indent=1))
-    (path / "LICENSE").write_text("tiny\n")
-    (path / "README.md").write_text(render_card(config, rows))
-    make_consistent(path)
+
+
+def _stored_outputs() -> bytes:
+    """Outputs of one frame, as an export stores them."""
+    import numpy as np
+
+    stored = io.BytesIO()
+    arrays = {"a/labels": np.zeros((8, 8), np.uint8), "a/values": np.ones((2, 2, 2), np.float32)}
+    np.savez_compressed(stored, **arrays)  # type: ignore[arg-type]
+    return stored.getvalue()
 
 
 def _onnx_model() -> bytes:
@@ -399,7 +411,7 @@ def change_archive(path: Path, rng: random.Random) -> None:
     descr = rng.choice(["|u1", "|O", "<f4", "|V9", "<U5", "x", "|u1'; import os"])
     header = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}".encode()
     header = rng.choice([header, b"(" * 9000, b"[" * 9000, b"", header * 30])[:60_000]
-    data = rng.choice([bytes(64), bytes(10), b"", bytes(40_000_000)])
+    data = bytes(rng.choice([64, 64, 10, 0] * 4 + [40_000_000]))
     version = rng.choice([b"\x01\x00", b"\x02\x00", b"\x09\x00"])
     length = struct.pack("<H", len(header)) if version == b"\x01\x00" else struct.pack("<I", len(header))
     method = rng.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
@@ -588,7 +600,30 @@ def run_case(base: Path, scratch: Path, seed: int, index: int) -> dict[str, Any]
     if _listing(case, out) != before or Path("/tmp/fuzz-escape").exists():
         failures.append("something was written outside the folder")
     shutil.rmtree(case)
-    return {"index": index, "done": done, "passed": passed, "failures": failures, "cpu_s": took}
+    outcome = "loaded" if {"load torch", "load onnx"} & set(passed) else "refused"
+    return {
+        "index": index,
+        "done": done,
+        "passed": passed,
+        "outcome": outcome,
+        "failures": failures,
+        "cpu_s": took,
+        "peak_bytes": peak_bytes(),
+    }
+
+
+def peak_bytes() -> int:
+    """Most memory that this process has had at once, in addition to what it had in `limit_memory`."""
+    return _memory("VmHWM") - _idle_bytes
+
+
+_idle_bytes = 0
+
+
+def _memory(name: str) -> int:
+    """A line of /proc/self/status, in bytes."""
+    (kilobytes,) = re.findall(rf"^{name}:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return int(kilobytes) * 1024
 
 
 def _listing(path: Path, without: Path) -> list[tuple[str, int]]:
@@ -612,11 +647,19 @@ def work(scratch: Path, seed: int) -> None:
         write_base(base)
     healthy = run_unmutated(base, scratch)
     assert not healthy, healthy
-    addresses = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (addresses + MEMORY, resource.RLIM_INFINITY))
+    limit_memory(MEMORY)
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
         print(json.dumps(run_case(base, scratch, seed, int(line))), file=answers, flush=True)
+
+
+def limit_memory(beyond: int) -> None:
+    """Lets this process allocate `beyond` bytes of addresses more than it has now, and forgets its peak so far."""
+    global _idle_bytes
+    Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM to VmRSS
+    _idle_bytes = _memory("VmRSS")
+    addresses = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (addresses + beyond, resource.RLIM_INFINITY))
 
 
 def run_unmutated(base: Path, scratch: Path) -> list[str]:
@@ -638,9 +681,9 @@ def run_unmutated(base: Path, scratch: Path) -> list[str]:
 class Worker:
     """The process that runs the cases."""
 
-    def __init__(self, scratch: Path, seed: int) -> None:
+    def __init__(self, scratch: Path, seed: int, script: str) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-        words = [sys.executable, __file__, "--work", str(scratch), "--seed", str(seed)]
+        words = [sys.executable, script, "--work", str(scratch), "--seed", str(seed)]
         self.errors = (scratch / "stderr").open("w+b")
         self.process = subprocess.Popen(
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, env=environment
@@ -697,12 +740,12 @@ class Worker:
         return line
 
 
-def fuzz(first: int, count: int, seed: int, verbose: bool) -> dict[str, Any]:
-    """Counts of outcomes, and everything that is wrong."""
+def fuzz(first: int, count: int, seed: int, verbose: bool, script: str = __file__) -> dict[str, Any]:
+    """Counts of outcomes, and everything that is wrong, of the cases that the workers of `script` run."""
     counts: collections.Counter[str] = collections.Counter()
     passed: collections.Counter[str] = collections.Counter()
     kinds: collections.Counter[str] = collections.Counter()
-    failures, slowest, cpu_seconds = [], (0.0, -1), 0.0
+    failures, slowest, cpu_seconds, peak = [], (0.0, -1), 0.0, 0
     worker: Worker | None = None
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as root:
@@ -713,13 +756,13 @@ def fuzz(first: int, count: int, seed: int, verbose: bool) -> dict[str, Any]:
                     if worker is not None:
                         worker.close()
                     shutil.rmtree(scratch / "case", ignore_errors=True)
-                    worker = Worker(scratch, seed)
+                    worker = Worker(scratch, seed, script)
                 begun = time.monotonic()
                 result = worker.run(index)
                 slowest = max(slowest, (time.monotonic() - begun, index))
                 cpu_seconds += result.get("cpu_s", 0.0)
-                loaded = {"load torch", "load onnx"} & set(result["passed"])
-                counts["failed" if result["failures"] else "loaded" if loaded else "refused"] += 1
+                peak = max(peak, result.get("peak_bytes", 0))
+                counts["failed" if result["failures"] else result["outcome"]] += 1
                 passed.update(result["passed"])
                 kinds.update(result["done"])
                 if result["failures"]:
@@ -741,13 +784,21 @@ def fuzz(first: int, count: int, seed: int, verbose: bool) -> dict[str, Any]:
         "slowest_s": round(slowest[0], 2),
         "slowest_case": slowest[1],
         "cpu_seconds": round(cpu_seconds, 1),
+        "peak_bytes": peak,  # beyond those of an idle worker
         "seconds": round(time.monotonic() - started, 1),
         "failures": failures,
     }
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(description: str, script: str, start_work: Callable[[Path, int], None]) -> int:
+    """The command line of a fuzzer.
+
+    Args:
+        description: For `--help`.
+        script: Its file, which the workers run with `--work`.
+        start_work: What a worker does.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
@@ -756,9 +807,9 @@ def main() -> int:
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.work:
-        work(arguments.work, arguments.seed)
+        start_work(arguments.work, arguments.seed)
         return 0
-    result = fuzz(arguments.first, arguments.count, arguments.seed, arguments.verbose)
+    result = fuzz(arguments.first, arguments.count, arguments.seed, arguments.verbose, script)
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps(result, indent=2) + "\n")
@@ -767,4 +818,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(__doc__, __file__, work))

@@ -50,8 +50,8 @@ def percent(value: float | None, interval: Any = None) -> str:
 
 def ours(figure: Mapping[str, Any], rows: list[dict[str, Any]]) -> str:
     """Our figure for the same model, data, split, condition and metric, or what it takes to measure it."""
-    key = _KEYS[figure["metric"]]
-    for row in rows:
+    key = _KEYS.get(figure["metric"])  # none of a metric that nothing here measures
+    for row in rows if key else ():
         if all(row[part] == figure[part] for part in ("data", "split", "group")) and row.get(key) is not None:
             if key == "rpd":
                 return f"{row[key]:.2f} (file `{row['artefact_sha256'][:12]}…`)"

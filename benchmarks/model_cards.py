@@ -8,6 +8,7 @@ and which command makes it. With `--pictures`, the pictures are made anew first.
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -23,17 +24,15 @@ def unreleased(entry: Entry) -> str:
     """The card of a model whose weights do not exist yet, from its entry in the catalogue."""
     classes = f"{len(entry.classes)} classes of {entry.taxonomy}" if entry.classes else "none"
     encoder, head = entry.architecture["encoder"], entry.architecture.get("head")
-    parts = [f"`{part['class']}` {part.get('arguments', {})}" for part in (encoder, head) if part]
+    parts = [f"`{part['class']}` {json.dumps(part.get('arguments', {}))}" for part in (encoder, head) if part]
+    recipe = f"\n\n```\n{entry.recipe}\n```" if entry.recipe.startswith("zoo ") else f" {entry.recipe}."
     return f"""# {entry.name}
 
 {entry.description}.
 
 **Not released.** The weights do not exist in this package: nobody has trained them here, so there are no results, no \
-exported files and no licence. What is missing: a training run on {", then ".join(entry.training_data)}. What makes it:
-
-```
-{entry.recipe}
-```
+exported files and no licence. What is missing: a training run on {", then ".join(entry.training_data)}. What makes \
+it:{recipe}
 
 A folder that such a run wrote gets this name, if its training record names that data:
 

@@ -1,4 +1,4 @@
-"""Thumbnails of example frames for the report (image, ground truth, prediction, errors) as data URIs."""
+"""Thumbnails of example frames for the report (image or sweep, ground truth, prediction, errors) as data URIs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from PIL import Image
 
 from zoo.classes import ClassTable
 from zoo.frame import Frame
+from zoo.point_pictures import bird_view, labelled_colors
+from zoo.prediction import Segmentation3D
 
-__all__ = ["frame_pictures", "jpeg_uri", "labels_uri"]
+__all__ = ["frame_pictures", "jpeg_uri", "labels_uri", "sweep_pictures"]
 
 _WIDTH = 440
 _WRONG = (214, 39, 40)
@@ -33,6 +35,24 @@ def frame_pictures(frame: Frame, prediction: np.ndarray, classes: ClassTable) ->
         "prediction": labels_uri(prediction, classes),
         "errors": jpeg_uri(_errors(image, truth, prediction, classes.ignore_index)),
     }
+
+
+def sweep_pictures(
+    prediction: Segmentation3D, truth: np.ndarray, labels: np.ndarray, classes: ClassTable
+) -> dict[str, str]:
+    """Data URIs of the thumbnails `truth`, `prediction` and `errors` of one sweep, from above.
+
+    Args:
+        prediction: The segmented points.
+        truth: `(N,)` labels in `classes`.
+        labels: `(N,)` uint8 predicted labels in `classes`.
+        classes: Class table of the ground truth.
+    """
+    upright, palette = prediction.upright, classes.palette()
+    wrong = np.where((labels != truth)[:, None], np.array(_WRONG, np.uint8), np.uint8(110))
+    wrong[truth == classes.ignore_index] = 45
+    colors = {"truth": labelled_colors(truth, palette), "prediction": labelled_colors(labels, palette), "errors": wrong}
+    return {name: jpeg_uri(bird_view(upright, rgb, pixels=_WIDTH)) for name, rgb in colors.items()}
 
 
 def _errors(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray, ignore_index: int) -> np.ndarray:

@@ -44,7 +44,7 @@ def write_report(path: Path, metrics: Mapping[str, Any], pictures: Sequence[Mapp
     models = metrics["models"]
     (metric,) = {model["metric"] for model in models}
     headline = headline_column(metric_class(metric))
-    segmentation = metric == "segmentation2d"  # adds sections of its own to the report
+    segmentation = "iou" in metric_class(metric).groups  # adds sections of its own to the report
     sections = []
     for kind, data in metrics["data"].items():
         groups = shown_groups(metrics, kind)

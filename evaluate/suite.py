@@ -366,15 +366,19 @@ def _model_block(label: str, predictor: EvaluatedModel) -> dict[str, Any]:
     }
 
 
+_SHOWN = ("key", "title", "unit", "scale", "digits", "higher_is_better")
+"""What a row says of each of its columns; `zoo.folder.provenance.Shown` reads it."""
+
+
 def record_rows(metrics: Mapping[str, Any], model: str) -> list[dict[str, Any]]:
     """Rows for a model folder's `metrics.json`: one self-contained row per data set and group.
 
     Keys: `artefact_sha256`, `task`, `data`, `split`, `group`, `protocol` (hash), `frames`, `fingerprint`, `class_map`,
     `source` (of rPD), `intervals` (what they cover, or why there are none), `effective_units` (of the headline figure),
     `headline` (key of the headline figure), `columns` (how to show the figures: `key`, `title`, `unit`, `scale`,
-    `digits`), those figures and `rpd` (each with `_interval`, `null` if there is none), the metric's `groups` of values
-    (`iou` by class), `settings`, `environment`, `command`, `created`. When the rows are recorded,
-    `zoo.folder.provenance.row_caveats` adds `caveats` that follow from the training data.
+    `digits`, `higher_is_better`), those figures and `rpd` (each with `_interval`, `null` if there is none), the
+    metric's `groups` of values (`iou` by class), `settings`, `environment`, `command`, `created`. When the rows are
+    recorded, `zoo.folder.provenance.row_caveats` adds `caveats` that follow from the training data.
     """
     (block,) = [block for block in metrics["models"] if block["name"] == model]
     metric = metric_class(block["metric"])
@@ -395,10 +399,7 @@ def record_rows(metrics: Mapping[str, Any], model: str) -> list[dict[str, Any]]:
                 "intervals": figures["sampling"]["words"],
                 "effective_units": figures["sampling"]["units"],
                 "headline": metric.headline,
-                "columns": [
-                    {key: getattr(column, key) for key in ("key", "title", "unit", "scale", "digits")}
-                    for column in metric.columns
-                ],
+                "columns": [{key: getattr(column, key) for key in _SHOWN} for column in metric.columns],
             }
             for name in (*(column.key for column in metric.columns), "rpd"):
                 figure = figures.get(name, {"value": None, "interval": None})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import re
 import runpy
@@ -14,13 +15,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from model_folders import seal
+from model_folders import agree, seal
 from PIL import Image
 
 import zoo
 from zoo.cli import main
 from zoo.contract import joined
 from zoo.data import open_dataset
+from zoo.errors import InputError
 from zoo.folder.card import render_card
 from zoo.folder.catalogue import BUNDLED, entries
 from zoo.folder.model_folder import ModelFolder
@@ -41,7 +43,7 @@ def test_a_bundled_card_is_what_the_files_say(name: str, capsys: pytest.CaptureF
     assert main(["card", name, "--check"]) == 0
     for picture in folder.config["pictures"]:
         with Image.open(folder.path / picture["file"]) as opened:
-            assert opened.size == (1024, 256)  # the embedded frames have 256 x 512
+            assert opened.width >= 1024  # an embedded frame has 512 columns, and so has the prediction
 
 
 def test_the_folder_of_cards_is_current() -> None:
@@ -125,6 +127,60 @@ def test_a_card_without_head_classes_or_results() -> None:
     assert "| d | val | night | 3 | 50.00 [40.0, 60.0] | 0.250 |  |  |" in lines
 
 
+def test_pictures_show_the_worst_condition_of_any_metric_and_what_the_task_draws(copy: Path) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    shown = next(entry["sha256"] for entry in config["artefacts"] if entry["engine"] == "onnx")
+    row = {"artefact_sha256": shown, "data": "synthetic", "split": "val", "frames": 4, "headline": "error"}
+    row["columns"] = [{"key": "error", "title": "Error", "unit": "m", "scale": 1, "digits": 1}]
+    for higher_is_better, worst, extreme in ((True, "rain", "lowest"), (False, "fog", "highest")):
+        row["columns"][0]["higher_is_better"] = higher_is_better
+        rows = [
+            {**row, "group": group, "error": error} for group, error in (("rain", 1.0), ("night", 2.0), ("fog", 3.0))
+        ]
+        (copy / "metrics.json").write_text(json.dumps({"format": 1, "rows": rows}))
+        seal(copy)
+        assert main(["card", str(copy), "--pictures"]) == 0
+        assert f"the adverse one with the {extreme} Error." in (copy / "README.md").read_text(encoding="utf-8")
+        pictures = json.loads((copy / "config.json").read_text())["pictures"]
+        assert [picture["condition"] for picture in pictures] == ["clear", worst]
+    frame = next(frame for frame in open_dataset("synthetic").frames if frame.group == "fog")
+    files = zoo.load(copy).task.files(zoo.load(copy)(frame), 0.55)
+    with Image.open(copy / "pictures/fog.jpg") as both, Image.open(io.BytesIO(files["_overlay.jpg"])) as drawn:
+        assert both.size == (512 + drawn.width, drawn.height)
+        found = np.asarray(both.convert("RGB")).astype(float)
+        assert np.abs(found[:256, :512] - frame.camera.image).mean() < 5  # two rounds of JPEG
+        assert np.abs(found[:, 512:] - np.asarray(drawn.convert("RGB"))).mean() < 5
+
+
+def test_a_task_that_draws_nothing_has_no_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch = pytest.importorskip("torch", reason="an encoder without a head runs with torch")
+    from safetensors.torch import save_file
+
+    from zoo.folder.architecture import build
+
+    options = {"embed_dim": 8, "depth": 1, "num_heads": 2, "img_size": 8, "patch_size": 4}
+    arguments = {"model": "vit_tiny_patch16_224", "options": options}
+    architecture = {"encoder": {"class": "zoo.encoders.vit:ViT", "arguments": arguments}}
+    folder = tmp_path / "encoder"
+    folder.mkdir()
+    torch.manual_seed(0)
+    save_file(build(architecture, None).state_dict(), folder / "w.safetensors")
+    config = {
+        "format": 1,
+        "name": "encoder",
+        "task": "features",
+        "architecture": architecture,
+        "inputs": [{"kind": "image", "preprocessing": {"size_multiple": 4, "short_side": 16}}],
+        "artefacts": [{"file": "w.safetensors", "engine": "torch", "precision": "fp32", "sha256": "0" * 64}],
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    agree(folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert main(["card", str(folder), "--pictures"]) == 2
+    assert "predicts features, of which its task draws no picture; omit --pictures" in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 # --- metadata for the Hub ---
 
 
@@ -158,13 +214,20 @@ def test_the_hub_reads_the_metadata_and_the_scores(name: str) -> None:
 
 
 def test_eval_results_of_named_data_sets() -> None:
+    """Read back by the Hub's own client: one value per task in each file, none from neighbours of training frames."""
+    hub = pytest.importorskip("huggingface_hub", reason="the Hub's client comes with the extra hub")
     yaml = pytest.importorskip("yaml", reason="PyYAML comes with the extra hub")
-    rows = [row for row in ModelFolder.open(BUNDLED / CAMVID_MODEL).metrics() if row.get("kind") != "latency"]
-    (path, text) = next(iter(eval_results(rows, {"camvid": "org/camvid"}).items()))
-    assert path == ".eval_results/camvid.yaml"
-    entries = yaml.safe_load(text)
-    assert [entry["dataset"] for entry in entries] == [{"id": "org/camvid", "task_id": "val_dusk"}] * 2
-    assert [entry["value"] for entry in entries] == [0.5087, 0.5087]
+    folder = ModelFolder.open(BUNDLED / CAMVID_MODEL)
+    files = eval_results(folder.config, folder.metrics(), {"camvid": "org/camvid"})
+    artefacts = [f"onnx-{CAMVID_MODEL}.onnx", "model.safetensors"]
+    assert sorted(files) == sorted(f".eval_results/perception-zoo-camvid-{file}.yaml" for file in artefacts)
+    for text in files.values():
+        (entry,) = hub.parse_eval_result_entries(yaml.safe_load(text))
+        assert (entry.dataset_id, entry.task_id, entry.value) == ("org/camvid", "val_dusk", 0.5087)
+        assert entry.notes.startswith("mIoU, 62 frames, ")
+    assert eval_results(folder.config, folder.metrics(), {}) == {}
+    with pytest.raises(InputError, match="has no score on acdc to show on the Hub; it has scores on: camvid"):
+        eval_results(folder.config, folder.metrics(), {"acdc": "org/acdc"})
 
 
 # --- the program in the card ---

@@ -140,7 +140,7 @@ def test_hand_made_acdc_gives_the_figures_worked_out_here(acdc, tmp_path):
     iou = {name: figure["value"] for name, figure in fog["iou"].items() if figure["value"] is not None}
     assert iou == {"road": 3 / 5, "sky": 1 / 2, "car": 1 / 2}
     assert fog["miou"]["value"] == pytest.approx((3 / 5 + 1 / 2 + 1 / 2) / 3)
-    assert fog["pixels"] == 7
+    assert fog["counted"] == 7
     assert fog["pixel_accuracy"]["value"] == pytest.approx(5 / 7)
     assert fog["mean_class_accuracy"]["value"] == pytest.approx((3 / 4 + 1 + 1 / 2) / 3)
     # 5 right pixels at confidence 0.9, 2 wrong ones at 0.55: (|5 - 4.5| + |0 - 1.1|) / 7

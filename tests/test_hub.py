@@ -39,6 +39,7 @@ RELEASED = [name for name, entry in entries().items() if entry.released]
 FILES = FAULTS["small_files"](size=300_000)  # more than four of the server's and the client's chunks
 ONNX = next(path for path in FILES if path.endswith(".onnx"))
 NAME = "hf-hub:org/model"
+CAMVID_MODEL = "supervised-resnet18w48-synthetic.fpn-camvid"
 OTHER_COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -190,8 +191,9 @@ def test_engines_and_records_of_a_device_stay_local(hub: Hub, writer: None, fold
         ),
     )
     (folder / "notes.txt").write_text("unlisted")
+    (folder / "MANIFEST.sig").write_text("of the manifest with the engine")
     plan = plan_push(ModelFolder.open(folder))
-    assert set(plan.left_out) == {"tensorrt/model.engine", "devices/orin.json", "notes.txt"}
+    assert set(plan.left_out) == {"tensorrt/model.engine", "devices/orin.json", "notes.txt", "MANIFEST.sig"}
     push(plan, "org/model")
     pushed = contents(hub)
     assert set(pushed) - {".gitattributes"} == set(FILES)
@@ -291,6 +293,43 @@ def test_a_dry_run_lists_the_files_and_sends_nothing(
     for path, content in FILES.items():
         assert f"  {path}: {len(content):,} bytes\n" in printed
     assert "left out: notes.txt: not listed in MANIFEST.json" in printed
+    assert not hub.requests
+
+
+def test_eval_results_are_sent_for_the_named_data_set_and_removed_by_the_next_push(
+    hub: Hub, writer: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["push", CAMVID_MODEL, "--repo", "org/model"]
+    assert main([*words, "--eval-results", "camvid=org/camvid"]) == 0
+    sent = {path for path in contents(hub) if path.startswith(".eval_results/")}
+    assert len(sent) == 2
+    assert all(b'{"id": "org/camvid", "task_id": "val_dusk"}' in contents(hub)[path] for path in sent)
+    assert seen(download(NAME)) == seen(BUNDLED / CAMVID_MODEL)  # not part of the model
+    theirs = ".eval_results/somebody.yaml"
+    hub.add("org/model", {**contents(hub), theirs: b"- {}\n"})
+    assert main(words) == 0
+    assert {path for path in contents(hub) if path.startswith(".eval_results/")} == {theirs}
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        ("camvid", "expected KIND=ORG/NAME"),
+        ("../x=org/name", "expected KIND=ORG/NAME"),
+        ("camvid=../../x", "expected hf-hub:org/name"),
+        ("camvid=name", "expected hf-hub:org/name"),
+        ("acdc=org/acdc", "no score on acdc"),
+    ],
+)
+def test_eval_results_for_nothing(value: str, error: str, hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["push", CAMVID_MODEL, "--repo", "org/model", "--eval-results"]
+    assert main([*words, value]) == 2
+    printed = capsys.readouterr().err
+    assert error in printed
+    assert printed.count("\n") == 1
+    assert main([*words, "camvid=org/a", "--eval-results", "camvid=org/b"]) == 2
+    assert "names camvid twice" in capsys.readouterr().err
     assert not hub.requests
 
 

@@ -199,7 +199,7 @@ def test_a_rendered_folder_in_the_layout_of_a_data_set_is_refused(
     assert "A2D2 (train)" in before["training_data"]
     folder = changed(trained, tmp_path / "m", provenance={"trained_on": [record]})
     error = fails(capsys, "install", folder, "--as", NAME)
-    assert "another training data" in error
+    assert "training data as in the catalogue" in error
     assert "synthetic street world" in error
     assert not zoo_home.exists()
 
@@ -207,17 +207,17 @@ def test_a_rendered_folder_in_the_layout_of_a_data_set_is_refused(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"provenance": {}}, "another training data"),
-        ({"provenance": {"trained_on": [{"scenes": {}, "unrecorded": True}]}}, "another training data"),
+        ({"provenance": {}}, "training data as in the catalogue"),
+        ({"provenance": {"trained_on": [{"scenes": {}, "unrecorded": True}]}}, "training data as in the catalogue"),
         (
             {"provenance": {"trained_on": [{"scenes": {}, "name": "A2D2"}]}, "training_data": []},
-            "another training data",
+            "training data as in the catalogue",
         ),
         (
             {"architecture": {"encoder": {"class": "zoo.encoders.vit:ViT", "arguments": {"model": "x"}}}},
-            "another architecture",
+            "not the same architecture as",
         ),
-        ({"task": "segmentation2d", "output": {"classes": CITYSCAPES.to_json()}}, "another task and another classes"),
+        ({"task": "segmentation2d", "output": {"classes": CITYSCAPES.to_json()}}, "not the same task, classes as"),
     ],
 )
 def test_another_model_is_refused(

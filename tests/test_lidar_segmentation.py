@@ -24,14 +24,14 @@ CLASSES = ClassTable("own", ("ground", "car", "tree"), ((10, 20, 30), (200, 0, 0
 RED, GREEN = (200, 0, 0), (0, 200, 0)
 
 
-def segmenter_folder(path: Path, **input_section: object) -> Path:
-    """A model folder of a segmenter with random weights, whose head is a layer of 3 classes."""
+def segmenter_folder(path: Path, classes: ClassTable = CLASSES, **input_section: object) -> Path:
+    """A model folder of a segmenter with random weights and a linear head."""
     architecture = {"encoder": ENCODER, "head": {"class": "zoo.heads.pointwise:PointwiseHead"}}
     return lidar_folder(
         path,
         architecture=architecture,
         task="segmentation3d",
-        output={"classes": CLASSES.to_json()},
+        output={"classes": classes.to_json()},
         inputs=[{"kind": "points", "channels": ["x", "y", "z", "intensity"], **input_section}],
     )
 
@@ -117,12 +117,13 @@ def test_files_of_a_declared_sensor(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("channels: [y, x, z]", "reads 'intensity', but the sweep has y, x, z"),
+        ("channels: [y, x, z]", "must start with x, y, z"),
+        ("channels: [x, y, z, power]", "reads 'intensity', but the sweep has x, y, z, power"),
         ("colour: red", "colour"),
-        ("sensor: {forward: '+x'}", "forward alone does not say how the axes lie"),
-        ("sensor: {forward: '+x', up: '-x'}", "must be different axes"),
-        ("sensor: {up: z}", "up"),
-        ("sensor: {beams: 0}", "beams"),
+        ("forward: '+x'", "forward alone does not say how the axes lie"),
+        ("{forward: '+x', up: '-x'}", "must be different axes"),
+        ("up: z", "up"),
+        ("beams: 0", "beams"),
         ("[", "yaml"),
     ],
 )

@@ -196,12 +196,10 @@ def test_16_bit_grey_is_the_same_from_a_file_and_from_pil(folder: Path, tmp_path
         assert zoo.load(folder)(source).image[0, :, 0].tolist() == [0, 1, 128, 255]
 
 
-def test_floating_point_images_are_refused(folder: Path, tmp_path: Path) -> None:
+def test_floating_point_images_are_refused(folder: Path) -> None:
     image = Image.fromarray(np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4))
-    image.save(tmp_path / "float.tif")
-    for source in (tmp_path / "float.tif", image):
-        with pytest.raises(InputError, match="floating point"):
-            zoo.load(folder)(source)
+    with pytest.raises(InputError, match="floating point"):
+        zoo.load(folder)(image)
 
 
 def test_a_file_with_other_classes_than_its_configuration_is_refused(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_points_labels_and_instances(root: Path) -> None:
 
 def test_what_is_stated_is_not_guessed(root: Path) -> None:
     (root / "sensor.yaml").write_text(
-        "{intensity: 0-255, forward: +y, up: +z, height: 1.8, beams: 32, range: 70, sweeps: 1}"
+        "{intensity_scale: 0-255, forward: +y, up: +z, height_m: 1.8, beams: 32, max_range_m: 70, sweeps: 1}"
     )
     dataset = open_dataset("folder", root)
     assert not any("intensities" in caveat for caveat in dataset.caveats)
@@ -117,9 +117,9 @@ MISTAKES = {
     "twice": (rewrite("sensor.yaml", "channels: [x, y, z]"), r"channels stands in .*classes\.yaml and in"),
     "unknown fact": (rewrite("sensor.yaml", "heigth: 2"), "unknown key .*heigth"),
     "axis": (rewrite("sensor.yaml", "forward: x"), "forward"),
-    "axes": (rewrite("sensor.yaml", "{forward: +z, up: -z}"), "are the same line"),
-    "height": (rewrite("sensor.yaml", "height: -1"), "height"),
-    "scale": (rewrite("sensor.yaml", "intensity: 0-65535"), "intensity"),
+    "axes": (rewrite("sensor.yaml", "{forward: +z, up: -z}"), "must be different axes"),
+    "height": (rewrite("sensor.yaml", "height_m: -1000"), "height"),
+    "scale": (rewrite("sensor.yaml", "intensity_scale: 0-65535"), "intensity"),
 }
 
 

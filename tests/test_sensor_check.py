@@ -15,8 +15,8 @@ import pytest
 from zoo.errors import InputError, SensorWarning
 from zoo.frame import Frame, SensorFacts, Sweep
 from zoo.inputs.points import PointsInput
-from zoo.inputs.sensor_check import fit_to_model, observe, sensor_axes
-from zoo.sensors import KITTI, NUSCENES
+from zoo.inputs.sensor_check import fit_to_model, observe
+from zoo.sensors import KITTI, NUSCENES, sensor_axes
 
 REAL = Path(__file__).resolve().parents[1].parent / "shared" / "real"
 COLUMNS = ("x", "y", "z", "intensity")

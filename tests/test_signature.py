@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import runpy
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hub_server import Hub
 
 from zoo.cli import main
 from zoo.errors import IntegrityError
@@ -99,6 +103,33 @@ def test_another_key_no_signature_and_a_damaged_one(
     assert "is not signed" in refusal("verify", folder, "--key", keys[1])
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("genpkey", "-algorithm", "RSA"),
+        ("genpkey", "-algorithm", "ED25519"),
+        ("ecparam", "-name", "secp256k1", "-genkey", "-noout"),
+        ("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-aes256", "-pass", "pass:x"),
+    ],
+    ids=lambda words: words[2],
+)
+def test_keys_of_other_kinds_are_wrong_input(
+    words: tuple[str, ...], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    private, public = tmp_path / "other.pem", tmp_path / "other_public.pem"
+    subprocess.run(["openssl", *words, "-out", str(private)], check=True, capture_output=True)
+    extract = ["openssl", "pkey", "-in", str(private), "-passin", "pass:x", "-pubout", "-out", str(public)]
+    subprocess.run(extract, check=True, capture_output=True)
+    before = (folder / "MANIFEST.sig").read_bytes()
+    assert main(["sign", str(folder), "--key", str(private)]) == 2
+    error = capsys.readouterr().err
+    assert "cannot sign" in error
+    assert error.count("\n") == 1
+    assert (folder / "MANIFEST.sig").read_bytes() == before
+    assert main(["verify", str(folder), "--key", str(public)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_a_signature_of_an_empty_folder_by_the_same_key_is_refused(
     folder: Path, keys: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -148,3 +179,49 @@ def test_an_installed_copy_stays_signed(
 ) -> None:
     monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
     check_signature(install(ModelFolder.open(folder)), keys[1])
+
+
+def test_a_signature_travels_through_the_hub(keys: tuple[Path, Path], tmp_path: Path) -> None:
+    """Pushed with the folder, downloaded with it, removed by a push of an unsigned folder; with the real client."""
+    faults: Any = runpy.run_path(str(ROOT / "benchmarks" / "hub_faults.py"))
+    folder = tmp_path / "model"
+    for name, content in faults["small_files"](size=20_000).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    assert main(["sign", str(folder), "--key", str(keys[0])]) == 0
+    program = (
+        "import sys\n"
+        "from zoo.folder.model_folder import ModelFolder\n"
+        "from zoo.folder.signature import check_signature\n"
+        "from zoo.hub import download\n"
+        "from zoo.pushing import plan_push, push\n"
+        "from pathlib import Path\n"
+        "push(plan_push(ModelFolder.open(sys.argv[1])), 'org/model')\n"
+        "loaded = download('hf-hub:org/model')\n"
+        "if (loaded / 'MANIFEST.sig').exists():\n"
+        "    check_signature(ModelFolder.open(loaded), Path(sys.argv[2]))\n"
+        "    print('signed')\n"
+    )
+
+    def push_and_load(cache: str) -> str:
+        environment = {
+            **os.environ,
+            "HF_ENDPOINT": hub.url,
+            "HF_HOME": str(tmp_path / cache),
+            "HF_TOKEN": "hf_writer",
+            "HF_HUB_DISABLE_XET": "1",
+        }
+        words = [sys.executable, "-c", program, str(folder), str(keys[1])]
+        done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    with Hub().running() as hub:
+        assert push_and_load("first") == "signed"
+        signature = (folder / "MANIFEST.sig").read_bytes()
+        found = hub.repositories["org/model"]
+        assert found.commits[found.refs["main"]]["MANIFEST.sig"].content == signature
+        (folder / "MANIFEST.sig").unlink()
+        assert push_and_load("second") == ""
+        assert "MANIFEST.sig" not in found.commits[found.refs["main"]]
+        assert not hub.complaints

@@ -718,6 +718,19 @@ def test_twenty_mutated_folders_end_in_an_error_of_ours_or_a_right_load(tmp_path
     assert time.monotonic() - start < 580
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the fuzzer limits memory through /proc and setrlimit")
+def test_a_hundred_mutated_input_files_are_refused_or_read_as_an_independent_reader_reads_them(tmp_path: Path) -> None:
+    """A thousandth of `benchmarks/fuzz_inputs.py`: ten of each kind, in at most 256 MiB."""
+    words = [sys.executable, str(ROOT / "benchmarks" / "fuzz_inputs.py"), "--count", "100", "--seed", "7"]
+    result = subprocess.run([*words, "--out", str(tmp_path / "fuzz.json")], capture_output=True, text=True, timeout=580)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    found = json.loads((tmp_path / "fuzz.json").read_text())
+    assert sum(found["counts"].values()) == 100
+    assert found["counts"]["refused"] > 10
+    assert len(found["passed"]) > 3  # kinds of files of which one was accepted
+    assert 0 < found["peak_bytes"] < 256 * 1024 * 1024
+
+
 def test_bundled_models_pass_every_check() -> None:
     for path in BUNDLED.iterdir():
         ModelFolder.open(path).verify()

@@ -23,6 +23,7 @@ __all__ = [
     "NUSCENES11",
     "SEMANTICKITTI",
     "TAXONOMIES",
+    "THINGS",
     "ClassTable",
     "taxonomy",
 ]
@@ -227,6 +228,11 @@ SEMANTICKITTI = _table("semantickitti", _SEMANTICKITTI, 255)
 NUSCENES = _table("nuscenes", _NUSCENES, 255)
 NUSCENES11 = _table("nuscenes11", _NUSCENES11, 255)
 A2D2 = _table("a2d2", _A2D2, 255)
+THINGS: Mapping[str, tuple[str, ...]] = {
+    "semantickitti": SEMANTICKITTI.names[:8],
+    "nuscenes": NUSCENES.names[:10],
+}
+"""Classes with instances of the lidar data sets, by taxonomy: those of their panoptic benchmarks."""
 TAXONOMIES = {table.taxonomy: table for table in (CITYSCAPES, CAMVID, SEMANTICKITTI, NUSCENES, NUSCENES11, A2D2)}
 
 

@@ -7,6 +7,7 @@ import ctypes
 import errno
 import fcntl
 import hashlib
+import io
 import json
 import os
 import re
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from zoo.errors import InputError, IntegrityError
 
@@ -40,6 +41,12 @@ __all__ = [
 
 MAX_PIXELS = 128 * 1024 * 1024
 """Largest image that is decoded (134 million pixels); a file whose header claims more is refused before decoding."""
+_MAX_IMAGE_FILE = 512 * 1024 * 1024  # more than MAX_PIXELS take uncompressed
+_FORMATS = ("PNG", "JPEG")  # Pillow has 40 more; one of them starts Ghostscript
+_PIXELS_PER_BYTE = {"PNG": 8256, "JPEG": 1024, "MPO": 1024}
+"""Most pixels that a byte of a file can stand for: deflate expands at most 1032 times, and a byte has 8 pixels of one
+bit; JPEG has at least one bit per block, and a block covers at most 1024 / 8 pixels on average. A header that claims
+more is refused before memory is taken for it."""
 
 # Pillow warns from 89 million pixels on, which would print a second line in addition to the error below.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -282,22 +289,29 @@ def sha256_of(path: Path | str) -> str:
 
 def _open(path: Path | str, read: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
     try:
-        with Image.open(path) as image:
+        # From memory: from a file, Pillow takes memory for whatever length a chunk claims.
+        content = read_regular(path, _MAX_IMAGE_FILE)
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise InputError(f"{path} is too large: {width} x {height}; at most {MAX_PIXELS:,} pixels are decoded")
+            if width * height > _PIXELS_PER_BYTE[str(image.format)] * len(content):
+                raise InputError(
+                    f"{path} is damaged: its header claims {width} x {height} pixels, more than {len(content):,} bytes "
+                    "can hold"
+                )
             return read(image)
     except InputError as error:
         raise InputError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
-    except IsADirectoryError as error:
-        raise InputError(f"{path} is a folder; an image file was expected") from error
-    except PermissionError as error:
-        raise InputError(f"{path} cannot be read: permission denied") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"{path} is too large: at most {MAX_PIXELS:,} pixels are decoded") from error
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow raises any of them for a damaged file
+    except UnidentifiedImageError as error:
+        raise InputError(f"{path} is not a readable image; expected {' or '.join(_FORMATS)}") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # for a damaged file, Pillow raises a dozen kinds of errors
         raise InputError(f"{path} is not a readable image: {error}") from error
 
 
@@ -355,11 +369,11 @@ def as_rgb(image: Image.Image) -> np.ndarray:
 
 
 def read_image(path: Path | str) -> np.ndarray:
-    """`(H, W, 3)` uint8 RGB of an image file, converted by `as_rgb`.
+    """`(H, W, 3)` uint8 RGB of a PNG or JPEG file, converted by `as_rgb`.
 
     Raises:
-        InputError: If the file is missing, not an image, damaged, in floating point, larger than `MAX_PIXELS`, or holds
-            more than one frame.
+        InputError: If the file is missing, neither PNG nor JPEG, damaged, larger than `MAX_PIXELS`, or holds more than
+            one frame.
     """
     return _open(path, as_rgb)
 
@@ -368,7 +382,7 @@ def read_index_png(path: Path | str) -> np.ndarray:
     """`(H, W)` integer ids of a label image: the raw indices of a palette, never its colours.
 
     Raises:
-        InputError: If the file is missing, not an image, damaged, or has more than one channel or frame.
+        InputError: If the file is missing, neither PNG nor JPEG, damaged, or has more than one channel or frame.
     """
 
     def to_ids(image: Image.Image) -> np.ndarray:

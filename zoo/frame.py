@@ -6,7 +6,7 @@ holds no pixels in memory. Coordinate frames, axes and pixel centres follow `zoo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -221,7 +221,7 @@ class Frame:
     group: str = ""
     cameras: Mapping[str, CameraFrame] = field(default_factory=dict)
     lidars: Mapping[str, tuple[Sweep, ...]] = field(default_factory=dict)
-    boxes: tuple[Box3D, ...] | None = None
+    boxes: Sequence[Box3D] | None = None
     timestamp_us: int | None = None
     world_from_ego: np.ndarray | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)

@@ -5,7 +5,8 @@ its name only after its SHA-256 was found to be the one in the model's manifest:
 
 1. A file is downloaded to `.unverified/COMMIT/` in the repository's folder of the cache.
 2. Once its hash is right, it is moved to `blobs/SHA256`, and the snapshot gets a link to it.
-3. `MANIFEST.json` is linked last, so a snapshot without it is not yet a model folder.
+3. `MANIFEST.json` is linked last, so a snapshot without it is not yet a model folder. Just before it comes its
+   signature, `MANIFEST.sig`, if the repository has one; only `zoo verify --key` can say whose it is.
 
 Each of these steps is atomic, so a killed process leaves nothing wrong behind, and the next one keeps the files that
 were complete. A lock makes other processes wait for the one that downloads. Before a snapshot is used, all its files
@@ -33,7 +34,7 @@ from typing import Any
 
 from zoo.errors import InputError, IntegrityError, require
 from zoo.files import sha256_of, write_bytes
-from zoo.folder.model_folder import MANIFEST, read_manifest
+from zoo.folder.model_folder import MANIFEST, SIGNATURE, read_manifest
 
 __all__ = ["HUB_PREFIX", "download", "explained", "hub_client", "parse_repository"]
 
@@ -42,6 +43,7 @@ _COMMIT = re.compile("[0-9a-f]{40}")
 _NAME = re.compile(r"\w(?:[\w.-]*\w)?", re.ASCII)
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*(?:/[A-Za-z0-9][A-Za-z0-9._+-]*)*")
 _MAX_MANIFEST = 16 * 1024 * 1024
+_MAX_SIGNATURE = 1024 * 1024
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.ENOTDIR)
 
 
@@ -236,10 +238,12 @@ def _fetch(hub: Any, cached: _Cached, info: Any, what: str) -> None:
                     fetch(file, functools.partial(_matches, expected=expected))
                     _store(unverified / file, cached.blob(expected["sha256"]))
                 _link(cached.blob(expected["sha256"]), snapshot / file, unverified.parent)
-        blob = cached.blob(sha256_of(unverified / MANIFEST))
-        _store(unverified / MANIFEST, blob)
+        blobs = {name: cached.blob(sha256_of(unverified / name)) for name in _fetch_signature(fetch, info, what)}
+        for name, blob in blobs.items():
+            _store(unverified / name, blob)
         shutil.rmtree(unverified, ignore_errors=True)  # before the snapshot is complete: nobody would do it afterwards
-        _link(blob, snapshot / MANIFEST, unverified.parent)
+        for name, blob in blobs.items():
+            _link(blob, snapshot / name, unverified.parent)
 
 
 def _remove_abandoned(unverified: Path) -> None:
@@ -276,6 +280,17 @@ def _fetch_manifest(
         if listed[file].lfs is not None and listed[file].lfs.sha256 != expected["sha256"]:
             raise IntegrityError(f"{what}: {file} has another SHA-256 than {MANIFEST} says; its makers must push again")
     return manifest
+
+
+def _fetch_signature(fetch: Callable[[str, Callable[[Path], bool]], None], info: Any, what: str) -> tuple[str, ...]:
+    """Downloads the signature, if the repository has one; returns the files to link, the manifest last."""
+    listed = {sibling.rfilename: sibling for sibling in info.siblings or ()}
+    if SIGNATURE not in listed:
+        return (MANIFEST,)
+    if (listed[SIGNATURE].size or 0) > _MAX_SIGNATURE:
+        raise IntegrityError(f"{what}: {SIGNATURE} has {listed[SIGNATURE].size:,} bytes; at most {_MAX_SIGNATURE:,}")
+    fetch(SIGNATURE, functools.partial(_is_listed_content, listed[SIGNATURE]))
+    return (SIGNATURE, MANIFEST)
 
 
 def _is_listed_content(sibling: Any, path: Path) -> bool:

@@ -143,13 +143,13 @@ class Segmentation3D:
         """
         from zoo.point_pictures import bird_view
 
-        return Image.fromarray(bird_view(self._upright(), self.colors, pixels=pixels, extent_m=extent_m))
+        return Image.fromarray(bird_view(self.upright, self.colors, pixels=pixels, extent_m=extent_m))
 
     def range_view(self) -> Image.Image:
         """The points as the sensor sees them, in the colours of their classes; straight ahead is in the middle."""
         from zoo.point_pictures import range_view
 
-        return Image.fromarray(range_view(self._upright(), self.colors))
+        return Image.fromarray(range_view(self.upright, self.colors))
 
     def picture(self) -> Image.Image:
         """`range_view` above `bird_view`, with a legend."""
@@ -164,8 +164,9 @@ class Segmentation3D:
             sheet, [LegendEntry(name, share, color=color[name]) for name, share in self.fractions().items()]
         )
 
-    def _upright(self) -> np.ndarray:
-        """`(N, 3)` forward, left, up."""
+    @property
+    def upright(self) -> np.ndarray:
+        """`(N, 3)` coordinates in metres: forward, left, up."""
         columns = [self.points[:, "xyz".index(axis[1])] * (-1 if axis[0] == "-" else 1) for axis in self.axes]
         return np.column_stack(columns)
 

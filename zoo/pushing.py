@@ -31,6 +31,7 @@ from zoo.folder.model_folder import (
     parse_document,
     read_manifest,
 )
+from zoo.folder.model_index import EVAL_RESULTS, eval_results
 from zoo.folder.publishable import publishable
 from zoo.hub import explained, hub_client, parse_repository
 
@@ -49,7 +50,7 @@ class PushPlan:
     Attributes:
         name: The model's name.
         files: Content, or the file to read, by path in the repository; the manifest is one of them.
-        manifest: SHA-256 and size by path, of every file but the manifest.
+        manifest: SHA-256 and size by path, of every file but the manifest, its signature and `.eval_results`.
         left_out: Files of the folder that stay local, and why.
     """
 
@@ -73,8 +74,12 @@ class Pushed:
     removed: Sequence[str]
 
 
-def plan_push(folder: ModelFolder) -> PushPlan:
+def plan_push(folder: ModelFolder, eval_datasets: Mapping[str, str] | None = None) -> PushPlan:
     """Checks a folder and says what a push would send. Needs no network.
+
+    Args:
+        folder: The model.
+        eval_datasets: Data sets on the Hub (`org/name`), by the kind of data, for which `.eval_results` are sent too.
 
     Raises:
         IntegrityError: If a file differs from the manifest.
@@ -95,9 +100,15 @@ def plan_push(folder: ModelFolder) -> PushPlan:
         files[file] = written.get(file) or (folder.path / file if large else folder.read_bytes(file))
     manifest = {file: _entry(written[file]) if file in written else folder.manifest[file] for file in kept}
     files[MANIFEST] = _encoded_manifest(manifest) if left_out else folder.manifest_bytes()
-    signature = None if left_out else folder.signature()  # a manifest written anew is another than the signed one
-    if signature is not None:
-        files[SIGNATURE] = signature
+    if (signature := folder.signature()) is not None:
+        if left_out:
+            left_out[SIGNATURE] = "it signs the manifest with the files that are left out"
+        else:
+            files[SIGNATURE] = signature
+    known = {entry["sha256"] for entry in artefacts}
+    rows = [row for row in folder.metrics() if row["artefact_sha256"] in known]
+    for path, text in eval_results(folder.config, rows, eval_datasets or {}).items():
+        files[path] = text.encode()
     return PushPlan(folder.name, files, manifest, {**left_out, **_unlisted(folder)})
 
 
@@ -192,7 +203,8 @@ def push(plan: PushPlan, repository: str, *, private: bool = False, message: str
 def _additions(hub: Any, plan: PushPlan, what: str) -> Iterator[Any]:
     for file, content in plan.files.items():
         addition = hub.CommitOperationAdd(file, content)
-        if file != MANIFEST and addition.upload_info.sha256.hex() != plan.manifest[file]["sha256"]:
+        expected = plan.manifest.get(file)  # none for what the manifest does not list, which is in memory
+        if expected is not None and addition.upload_info.sha256.hex() != expected["sha256"]:
             raise InputError(f"{what}: {file} has changed since it was checked; push again")
         yield addition
 
@@ -211,4 +223,5 @@ def _stale(hub: Any, plan: PushPlan, info: Any, what: str) -> list[str]:
     with tempfile.TemporaryDirectory() as temporary:
         hub.hf_hub_download(info.id, MANIFEST, revision=info.sha, local_dir=temporary)
         before = read_manifest(Path(temporary).resolve())
-    return sorted((set(before) & present) - set(plan.files))
+    ours = {*before, SIGNATURE, *(file for file in present if file.startswith(EVAL_RESULTS))}
+    return sorted((ours & present) - set(plan.files))

@@ -26,6 +26,7 @@ __all__ = ["METRICS", "Column", "Figure", "Metric", "headline_column", "metric_c
 
 METRICS = {
     "segmentation2d": "zoo.evaluate.metrics.segmentation2d:Segmentation2DMetric",
+    "segmentation3d": "zoo.evaluate.metrics.segmentation3d:Segmentation3DMetric",
 }
 """Where each metric is defined, by the name that tasks use."""
 

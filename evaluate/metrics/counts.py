@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ECE_BINS",
     "INSTANCE_CLASSES",
+    "Absent",
     "Tally",
     "accuracy_of",
     "calibration_error",
@@ -137,6 +138,8 @@ def count_pairs(
 def _runs(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Run-length encoding: label maps have large flat regions, so only about a fiftieth remains to be counted."""
     values = image.ravel()
+    if not values.size:  # a distance band without points
+        return values, np.zeros(0, np.int64)
     ends = np.append(np.flatnonzero(values[1:] != values[:-1]), values.size - 1)
     return values[ends], np.diff(ends, prepend=-1)
 

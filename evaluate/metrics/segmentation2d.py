@@ -2,74 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
-from zoo.class_maps import class_map, class_map_name
-from zoo.classes import ClassTable
 from zoo.errors import InputError
 from zoo.evaluate.metrics import Column, Figure
 from zoo.evaluate.metrics.counts import (
     ECE_BINS,
     INSTANCE_CLASSES,
-    Absent,
     Tally,
-    calibration_error,
-    class_iou,
     instance_iou,
-    mean_accuracy,
     mean_iou,
     mean_of_known,
-    pixel_accuracy,
     tally,
 )
+from zoo.evaluate.metrics.segmentation import MIOU, SegmentationMetric, figure_of, over
 from zoo.frame import Frame
 from zoo.prediction import Segmentation2D
-from zoo.tasks import Task
 
 __all__ = ["Segmentation2DMetric"]
 
-_CHUNK_BYTES = 256 * 1024 * 1024  # memory for weighted sums
 
-
-class Segmentation2DMetric:
-    """Segmentation metrics in the classes of the ground truth.
-
-    Args:
-        task: Task of the model, for the classes of the predictions.
-        classes: Class table of the ground truth. Predictions in other classes are mapped with `zoo.class_maps`.
-        absent_classes: Treatment of absent classes in the data set's official script, see `counts.class_iou`.
-        instances: Compute iIoU for frames with instance ids.
-
-    Raises:
-        InputError: If there is no class map from the model's classes to the ground truth's.
-    """
+class Segmentation2DMetric(SegmentationMetric):
+    """Segmentation metrics of images. `instances` adds iIoU for frames with instance ids."""
 
     name: ClassVar[str] = "segmentation2d"
-    headline: ClassVar[str] = "miou"
-    scope: ClassVar[Literal["frame", "set"]] = "frame"
+    elements: ClassVar[str] = "pixels"
+    accuracy: ClassVar[str] = "pixel_accuracy"
     columns: ClassVar[tuple[Column, ...]] = (
-        Column("miou", "mIoU", interval=True),
+        MIOU,
         Column("pixel_accuracy", "Pixel acc."),
         Column("mean_class_accuracy", "Class acc."),
         Column("ece", "ECE", higher_is_better=False),
         Column("iiou", "iIoU", interval=True, optional=True),
         Column("miou_valid_pixels", "mIoU, valid pixels", interval=True, optional=True),
     )
-    groups: ClassVar[tuple[str, ...]] = ("iou",)
-    protocol: ClassVar[Mapping[str, Any]] = {"ece_bins": ECE_BINS}
-    rules: ClassVar[tuple[str, ...]] = ("absent_classes", "instances")
-
-    def __init__(
-        self, task: Task, classes: ClassTable, *, absent_classes: Absent = "skip", instances: bool = False
-    ) -> None:
-        if task.classes is None:
-            raise InputError(f"models of the task {task.name} predict no classes, so mIoU is undefined")
-        self._task, self._classes, self._absent, self._instances = task, classes, absent_classes, instances
-        same = class_map_name(task.classes, classes) is None
-        self._lookup = None if same else class_map(task.classes, classes)
 
     def has_truth(self, frame: Frame) -> bool:
         """Whether the frame's camera has labels."""
@@ -87,7 +56,7 @@ class Segmentation2DMetric:
         try:
             return tally(
                 labels,
-                self._mapped(prediction),
+                self.mapped(prediction.labels),
                 prediction.scores,
                 len(self._classes),
                 self._classes.ignore_index,
@@ -96,10 +65,6 @@ class Segmentation2DMetric:
             )
         except InputError as error:
             raise InputError(f"frame {frame.id}: {error}") from error
-
-    def _mapped(self, prediction: Segmentation2D) -> np.ndarray:
-        """`(H, W)` uint8 predicted labels in the ground truth's classes; 255 where a class has no counterpart."""
-        return prediction.labels if self._lookup is None else self._lookup[prediction.labels]
 
     def encode(self, tally: Tally) -> dict[str, Any]:
         """A tally as JSON values."""
@@ -122,88 +87,30 @@ class Segmentation2DMetric:
             valid_matrix=None if valid is None else np.array(valid, np.int64).reshape(shape),
         )
 
-    def check(self, tallies: Sequence[Tally]) -> None:
-        """Checks that at least one pixel is counted.
-
-        Raises:
-            InputError: If all pixels are ignored.
-        """
-        if not any(each.matrix.any() for each in tallies):
-            raise InputError(
-                f"all pixels of {len(tallies)} frames have the ignored label {self._classes.ignore_index}; check that "
-                "these are the label maps of this split"
-            )
-
     def figures(self, tallies: Sequence[Tally], weights: np.ndarray | None = None) -> dict[str, Figure]:
-        """mIoU, accuracies, calibration error, IoU per class and, if counted, iIoU and the mIoU of valid pixels."""
-        absent = self._absent
+        """The shared figures and, if counted, iIoU and the mIoU of valid pixels."""
+        found = super().figures(tallies, weights)
         matrices = np.stack([each.matrix for each in tallies])
-        found = {
-            "miou": _figure(lambda m: mean_iou(m, absent), weights, matrices),
-            "pixel_accuracy": _figure(pixel_accuracy, weights, matrices),
-            "mean_class_accuracy": _figure(lambda m: mean_accuracy(m, absent), weights, matrices),
-            "ece": _figure(calibration_error, weights, np.stack([each.calibration for each in tallies])),
-        }
-        values, replicates = _over(lambda m: class_iou(m, absent), weights, matrices)
-        for i, name in enumerate(self._classes.names):
-            found[f"iou/{name}"] = Figure(float(values[i]), None if replicates is None else replicates[:, i])
         weighted = [each.instances for each in tallies if each.instances is not None]
         if len(weighted) == len(tallies):
             found |= self._instance_figures(weights, matrices, np.stack(weighted))
         if any(each.valid_matrix is not None for each in tallies):
             valid = np.stack([each.matrix if each.valid_matrix is None else each.valid_matrix for each in tallies])
-            found["miou_valid_pixels"] = _figure(lambda m: mean_iou(m, absent), weights, valid)
+            found["miou_valid_pixels"] = figure_of(lambda m: mean_iou(m, self._absent), weights, valid)
         return found
 
     def _instance_figures(
         self, weights: np.ndarray | None, matrices: np.ndarray, weighted: np.ndarray
     ) -> dict[str, Figure]:
-        values, replicates = _over(instance_iou, weights, matrices, weighted)
+        values, replicates = over(instance_iou, weights, matrices, weighted)
         means = None if replicates is None else mean_of_known(replicates)
         found = {"iiou": Figure(float(mean_of_known(values)), means)}
         for label, value in zip(INSTANCE_CLASSES, values, strict=True):
             found[f"iiou/{self._classes.names[label]}"] = Figure(float(value))
         return found
 
-    def details(self, tallies: Sequence[Tally]) -> dict[str, Any]:
-        """Number of counted pixels, in total and per true class, the confusion matrix and the confidence bins."""
-        matrix = sum(each.matrix for each in tallies)
-        assert isinstance(matrix, np.ndarray)
-        calibration = np.stack([each.calibration for each in tallies]).sum(0)
-        return {
-            "pixels": int(matrix.sum()),
-            "truth_pixels": dict(zip(self._classes.names, matrix.sum(1).tolist(), strict=True)),
-            "confusion": matrix.tolist(),
-            "reliability": calibration.tolist(),
-        }
-
-    def score(self, tally: Tally) -> float:
-        """mIoU over the classes that occur in the frame or its prediction."""
-        return float(mean_iou(tally.matrix, "skip"))
-
     def draw(self, frame: Frame, prediction: Segmentation2D) -> dict[str, str]:
         """Image, ground truth, prediction and errors."""
         from zoo.evaluate.pictures import frame_pictures  # Pillow is not needed for counting
 
-        return frame_pictures(frame, self._mapped(prediction), self._classes)
-
-
-def _over(
-    figure: Callable[..., np.ndarray], weights: np.ndarray | None, *records: np.ndarray
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """A figure of the summed records and, computed in chunks, of their sum under each row of weights."""
-    value = figure(*(record.sum(0) for record in records))
-    if weights is None:
-        return value, None
-    flat = [record.reshape(len(record), -1).astype(np.float64) for record in records]
-    rows = max(1, _CHUNK_BYTES // sum(8 * each.shape[1] for each in flat))
-    chunks = [
-        figure(*((part @ each).reshape(-1, *record.shape[1:]) for each, record in zip(flat, records, strict=True)))
-        for part in (weights[first : first + rows] for first in range(0, len(weights), rows))
-    ]
-    return value, np.concatenate(chunks)
-
-
-def _figure(figure: Callable[..., np.ndarray], weights: np.ndarray | None, *records: np.ndarray) -> Figure:
-    value, replicates = _over(figure, weights, *records)
-    return Figure(float(value), replicates)
+        return frame_pictures(frame, self.mapped(prediction.labels), self._classes)

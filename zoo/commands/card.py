@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import numpy as np
 import tyro
 from PIL import Image
 
@@ -16,7 +15,7 @@ from zoo.data import open_dataset
 from zoo.errors import InputError, IntegrityError
 from zoo.files import write_bytes
 from zoo.folder.model_folder import CARD, CONFIG, ModelFolder, encode_document
-from zoo.folder.provenance import headline
+from zoo.folder.provenance import Shown, headline
 from zoo.frame import Frame
 from zoo.loading import find_folder, load
 from zoo.predictor import Predictor
@@ -25,6 +24,7 @@ __all__ = ["Arguments", "add_pictures", "render", "run"]
 
 _DATA = "synthetic"  # the frames that everybody has
 _DAY, _ADVERSE = "clear", "night"
+_OPACITY = 0.55  # of what is drawn over the image, as `zoo predict` has it
 
 
 @dataclass(frozen=True)
@@ -86,15 +86,14 @@ def check(folder: ModelFolder) -> None:
 def add_pictures(folder: ModelFolder) -> ModelFolder:
     """Adds pictures of a clear and an adverse embedded frame, each with the prediction next to it.
 
-    The adverse condition is the one with the lowest headline figure measured with the same file.
+    The adverse condition is the one with the worst headline figure measured with the same file.
 
     Raises:
-        InputError: If the model predicts no labels for images, or the folder cannot be written.
+        InputError: If the model does not read images, its task draws no picture of a prediction, or the folder cannot
+            be written.
     """
     predictor = load(folder.path)
-    if predictor.task.name != "segmentation2d":
-        raise InputError(f"{folder.name} is a model for {predictor.task.name}; pictures show labels of images")
-    adverse, chosen_by = _worst(folder, predictor.artefact)
+    adverse, shown = _worst(folder, predictor.artefact)
     frames = open_dataset(_DATA).frames
     entries = []
     for condition in (_DAY, adverse):
@@ -108,7 +107,8 @@ def add_pictures(folder: ModelFolder) -> ModelFolder:
                 "condition": condition,
                 "frame": frame.id,
                 "artefact_sha256": predictor.artefact["sha256"],
-                "chosen_by": chosen_by,
+                "chosen_by": shown.title if shown else "measured figure (none so far, so night)",
+                "extreme": "lowest" if shown is None or shown.higher_is_better else "highest",
             }
         )
     config = {**folder.config, "pictures": entries}
@@ -117,25 +117,44 @@ def add_pictures(folder: ModelFolder) -> ModelFolder:
     return ModelFolder.open(folder.path)
 
 
-def _worst(folder: ModelFolder, artefact: Mapping[str, Any]) -> tuple[str, str]:
-    """The adverse condition with the lowest headline figure, and the figure's title."""
+def _worst(folder: ModelFolder, artefact: Mapping[str, Any]) -> tuple[str, Shown | None]:
+    """The adverse condition with the worst headline figure, and that figure; `None` if nothing was measured."""
     groups = {frame.group for frame in open_dataset(_DATA).frames} - {_DAY}
-    figures = {
-        row["group"]: (headline(row).title, row.get(headline(row).key))
+    rows = {
+        row["group"]: row
         for row in folder.metrics()
         if row.get("data") == _DATA and row["artefact_sha256"] == artefact["sha256"] and row.get("group") in groups
     }
-    measured = {group: value for group, (_, value) in figures.items() if value is not None}
+    measured = {group: row for group, row in rows.items() if row.get(headline(row).key) is not None}
     if not measured:
-        return _ADVERSE, "measured figure (none so far, so night)"
-    worst = min(measured, key=lambda group: measured[group])
-    return worst, figures[worst][0]
+        return _ADVERSE, None
+
+    def quality(group: str) -> float:
+        shown = headline(measured[group])
+        value = measured[group][shown.key]
+        return value if shown.higher_is_better else -value
+
+    worst = min(measured, key=quality)
+    return worst, headline(measured[worst])
 
 
 def _picture(predictor: Predictor, frame: Frame) -> bytes:
-    """JPEG of the image and, to its right, of the image with the predicted classes."""
-    image = frame.camera.image
-    overlay = np.asarray(predictor(image).overlay().convert("RGB"))
+    """JPEG of the image and, to its right, of the picture that the task draws of the prediction."""
+    drawn = [
+        content
+        for ending, content in predictor.task.files(predictor(frame), _OPACITY).items()
+        if ending.endswith((".jpg", ".png"))
+    ]
+    if not drawn:
+        raise InputError(
+            f"{predictor.folder.name} predicts {predictor.task.predicts}, of which its task draws no picture; omit "
+            "--pictures"
+        )
+    image, prediction = Image.fromarray(frame.camera.image), Image.open(io.BytesIO(drawn[-1]))
+    size = image.width + prediction.width, max(image.height, prediction.height)
+    both = Image.new("RGB", size, "white")
+    both.paste(image, (0, 0))
+    both.paste(prediction, (image.width, 0))
     encoded = io.BytesIO()
-    Image.fromarray(np.concatenate([image, overlay], axis=1)).save(encoded, "JPEG", quality=85)
+    both.save(encoded, "JPEG", quality=85)
     return encoded.getvalue()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
 
+from zoo.errors import InputError
 from zoo.folder.model_folder import ModelFolder
 from zoo.hub import HUB_PREFIX, parse_repository
 from zoo.loading import find_folder
@@ -33,12 +36,15 @@ class Arguments:
     """Only check the folder and list what would be pushed."""
     message: str | None = None
     """Commit message."""
+    eval_results: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="KIND=ORG/NAME")] = ()
+    """Also send the scores on this kind of data as .eval_results for this benchmark, a data set on the Hub, for example
+    camvid=ORG/NAME. Can be repeated."""
 
 
 def run(arguments: Arguments) -> int:
     """Prints what is pushed, pushes it, and prints how to load it."""
     repository = parse_repository(arguments.repo)
-    plan = plan_push(ModelFolder.open(find_folder(arguments.folder)))
+    plan = plan_push(ModelFolder.open(find_folder(arguments.folder)), _datasets(arguments.eval_results))
     _print_plan(plan, repository)
     if arguments.dry_run:
         print("dry run: nothing was sent")
@@ -49,6 +55,19 @@ def run(arguments: Arguments) -> int:
     print(f"{pushed.url}")
     print(f'load it with zoo.load("{HUB_PREFIX}{repository}", revision="{pushed.commit}")')
     return 0
+
+
+def _datasets(words: Sequence[str]) -> dict[str, str]:
+    """Data sets on the Hub by kind, from the values of `--eval-results`."""
+    found: dict[str, str] = {}
+    for word in words:
+        kind, equals, name = word.partition("=")
+        if not equals or not re.fullmatch("[a-z0-9][a-z0-9_-]*", kind):
+            raise InputError(f"--eval-results {word!r}: expected KIND=ORG/NAME, for example camvid=ORG/NAME")
+        if kind in found:
+            raise InputError(f"--eval-results names {kind} twice; give each kind of data once")
+        found[kind] = parse_repository(name)
+    return found
 
 
 def _print_plan(plan: PushPlan, repository: str) -> None:

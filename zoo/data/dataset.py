@@ -41,7 +41,7 @@ class Dataset:
         absent_classes: How the official script handles absent classes. `skip` (Cityscapes, ACDC): a class that occurs
             neither in the ground truth nor in the prediction has no IoU and is left out of the mean. `zero` (CamVid): a
             class that does not occur in the ground truth counts as an IoU (and accuracy) of 0.
-        instances: The official metric includes the instance-weighted iIoU.
+        instances: The official metrics include one over instances: iIoU of images, panoptic quality of sweeps.
         caveats: Sentences to show wherever figures from these frames are shown.
         name: Name of the data, where the reader reads the data of many publishers (`folder`).
     """
@@ -156,6 +156,7 @@ READERS = {
     "camvid": Reader("zoo.data.camvid:read", splits=("train", "val", "test", "all")),
     "cityscapes": Reader("zoo.data.cityscapes:read"),
     "folder": Reader("zoo.data.own_folder:read", splits=("train", "val", "test", "all")),
+    "nuscenes": Reader("zoo.data.nuscenes:read", splits=("train", "val", "test", "all")),
     "semantickitti": Reader("zoo.data.semantickitti:read"),
     "synthetic": Reader("zoo.data.embedded:read", splits=("val",), folder=False),
 }

@@ -1,4 +1,4 @@
-"""Calibration files of KITTI, and the facts about its sensors that no file states.
+"""Calibration files of KITTI, and what no file states: where the vehicle frame is.
 
 Source: Geiger et al., "Vision meets robotics: the KITTI dataset", IJRR 2013, and the readme of the object development
 kit.
@@ -14,20 +14,16 @@ import numpy as np
 from zoo.data.scans import read_bytes
 from zoo.errors import InputError
 from zoo.files import read_image
-from zoo.frame import CameraFrame, SensorFacts
+from zoo.frame import CameraFrame
 from zoo.geometry.transforms import invert, pose
+from zoo.sensors import KITTI_HEIGHT_M
 
-__all__ = ["CHANNELS", "EGO_FROM_VELODYNE", "VELODYNE", "camera_of", "read_numbers", "rigid"]
+__all__ = ["CHANNELS", "EGO_FROM_VELODYNE", "camera_of", "read_numbers", "rigid"]
 
 CHANNELS = ("x", "y", "z", "intensity")
 """Columns of a scan."""
-_HEIGHT_M = 1.73
-EGO_FROM_VELODYNE = pose(np.eye(3), (0.0, 0.0, _HEIGHT_M))
+EGO_FROM_VELODYNE = pose(np.eye(3), (0.0, 0.0, KITTI_HEIGHT_M))
 """The vehicle frame is on the ground below the lidar. Files relate the lidar to the cameras and the IMU only."""
-VELODYNE = SensorFacts(
-    beams=64, height_m=_HEIGHT_M, max_range_m=120.0, intensity_scale="0-1", forward="+x", up="+z", sweeps=1
-)
-"""Velodyne HDL-64E."""
 _SIZES = {"P0": 12, "P1": 12, "P2": 12, "P3": 12, "R0_rect": 9, "Tr": 12, "Tr_velo_to_cam": 12, "Tr_imu_to_velo": 12}
 _MAX_TEXT = 64 * 1024
 

@@ -83,9 +83,7 @@ class _Kind:
     keys: Mapping[str, Any]
 
 
-_IMAGES = _Kind(
-    "images", "image", (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"), "label map", ".png", _CLASS_KEYS
-)
+_IMAGES = _Kind("images", "image", (".png", ".jpg", ".jpeg"), "label map", ".png", _CLASS_KEYS)
 _POINTS = _Kind("points", "sweep", (".bin", ".npy"), "label file", ".label", {**_CLASS_KEYS, **POINT_KEYS})
 
 

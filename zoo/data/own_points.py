@@ -7,60 +7,35 @@ names: [road, grass, none]
 ignore: [2]
 ```
 
-The facts stand in `classes.yaml` next to the classes, or in a `sensor.yaml` of their own; all are optional:
-
-```yaml
-channels: [x, y, z, intensity, ring]   # columns of points/*.bin; default: x, y, z, intensity
-intensity: 0-255                       # scale of the intensities: 0-1 or 0-255
-forward: +y                            # axis of the points that points in the direction of travel
-up: +z
-height: 1.84                           # of the sensor above the ground, in metres
-beams: 32
-range: 70                              # metres up to which points are usable
-sweeps: 1                              # revolutions merged into one file
-```
+Facts about the lidar stand in `classes.yaml` next to the classes, or in a `sensor.yaml` of their own; all are optional.
+`zoo/sensors.py` lists them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
-from zoo.data.scans import INTENSITY_MAX, IntensityScale, read_point_instances, read_point_labels, read_points
+from zoo.data.scans import IntensityScale, read_point_instances, read_point_labels, read_points
 from zoo.errors import InputError
-from zoo.folder.schema import Schema
-from zoo.frame import Axis, SensorFacts, Sweep
+from zoo.frame import SensorFacts, Sweep
 from zoo.geometry.transforms import pose
 from zoo.label_table import LabelTable
+from zoo.sensors import AXIS_NAMES, SENSOR_KEYS, sensor_axes, sensor_section, unit_vector
 from zoo.yaml_file import read_yaml
 
 __all__ = ["POINT_KEYS", "PointColumns", "class_section", "read_columns"]
 
-_AXES = get_args(Axis)
-_LENGTH = {"type": "number", "minimum": 0.01, "maximum": 10_000}
-_COUNT = {"type": "integer", "minimum": 1, "maximum": 1000}
-_SENSOR_KEYS: dict[str, Any] = {
-    "channels": {
-        "type": "array",
-        "items": {"type": "string", "pattern": "^[a-z][a-z0-9_]{0,31}$"},
-        "minItems": 3,
-        "maxItems": 16,
-        "uniqueItems": True,
-    },
-    "intensity": {"enum": list(INTENSITY_MAX)},
-    "forward": {"enum": list(_AXES)},
-    "up": {"enum": list(_AXES)},
-    "height": _LENGTH,
-    "beams": _COUNT,
-    "range": _LENGTH,
-    "sweeps": _COUNT,
+POINT_KEYS: dict[str, Any] = {
+    "names": {"type": "array"},
+    "ignore": {"type": "array"},
+    **dict.fromkeys(SENSOR_KEYS, True),
 }
-POINT_KEYS: dict[str, Any] = {"names": {"type": "array"}, "ignore": {"type": "array"}, **_SENSOR_KEYS}
 """Schema of each key that `classes.yaml` may have besides those of every folder."""
 
 
@@ -122,33 +97,20 @@ def read_columns(root: Path, classes: Mapping[str, Any], first: Path) -> PointCo
         InputError: If a value is invalid, a key stands in both files, or the points do not fit the columns.
     """
     path = root / "classes.yaml"
-    found = {key: value for key, value in classes.items() if key in _SENSOR_KEYS}
+    found = {key: value for key, value in classes.items() if key in SENSOR_KEYS}
     if (root / "sensor.yaml").is_file():
-        more = read_yaml(root / "sensor.yaml", "the lidar: channels, axes, height, beams, scale of the intensities")
-        Schema({"type": "object", "properties": _SENSOR_KEYS, "additionalProperties": False}, "sensor").check(
-            more, str(root / "sensor.yaml")
-        )
+        more = read_yaml(root / "sensor.yaml", f"the lidar: {', '.join(SENSOR_KEYS)}")
         if both := sorted(set(found) & set(more)):
             raise InputError(f"{both[0]} stands in {path} and in {root / 'sensor.yaml'}; remove one of them")
         found |= more
-    channels = tuple(found.get("channels", ("x", "y", "z", "intensity")))
-    if channels[:3] != ("x", "y", "z"):
-        raise InputError(f"{path}: channels {', '.join(channels)} must start with x, y, z")
-    if "intensity" in found and "intensity" not in channels:
+        path = root / "sensor.yaml"
+    section = sensor_section(found, str(path))
+    channels = tuple(section.get("channels", ("x", "y", "z", "intensity")))
+    sensor = SensorFacts(**section.get("sensor", {}))
+    if sensor.intensity_scale is not None and "intensity" not in channels:
         raise InputError(f"{path}: a scale of intensities is given, but the channels are {', '.join(channels)}")
-    scale, caveats = _scale(found.get("intensity"), channels, first)
-    forward, up = found.get("forward"), found.get("up")
-    if forward is not None and up is not None and forward[1] == up[1]:
-        raise InputError(f"{path}: forward {forward} and up {up} are the same line; name two axes")
-    sensor = SensorFacts(
-        beams=found.get("beams"),
-        height_m=found.get("height"),
-        max_range_m=found.get("range"),
-        intensity_scale=scale,
-        forward=forward,
-        up=up,
-        sweeps=found.get("sweeps"),
-    )
+    scale, caveats = _scale(sensor.intensity_scale, channels, first)
+    sensor = replace(sensor, intensity_scale=scale)
     return PointColumns(
         channels=channels, sensor=sensor, ego_from_lidar=_ego_from_lidar(sensor), caveats=tuple(caveats)
     )
@@ -164,19 +126,13 @@ def _scale(
     largest = float(points[:, channels.index("intensity")].max(initial=0))
     scale: Literal["0-1", "0-255"] = "0-1" if largest <= 1 else "0-255"
     return scale, [
-        f"The scale of the intensities is not stated (intensity: 0-1 or 0-255). In {first.name} they reach "
+        f"The scale of the intensities is not stated (intensity_scale: 0-1 or 0-255). In {first.name} they reach "
         f"{largest:g}, so it was taken to be {scale}."
     ]
 
 
 def _ego_from_lidar(sensor: SensorFacts) -> np.ndarray | None:
-    if sensor.forward is None or sensor.up is None or sensor.height_m is None:
+    if all(getattr(sensor, name) is None for name in AXIS_NAMES) or sensor.height_m is None:
         return None
-    forward, up = _direction(sensor.forward), _direction(sensor.up)
-    return pose(np.stack([forward, np.cross(up, forward), up]), (0.0, 0.0, sensor.height_m))
-
-
-def _direction(axis: Axis) -> np.ndarray:
-    direction = np.zeros(3)
-    direction["xyz".index(axis[1])] = 1.0 if axis[0] == "+" else -1.0
-    return direction
+    axes = [unit_vector(axis) for axis in sensor_axes(sensor)]
+    return pose(np.stack(axes), (0.0, 0.0, sensor.height_m))

@@ -18,12 +18,13 @@ import numpy as np
 from zoo.classes import SEMANTICKITTI
 from zoo.data.dataset import Dataset
 from zoo.data.folders import first_folder, visible_files
-from zoo.data.kitti_calibration import CHANNELS, EGO_FROM_VELODYNE, VELODYNE, camera_of, read_numbers, rigid
+from zoo.data.kitti_calibration import CHANNELS, EGO_FROM_VELODYNE, camera_of, read_numbers, rigid
 from zoo.data.scans import read_bytes, read_point_instances, read_point_labels, read_points
 from zoo.errors import InputError
 from zoo.frame import CameraFrame, Frame, Sweep
 from zoo.geometry.transforms import invert
 from zoo.label_table import LabelTable
+from zoo.sensors import KITTI
 from zoo.yaml_file import read_yaml
 
 __all__ = ["LABELS", "SEQUENCES", "read"]
@@ -87,6 +88,7 @@ def read(root: Path, split: str) -> Dataset:
         frames=tuple(frames),
         video=True,
         absent_classes="zero",
+        instances=True,
     )
 
 
@@ -153,7 +155,7 @@ def _frame(
         instances_source=None if labels is None else partial(read_point_instances, labels, scan, CHANNELS),
         timestamp_us=time_us,
         ego_from_lidar=EGO_FROM_VELODYNE,
-        sensor=VELODYNE,
+        sensor=KITTI,
     )
     return Frame(
         id=f"{sequence}_{scan.stem}",

@@ -144,7 +144,7 @@ def _refuse_other_model(folder: ModelFolder, entry: Entry) -> None:
         wrong.insert(0, "task")
     if wrong:
         raise InputError(
-            f"{folder.path} is not {entry.name}: it has another {' and another '.join(wrong)} than the catalogue says "
+            f"{folder.path} is not {entry.name}: not the same {', '.join(wrong)} as in the catalogue "
             f"(trained on {', '.join(recorded) or 'unrecorded data'}; {entry.name} on {', '.join(entry.training_data)})"
             "; install it under another name with --as NAME"
         )

@@ -7,10 +7,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from zoo.errors import InputError
 from zoo.folder.provenance import headline
 from zoo.tasks import Task
 
-__all__ = ["eval_results", "front_matter"]
+__all__ = ["EVAL_RESULTS", "eval_results", "front_matter"]
+
+EVAL_RESULTS = ".eval_results/perception-zoo-"
+"""How the paths of the files begin that `eval_results` makes; others in that folder are not ours."""
 
 _METRIC_TYPES = {"miou": "mean_iou"}
 """The Hub's name of a metric where it differs from ours."""
@@ -83,21 +87,42 @@ def _results(config: Mapping[str, Any], task: Task, rows: Sequence[Mapping[str, 
         }
 
 
-def eval_results(rows: Sequence[Mapping[str, Any]], datasets: Mapping[str, str]) -> dict[str, str]:
+def eval_results(
+    config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], datasets: Mapping[str, str]
+) -> dict[str, str]:
     """Files for `.eval_results`, by path: the scores on data sets whose Hub id the user named.
 
+    Each measured file has a file of its own, since the Hub expects one value per task in a file. The id of a task is
+    `SPLIT_GROUP`, for example `val_night`; the data set's `eval.yaml` must define it. As in `model-index`, figures from
+    frames that were trained on, or from their neighbours, are left out.
+
+    Source: https://huggingface.co/docs/hub/eval-results.
+
     Args:
-        rows: Accuracy rows.
+        config: Content of `config.json`.
+        rows: Rows of `metrics.json`.
         datasets: Hub id (`org/name`) by the kind of data set.
+
+    Raises:
+        InputError: If there is no score to show on one of the data sets.
     """
+    names = {entry["sha256"]: entry["file"] for entry in config["artefacts"]}
     files: dict[str, list[dict[str, Any]]] = {}
-    for row, title, value in _shown(rows):
-        if row["data"] in datasets:
-            files.setdefault(f".eval_results/{row['data']}.yaml", []).append(
-                {
-                    "dataset": {"id": datasets[row["data"]], "task_id": f"{row['split']}_{row['group']}"},
-                    "value": round(value, 4),
-                    "notes": f"{title}, {row['frames']} frames, file {row['artefact_sha256']}",
-                }
-            )
+    scored = set()
+    for row, title, value in _shown([row for row in rows if row.get("kind") != "latency"]):
+        scored.add(row["data"])
+        if row["data"] not in datasets or row["artefact_sha256"] not in names:
+            continue
+        file = names[row["artefact_sha256"]]
+        path = f"{EVAL_RESULTS}{row['data']}-{file.replace('/', '-')}.yaml"
+        files.setdefault(path, []).append(
+            {
+                "dataset": {"id": datasets[row["data"]], "task_id": f"{row['split']}_{row['group']}"},
+                "value": round(value, 4),
+                "notes": f"{title}, {row['frames']} frames, {file}",
+            }
+        )
+    if lacking := sorted(set(datasets) - scored):
+        have = ", ".join(sorted(scored)) or "none"
+        raise InputError(f"{config['name']} has no score on {lacking[0]} to show on the Hub; it has scores on: {have}")
     return {path: "".join(f"- {json.dumps(entry)}\n" for entry in entries) for path, entries in files.items()}

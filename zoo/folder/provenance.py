@@ -191,6 +191,7 @@ class Shown:
         unit: Unit after multiplication by `scale`.
         scale: Factor for display: 100 for per cent.
         digits: Decimal places of the bounds of the interval.
+        higher_is_better: False for errors.
     """
 
     key: str
@@ -198,6 +199,7 @@ class Shown:
     unit: str = "%"
     scale: float = 100.0
     digits: int = 1
+    higher_is_better: bool = True
 
     @property
     def heading(self) -> str:
@@ -216,7 +218,7 @@ class Shown:
 
 
 _SEGMENTATION = tuple(
-    Shown(key, title)
+    Shown(key, title, higher_is_better=key != "ece")
     for key, title in (
         ("miou", "mIoU"),
         ("pixel_accuracy", "pixel accuracy"),

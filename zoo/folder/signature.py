@@ -20,6 +20,8 @@ from zoo.folder.model_folder import MANIFEST, SIGNATURE, ModelFolder
 __all__ = ["check_signature", "sign"]
 
 _LIMIT = 1024 * 1024  # bytes of a key
+_WRONG_KEY = (ValueError, TypeError, AttributeError, OSError)
+"""What model-signing raises for a key that it cannot use; AttributeError for one that has no curve."""
 
 
 def sign(folder: ModelFolder, private_key: Path) -> Path:
@@ -41,7 +43,7 @@ def sign(folder: ModelFolder, private_key: Path) -> Path:
         model, signature = _only_manifest(folder, Path(temporary))
         try:
             config.use_elliptic_key_signer(private_key=_key(private_key)).sign(model, signature)
-        except (ValueError, TypeError, OSError) as error:
+        except _WRONG_KEY as error:
             raise InputError(f"{private_key} cannot sign: {error}; an elliptic-curve key in PEM is needed") from error
         write_bytes(folder.path / SIGNATURE, signature.read_bytes())
     return folder.path / SIGNATURE
@@ -65,7 +67,7 @@ def check_signature(folder: ModelFolder, public_key: Path) -> None:
     config, key = _package().verifying.Config(), _key(public_key)
     try:
         config.use_elliptic_key_verifier(public_key=key)
-    except (ValueError, TypeError, OSError) as error:
+    except _WRONG_KEY as error:
         raise InputError(
             f"{public_key} is not a public key: {error}; an elliptic-curve key in PEM is needed"
         ) from error

@@ -109,7 +109,7 @@ class ImageInput:
     kind: ClassVar[str] = "image"
     example: ClassVar[str] = "street.png"
     samples: ClassVar[str] = "images"
-    suffixes: ClassVar[tuple[str, ...]] = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+    suffixes: ClassVar[tuple[str, ...]] = (".png", ".jpg", ".jpeg")
     schema: ClassVar[Mapping[str, Any]] = {
         "type": "object",
         "properties": {

@@ -20,11 +20,12 @@ import numpy as np
 
 from zoo.errors import InputError, SensorWarning
 from zoo.frame import AXES, Axis, SensorFacts
+from zoo.sensors import AXIS_NAMES, sensor_axes, unit_vector
 
 if TYPE_CHECKING:
     from jaxtyping import Float32
 
-__all__ = ["Observed", "fit_to_model", "observe", "sensor_axes"]
+__all__ = ["Observed", "fit_to_model", "observe"]
 
 _HEIGHT_TOLERANCE_M = 0.6
 _MAX_SHIFT_M = 2.5
@@ -227,37 +228,6 @@ def fit_to_model(
     return points
 
 
-def sensor_axes(facts: SensorFacts) -> tuple[Axis, Axis, Axis]:
-    """Forward, left and up; what is not known completes a right-handed frame, +x, +y, +z if nothing is known.
-
-    Raises:
-        InputError: If only one axis is known, or two of them are parallel.
-    """
-    known = {name: _unit(axis) for name in _AXIS_NAMES if (axis := getattr(facts, name)) is not None}
-    if not known:
-        return "+x", "+y", "+z"
-    if len(known) == 1:
-        raise InputError(f"sensor: {next(iter(known))} alone does not say how the axes lie; give forward and up")
-    for name, before, after in (("forward", "left", "up"), ("left", "up", "forward"), ("up", "forward", "left")):
-        if name not in known:
-            known[name] = np.cross(known[before], known[after])
-    vectors = [known[name] for name in _AXIS_NAMES]
-    if abs(np.linalg.det(vectors)) < 0.5:
-        given = ", ".join(f"{name} {getattr(facts, name)}" for name in _AXIS_NAMES if getattr(facts, name))
-        raise InputError(f"sensor: {given} must be different axes")
-    forward, left, up = (next(axis for axis in AXES if np.array_equal(_unit(axis), each)) for each in vectors)
-    return forward, left, up
-
-
-_AXIS_NAMES = ("forward", "left", "up")
-
-
-def _unit(axis: Axis) -> np.ndarray:
-    vector = np.zeros(3)
-    vector["xyz".index(axis[1])] = -1 if axis[0] == "-" else 1
-    return vector
-
-
 def _check_units(seen: Observed) -> None:
     if not seen.median_range_m:
         raise InputError("every point is at the origin; expected metres from the sensor")
@@ -270,7 +240,7 @@ def _check_units(seen: Observed) -> None:
 
 def _axes(seen: Observed, model: SensorFacts, source: SensorFacts, notes: list[str]) -> np.ndarray | None:
     """`(3, 3)` from the source's axes to the model's; `None` if they are the same."""
-    declared = any(getattr(source, name) is not None for name in _AXIS_NAMES)
+    declared = any(getattr(source, name) is not None for name in AXIS_NAMES)
     of_source, of_model = sensor_axes(source if declared else model), sensor_axes(model)
     if seen.up is not None and seen.up != of_source[2]:
         stated = f"its source says {of_source[2]}" if declared else f"{of_source[2]} is assumed"
@@ -282,7 +252,9 @@ def _axes(seen: Observed, model: SensorFacts, source: SensorFacts, notes: list[s
         )
     if of_source == of_model:
         return None
-    return np.column_stack([_unit(axis) for axis in of_model]) @ np.array([_unit(axis) for axis in of_source])
+    return np.column_stack([unit_vector(axis) for axis in of_model]) @ np.array(
+        [unit_vector(axis) for axis in of_source]
+    )
 
 
 def _height(seen: Observed, model: SensorFacts, source: SensorFacts, notes: list[str]) -> float:

@@ -38,7 +38,7 @@ class Segmentation3DTask:
     name: ClassVar[str] = "segmentation3d"
     outputs: ClassVar[tuple[str, ...]] = ("logits",)
     in_graph: ClassVar[tuple[str, ...]] = ()
-    metric: ClassVar[str | None] = None
+    metric: ClassVar[str | None] = "segmentation3d"
     predicts: ClassVar[str] = "labels"
     pipeline_tag: ClassVar[str] = "other"
     command: ClassVar[str] = "zoo predict {name} sweep.bin --out results"
