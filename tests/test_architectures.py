@@ -17,6 +17,7 @@ from zoo._torchvision import import_timm
 from zoo.encoders import GRID, POINTS
 from zoo.encoders.convnet import ConvNet
 from zoo.encoders.minkunet import VARIANTS, MinkUNet
+from zoo.encoders.range_unet import RangeUNet
 from zoo.encoders.vit import ViT
 from zoo.engines import EngineSpec, TensorSpec
 from zoo.errors import InputError
@@ -96,12 +97,47 @@ class Clouds:
         return list(level.split([len(sample) for sample in samples]))
 
 
-KINDS = {kind.names: kind for kind in (Images, Clouds)}
+class RangeImages:
+    """Samples of an encoder that takes range images and the points in them; `size` is the number of points."""
+
+    names = ("image", "points", "pixel")
+    axes = POINTS
+    sizes = ((157, 1, 41), (1, 33), (1,))
+
+    def __init__(self, inputs: Sequence[TensorSpec]) -> None:
+        image, points, pixel = inputs
+        _, self.planes, self.rows, self.columns = image.shape
+        assert points.shape == (None, len(points.columns))
+        assert pixel.dtype == "int64"
+
+    def sample(self, seed: int, size: int) -> tuple[torch.Tensor, ...]:
+        """`(planes, rows, columns)`, `(size, planes)` and `(size,)`."""
+        generator = torch.Generator().manual_seed(seed)
+        image = torch.randn(self.planes, self.rows, self.columns, generator=generator)
+        pixel = torch.randint(self.rows * self.columns, (size,), generator=generator)
+        return image, torch.randn(size, self.planes, generator=generator), pixel
+
+    def inputs(self, samples: Sequence[tuple[torch.Tensor, ...]]) -> tuple[torch.Tensor, ...]:
+        images, points, pixels = zip(*samples, strict=True)
+        offsets = [pixel + i * self.rows * self.columns for i, pixel in enumerate(pixels)]
+        return torch.stack(images), torch.cat(points), torch.cat(offsets)
+
+    def shape(self, samples: Sequence[tuple[torch.Tensor, ...]], channels: int, stride: int) -> tuple[int, ...]:
+        return sum(len(pixel) for _, _, pixel in samples), channels
+
+    def split(self, level: torch.Tensor, samples: Sequence[tuple[torch.Tensor, ...]]) -> list[torch.Tensor]:
+        return list(level.split([len(pixel) for _, _, pixel in samples]))
+
+
+KINDS = {kind.names: kind for kind in (Images, Clouds, RangeImages)}
 SMALL_MINKUNET = {"layers": (1,) * 8, "width": 8}
 FORMS: dict[str, Callable[[], torch.nn.Module]] = {
     "convnext": lambda: ConvNet(model="convnext_atto", levels=(0, 3)),
     "minkunet, SLidR's form": lambda: MinkUNet(**{**VARIANTS["minkunet34-slidr"], **SMALL_MINKUNET}),
     "minkunet without decoder": lambda: MinkUNet(**SMALL_MINKUNET, decoder=False, reduce="mean"),
+    "range U-Net with another convnet": lambda: RangeUNet(
+        features=("range", "ring"), rows=32, columns=64, model="mobilenetv3_small_050", levels=(0, 1, 2, 3, 4), width=16
+    ),
     "minkunet with rings": lambda: MinkUNet(
         **SMALL_MINKUNET, channels=("ring", "z"), point_channels=("x", "y", "z", "intensity", "ring")
     ),
@@ -122,10 +158,10 @@ class Case:
         self.encoder: Any = self.model.encoder if isinstance(self.model, EncoderHead) else self.model
         self.kind = KINDS[tuple(tensor.name for tensor in self.encoder.inputs)](self.encoder.inputs)
 
-    def samples(self, sizes: Sequence[Any]) -> list[torch.Tensor]:
+    def samples(self, sizes: Sequence[Any]) -> list[Any]:
         return [self.kind.sample(seed, size) for seed, size in enumerate(sizes)]
 
-    def outputs(self, samples: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    def outputs(self, samples: Sequence[Any]) -> list[torch.Tensor]:
         """What the model gives, as a list, without gradients."""
         with torch.no_grad():
             return as_list(self.model(*self.kind.inputs(samples)))

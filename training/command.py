@@ -11,7 +11,10 @@ from zoo.errors import InputError, closest
 
 __all__ = ["RECIPES", "parse", "parse_recipe", "run"]
 
-RECIPES = {"segmenter": "zoo.training.segmenter"}
+RECIPES = {
+    "segmenter": "zoo.training.segmenter",
+    "lidar-segmenter": "zoo.training.lidar_segmenter",
+}
 _USAGE = "zoo train RECIPE [--preset NAME] [settings]; recipes: " + ", ".join(RECIPES)
 
 

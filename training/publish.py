@@ -238,7 +238,7 @@ def _chain(name: str, licence: str, start: Start, own: Sequence[Terms]) -> tuple
 
 
 def _title(taxonomy: str) -> str:
-    return {"camvid": "CamVid", "cityscapes": "Cityscapes"}.get(taxonomy, taxonomy)
+    return {"camvid": "CamVid", "cityscapes": "Cityscapes", "semantickitti": "SemanticKITTI"}.get(taxonomy, taxonomy)
 
 
 def _default_name(entry: Entry, start: Start, data: Sequence[Terms]) -> str:

@@ -7,8 +7,9 @@ processes and of the step at which a run was resumed.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -157,9 +158,26 @@ class _Positions(Sampler[int]):
 
 
 def loader(
-    stream: SampleStream, *, batch: int, first_step: int, workers: int, rank: int = 0, world_size: int = 1
+    stream: Dataset,
+    *,
+    batch: int,
+    first_step: int,
+    workers: int,
+    rank: int = 0,
+    world_size: int = 1,
+    collate: Callable[[Any], Any] | None = None,
 ) -> DataLoader:
-    """Batches of this process, starting at `first_step`; `batch` is the total size over all processes."""
+    """Batches of this process, starting at `first_step`.
+
+    Args:
+        stream: Samples by position.
+        batch: Total size over all processes.
+        first_step: Step of the first batch.
+        workers: Number of processes that prepare samples.
+        rank: Number of this process.
+        world_size: Number of processes.
+        collate: Joins a list of samples to a batch; `None` stacks tensors.
+    """
     if batch % world_size:
         raise InputError(f"batch {batch} is not a multiple of {world_size}, the number of processes")
     return DataLoader(
@@ -167,6 +185,7 @@ def loader(
         batch_size=batch // world_size,
         sampler=_Positions(first_step * batch, len(stream), rank, world_size),
         num_workers=workers,
+        collate_fn=collate,
         drop_last=True,
         persistent_workers=False,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,15 @@ from zoo.training.samples import Source
 __all__ = ["class_weights", "count_frames", "initial_model", "read_training_data", "split_training"]
 
 
-def read_training_data(settings: Any) -> tuple[ClassTable, list[Source], list[tuple[Frame, np.ndarray]], list[Used]]:
-    """The model's classes, the training sources, the held-back frames with their label maps, and the data's records."""
+def read_training_data(
+    settings: Any, choose: Callable[[Dataset, tuple[Frame, ...]], tuple[Frame, ...]] = lambda dataset, frames: frames
+) -> tuple[ClassTable, list[Source], list[tuple[Frame, np.ndarray]], list[Used]]:
+    """The model's classes, the training sources, the held-back frames with their label maps, and the data's records.
+
+    Args:
+        settings: Of the recipe: `model`, `data`, `mixture` and `holdout`.
+        choose: The frames to train on, from those that are not held back.
+    """
     datasets = [_open(value) for value in settings.data]
     if not entry(settings.model).architecture.get("head"):
         raise InputError(f"--model {settings.model} has no head; choose a model with a segmentation head")
@@ -45,6 +52,7 @@ def read_training_data(settings: Any) -> tuple[ClassTable, list[Source], list[tu
         frames, held = split_training(dataset, 0.0 if sources else settings.holdout)
         if not sources:
             holdout = [(frame, label_map) for frame in held]
+        frames = choose(dataset, frames)
         sources.append(Source(frames, label_map, share))
         used.append(Used(dataset, frames, len(held)))
     return classes, sources, holdout, used
@@ -131,17 +139,30 @@ def _map_rows(value: torch.Tensor, own: torch.Tensor, source: ClassTable, target
     return torch.stack([row.mean(0) if len(row) else own[i] for i, row in enumerate(rows)])
 
 
-def class_weights(sources: Sequence[Source], num_classes: int) -> torch.Tensor:
+def _camera_labels(frame: Frame) -> np.ndarray | None:
+    return frame.camera.labels
+
+
+def class_weights(
+    sources: Sequence[Source],
+    num_classes: int,
+    labels_of: Callable[[Frame], np.ndarray | None] = _camera_labels,
+) -> torch.Tensor:
     """`(num_classes,)` class weights: the square root of median frequency over frequency, at most 4.
 
-    Frequencies are estimated from a few hundred frames per source. The mean weight over the pixels is 1.
+    Frequencies are estimated from a few hundred frames per source. The mean weight over the labels is 1.
+
+    Args:
+        sources: Data sets.
+        num_classes: Of the model.
+        labels_of: The labels of a frame, in the data set's classes.
     """
     counts = np.zeros(256)
     for source in sources:
         chosen = source.frames[:: max(1, len(source.frames) // 200)]
         of_source = np.zeros(256)
         for frame in chosen:
-            labels = frame.camera.labels
+            labels = labels_of(frame)
             if labels is not None and source.label_map is not None:
                 of_source += np.bincount(source.label_map[labels].ravel(), minlength=256)
         counts += of_source / max(1.0, of_source.sum()) * source.weight

@@ -61,7 +61,8 @@ def declare(found: Iterable[TensorSpec], declared: Sequence[TensorSpec], what: s
                 f"{what}: {tensor.name} is {tensor.shape} {tensor.dtype}, but config.json describes it as "
                 f"{entry.shape} {entry.dtype}; export the model again"
             )
-        merged.append(dataclasses.replace(tensor, multiples=entry.multiples, stride=entry.stride, axes=entry.axes))
+        kept = {name: getattr(entry, name) for name in ("multiples", "stride", "axes", "columns")}
+        merged.append(dataclasses.replace(tensor, **kept))
     return tuple(merged)
 
 

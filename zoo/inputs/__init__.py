@@ -25,6 +25,7 @@ __all__ = ["INPUTS", "ExportPlan", "Input", "Prepared", "Variation", "input_clas
 INPUTS = {
     "image": "zoo.inputs.image:ImageInput",
     "points": "zoo.inputs.points:PointsInput",
+    "range_image": "zoo.inputs.range_image:RangeImageInput",
 }
 """Class of each kind of input, by its name in a configuration."""
 

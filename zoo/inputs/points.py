@@ -40,6 +40,7 @@ POINT_CHANNELS: tuple[str, ...] = Sweep.channels
 _XYZ = ("x", "y", "z")
 _MAX_FILE = 256 * 1024 * 1024  # bytes; a sweep of 128 beams has about 5 million
 _MAX_POINTS = 10_000_000
+_STREET_HEIGHT_M = 1.73
 _NUSCENES_SUFFIX = ".pcd.bin"
 _NUSCENES_CHANNELS = ("x", "y", "z", "intensity", "ring")
 
@@ -156,10 +157,14 @@ class PointsInput:
 
     def contract(self, artefact: Mapping[str, Any]) -> Contract:
         """What someone without this package must do to feed an exported file."""
+        step = self.contract_step("; and for each row the number of its sweep as int64, 0 for a single one")
+        return {"before": {"points": step}, "inside": {}, "after": {}}
+
+    def contract_step(self, more: str = "") -> dict[str, Any]:
+        """The step of a contract that describes the points; `more` is what a file takes of each point besides."""
         text = (
-            f"Give one row per point with the columns {', '.join(self.channels)} as float32: x, y and z in metres in "
-            "the lidar frame, intensity from 0 to 1; and for each row the number of its sweep as int64, 0 for a single "
-            "one. Every value must be finite."
+            f"Take one row per point with the columns {', '.join(self.channels)} as float32: x, y and z in metres in "
+            f"the lidar frame, intensity from 0 to 1{more}. Every value must be finite."
         )
         step: dict[str, Any] = {"text": text, "channels": list(self.channels)}
         if self.sensor is not None:
@@ -168,7 +173,7 @@ class PointsInput:
             step["text"] += " The sensor of the training data, whose axes and height the points must have: " + (
                 ", ".join(f"{key} {value}" for key, value in facts.items() if key != "intensity_scale") + "."
             )
-        return {"before": {"points": step}, "inside": {}, "after": {}}
+        return step
 
     @classmethod
     def from_contract(cls, contract: Contract) -> PointsInput:
@@ -240,11 +245,12 @@ class PointsInput:
         return Frame(id=id, group="given", lidars={"lidar": (sweep,)})
 
     def examples(self) -> Sequence[Frame]:
-        """One sweep of 64 beams on a flat street between two walls, computed and without labels."""
-        x, y, z = _street_sweep()
-        known = {"x": x, "y": y, "z": z, "intensity": np.full_like(x, 0.3)}
-        points = np.column_stack([known.get(channel, np.zeros_like(x)) for channel in self.channels])
-        sweep = Sweep(points_source=points.astype(np.float32), channels=self.channels)
+        """One sweep on a flat street between two walls, computed and without labels; 64 beams, or the sensor's."""
+        beams = self.sensor.beams if self.sensor is not None and self.sensor.beams else 64
+        known = _street_sweep(beams)
+        points = np.column_stack([known.get(channel, np.zeros_like(known["x"])) for channel in self.channels])
+        facts = SensorFacts(beams=beams, height_m=_STREET_HEIGHT_M, forward="+x", left="+y", up="+z")
+        sweep = Sweep(points_source=points.astype(np.float32), channels=self.channels, sensor=facts)
         return [Frame(id="street", group="computed", lidars={"lidar": (sweep,)})]
 
     def size_of(self, sample: np.ndarray) -> tuple[int]:
@@ -264,6 +270,12 @@ class PointsInput:
         context = PointsContext(sample, sensor_axes(self.sensor or SensorFacts()))
         return Prepared({"points": sample, "batch_index": np.zeros(len(sample), np.int64)}, context=context)
 
+    def together(self, prepared: Sequence[Prepared]) -> dict[str, np.ndarray]:
+        """The arrays of several sweeps of any lengths as one batch."""
+        clouds = [each.arrays["points"] for each in prepared]
+        batch_index = np.repeat(np.arange(len(clouds)), [len(cloud) for cloud in clouds])
+        return {"points": np.concatenate(clouds), "batch_index": batch_index}
+
     def run(self, engine: Engine, prepared: Prepared) -> dict[str, np.ndarray]:
         """The outputs for one sweep, a row per point each."""
         return self.run_together(engine, [prepared])[0]
@@ -274,10 +286,8 @@ class PointsInput:
         Raises:
             InputError: If the model does not give a row per point.
         """
-        clouds = [each.arrays["points"] for each in prepared]
-        lengths = [len(cloud) for cloud in clouds]
-        batch_index = np.repeat(np.arange(len(clouds)), lengths)
-        outputs = engine.run({"points": np.concatenate(clouds), "batch_index": batch_index})
+        lengths = [len(each.arrays["points"]) for each in prepared]
+        outputs = engine.run(self.together(prepared))
         for name, array in outputs.items():
             if len(array) != sum(lengths):
                 raise InputError(f"the model gives {len(array)} rows of {name} for {sum(lengths)} points")
@@ -385,17 +395,25 @@ def _name_of(source: PointsSource) -> str:
     return f"frame {source.id}" if isinstance(source, Frame) else "the sweep"
 
 
-def _street_sweep() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """x, y and z, in metres, of what 64 beams see of a flat street between walls 8 m to either side.
+def _street_sweep(beams: int) -> dict[str, np.ndarray]:
+    """Columns by name of what a lidar sees of a flat street between walls 8 m to either side, in metres.
 
-    Beams, columns and the height of 1.73 m are those of the Velodyne HDL-64E on KITTI's car; it sees up to 80 m.
+    Elevations, azimuths and height are those of the Velodyne HDL-64E on KITTI's car; it sees up to 80 m.
     """
-    elevation, azimuth = np.meshgrid(np.radians(np.linspace(-24.8, 2.0, 64)), np.linspace(-np.pi, np.pi, 2000, False))
+    elevations, azimuths = np.radians(np.linspace(-24.8, 2.0, beams)), np.linspace(-np.pi, np.pi, 2000, False)
+    elevation, azimuth = np.meshgrid(elevations, azimuths)
     ahead, left, up = np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)
     with np.errstate(divide="ignore"):  # a beam that never meets the ground or a wall
-        range_m = np.minimum(np.where(up < 0, -1.73 / up, np.inf), 8.0 / np.abs(left))
+        ground_m, wall_m = np.where(up < 0, -_STREET_HEIGHT_M / up, np.inf), 8.0 / np.abs(left)
+    range_m = np.minimum(ground_m, wall_m)
     seen = range_m < 80
-    return ahead[seen] * range_m[seen], left[seen] * range_m[seen], up[seen] * range_m[seen]
+    return {
+        "x": ahead[seen] * range_m[seen],
+        "y": left[seen] * range_m[seen],
+        "z": up[seen] * range_m[seen],
+        "intensity": np.where(ground_m < wall_m, 0.2, 0.4)[seen],
+        "ring": np.broadcast_to(np.arange(beams), elevation.shape)[seen],
+    }
 
 
 def _newest_sweep(frame: Frame) -> Sweep:
