@@ -148,7 +148,7 @@ def test_nodes_textures_glass_and_rubber(tmp_path: Path) -> None:
 
 def test_a_car_in_the_place_of_parked_ones(tmp_path: Path) -> None:
     own = read_mesh("car", written(tmp_path, glb([CAR])))
-    scene = describe(24)
+    scene = describe(25)
     dressed = with_meshes(scene, [own])
     still = [thing for thing in scene.things if thing.kind == "car" and not thing.moves]
     assert still
@@ -157,7 +157,7 @@ def test_a_car_in_the_place_of_parked_ones(tmp_path: Path) -> None:
     sizes = {(body.kind, *np.round(body.high - body.low, 3)) for body in bodies_of(dressed) if not body.thing.moves}
     assert [size for size in sizes if size[0] in ("car", "van")] == [("car", 4.2, 1.8, 1.5)]
     parked = {thing.instance + 1 for thing in still}
-    seed = next(s for s in (24, 25, 26, 27, 28) if _shown(s, own)[1].any())
+    seed = next(s for s in (25, 28, 35, 39, 44) if _shown(s, own)[1].any())
     frame, mine = _shown(seed, own)
     camera = frame.camera
     plain = next(iter(render_scene(seed, 1, rig=_rig(), size=(94, 310), exact=True))).camera
@@ -168,7 +168,7 @@ def test_a_car_in_the_place_of_parked_ones(tmp_path: Path) -> None:
     assert tracks & set(boxes)
     for track in tracks & set(boxes):
         np.testing.assert_allclose(boxes[track].size, [4.2, 1.8, 1.5], atol=1e-4)
-    assert seed != 24 or tracks <= parked
+    assert seed != 25 or tracks <= parked
     # Twice the same bytes.
     again, _ = _shown(seed, own)
     np.testing.assert_array_equal(again.camera.image, camera.image)
@@ -211,7 +211,7 @@ def test_the_command_and_its_licence(tmp_path: Path, capsys) -> None:
         "--scenes",
         "1",
         "--seed",
-        "24",
+        "25",
         "--size",
         "48x80",
     ]
