@@ -123,7 +123,7 @@ SWEEP = Sweep(points_source=cloud())
     ("source", "message"),
     [
         (3, r"expected a \.bin or \.npy file, an array \(N, 4\), a Sweep or a Frame, got int"),
-        ("sweep.pcd", "neither a .bin nor a .npy file"),
+        ("sweep.pcd", "sweep.pcd does not exist"),
         ("missing.bin", "missing.bin does not exist"),
         (
             cloud()[:, :3],

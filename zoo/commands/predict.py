@@ -38,7 +38,7 @@ class Arguments:
     """Catalogue name, model folder, hf-hub:org/name, or a model of another project: onnx:FILE.onnx,
     python:MODULE:FUNCTION, hf:ORG/NAME, torchvision:NAME."""
     sources: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Files that the model reads: images, or sweeps (.bin, .npy)."""
+    """Files that the model reads: images, or sweeps (.bin, .npy, .npz, .pcd, .ply, .las, .laz)."""
     out: Path
     """Output folder; created if missing, and files of the same name are overwritten."""
     engine: str = "auto"

@@ -22,6 +22,7 @@ from zoo.files import read_regular
 from zoo.folder.schema import section_schema
 from zoo.frame import Axis, Frame, SensorFacts, Sweep
 from zoo.inputs import ExportPlan, Prepared, Variation
+from zoo.inputs.point_files import SUFFIXES, read_point_file
 from zoo.inputs.sensor_check import fit_to_model
 from zoo.npz import read_npy
 from zoo.sensors import facts_to_json, sensor_axes
@@ -103,7 +104,7 @@ class PointsInput:
     kind: ClassVar[str] = "points"
     example: ClassVar[str] = "sweep.bin"
     samples: ClassVar[str] = "sweeps"
-    suffixes: ClassVar[tuple[str, ...]] = (".bin", ".npy")
+    suffixes: ClassVar[tuple[str, ...]] = (".bin", ".npy", *SUFFIXES)
     schema: ClassVar[Mapping[str, Any]] = {
         "type": "object",
         "properties": {
@@ -197,8 +198,9 @@ class PointsInput:
         """The points with the columns `channels`.
 
         Args:
-            source: `NAME.bin`, rows of little-endian float32 as in KITTI; `NAME.pcd.bin` of nuScenes; `NAME.npy`; an
-                array `(N, C)`; a sweep; or a frame with one lidar, whose newest sweep is taken.
+            source: `NAME.bin`, rows of little-endian float32 as in KITTI; `NAME.pcd.bin` of nuScenes; `NAME.npy`; a
+                format of `zoo.inputs.point_files`; an array `(N, C)`; a sweep; or a frame with one lidar, whose newest
+                sweep is taken.
 
         Raises:
             InputError: If it is something else, has other columns, no points or more than ten million, or a value is
@@ -339,12 +341,14 @@ class PointsInput:
 
     def _of_file(self, path: Path) -> tuple[np.ndarray, Sequence[str]]:
         """The rows of a file, and their columns."""
-        if path.suffix not in (".bin", ".npy"):
-            raise InputError(f"{path} is neither a .bin nor a .npy file; read it yourself and pass an array")
+        if path.suffix.lower() not in self.suffixes:
+            raise InputError(f"{path} is none of {', '.join(self.suffixes)}; read it yourself and pass an array")
         try:
             content = read_regular(path, _MAX_FILE)
         except FileNotFoundError as error:
             raise InputError(f"{path} does not exist") from error
+        if path.suffix.lower() in SUFFIXES:
+            return read_point_file(content, path, _MAX_POINTS)
         channels = self.source.channels or self.channels
         if path.suffix == ".npy":
             return read_npy(content, str(path)), channels
