@@ -13,7 +13,7 @@ from tolerances import assert_close
 
 from zoo.cli import main
 from zoo.data import open_dataset
-from zoo.data.terms import is_synthetic, terms_of
+from zoo.data.terms import is_synthetic, places_of, terms_of
 from zoo.errors import InputError
 from zoo.frame import Box3D, Frame
 
@@ -199,6 +199,7 @@ def test_a_rendered_folder_holds_together(tmp_path: Path) -> None:
     assert is_synthetic(dataset)
     (frame,) = dataset.frames
     assert list(frame.cameras) == ["image_2", "image_3"]
+    assert places_of(dataset, dataset.frames) == ["000000"]  # which place of the run it shows is not recorded
     # The box of the label is upright in a camera that is tilted by a degree, so that its corners move a little.
     counts, checked = check_frame(frame, tmp_path / "out/training/label_2/000000.txt", pixels=1.5)
     assert checked > 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 from tolerances import assert_close
 
+from zoo.classes import NUSCENES
 from zoo.cli import main
 from zoo.data import open_dataset
 from zoo.data.nuscenes import CLASS_OF_CATEGORY, scenes_of
@@ -232,6 +234,22 @@ def test_a_velocity_over_too_long_a_time_is_unknown(gap_us: int, known: bool, tm
     assert (box.velocity is not None) == known
 
 
+def test_frames_can_be_sent_to_another_process(tmp_path: Path) -> None:
+    frames = open_dataset("nuscenes", write(tmp_path, tables_by_hand())).frames
+    again = pickle.loads(pickle.dumps(frames))
+    assert [frame.id for frame in again] == ["k0", "k1", "k2"]
+    assert (again[0].boxes or ())[0].num_points == 7
+    np.testing.assert_array_equal(lidar(again[1]).points, lidar(frames[1]).points)
+
+
+def test_categories_lead_to_the_classes_of_the_challenge() -> None:
+    """By lidarseg index, from the table of the challenge: 0 is ignored, and 1 to 16 are the classes."""
+    official = [0, 0, 7, 7, 7, 0, 7, 0, 0, 1, 0, 0, 8, 0, 2, 3, 3, 4, 5, 0, 0, 6, 9, 10, 11, 12, 13, 14, 15, 0, 16, 0]
+    assert list(CLASS_OF_CATEGORY) == list(layout.CATEGORIES)
+    found = [0 if name is None else 1 + NUSCENES.names.index(name) for name in CLASS_OF_CATEGORY.values()]
+    assert found == official
+
+
 def test_conditions_are_those_of_the_description(tmp_path: Path) -> None:
     frame = open_dataset("nuscenes", write(tmp_path, tables_by_hand())).frames[0]
     assert (frame.condition.time_of_day, frame.condition.weather, frame.group) == ("night", "rain", "night+rain")
@@ -347,6 +365,8 @@ CONTRADICTIONS: dict[str, tuple[Callable[[Tables], None], str]] = {
     "no category": (row_change("instance", 0, category_token="x"), "category x, which is not in category.json"),
     "no key": (without("sample", 1, "timestamp"), r"sample\.json: row 1 lacks the key 'timestamp'"),
     "type": (row_change("sample", 1, timestamp="now"), r"timestamp of row 1 is 'now'; expected int"),
+    "far future": (row_change("sample", 1, timestamp=10**30), "timestamp 10+ is not a number of microseconds"),
+    "far past": (row_change("sample_data", 1, timestamp=-5), "timestamp -5 is not a number of microseconds"),
     "translation": (row_change("ego_pose", 1, translation=[1, 2]), r"ego_pose pd1 is \[1, 2\]; expected 3 finite"),
     "nan": (row_change("ego_pose", 1, translation=[1, 2, float("nan")]), "expected 3 finite numbers"),
     "rotation": (row_change("calibrated_sensor", 0, rotation=[0, 0, 0, 0]), "is not a unit quaternion"),

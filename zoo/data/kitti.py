@@ -115,7 +115,7 @@ def _frame(folder: Path, id: str, labelled: bool) -> Frame:
         lidars={"velodyne": (sweep,)},
         boxes=boxes,
         world_from_ego=np.eye(4),
-        meta={"files": files},
+        meta={"place": None, "files": files},
     )
 
 

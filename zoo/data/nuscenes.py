@@ -195,6 +195,7 @@ class _Tables:
         found, links = [], []
         for token, time_us, scene, before in self.rows("sample", token=str, timestamp=int, scene_token=str, prev=str):
             if scene in scenes:
+                _check_time(time_us, f"sample {token}")
                 found.append(_Sample(token, time_us, *scenes[scene]))
                 links.append(before)
         times = {sample.token: sample.timestamp_us for sample in found}
@@ -241,6 +242,7 @@ class _Tables:
             if not (is_lidar or (key and channel.startswith("CAM_"))):
                 continue
             data: _Data = (poses.setdefault(pose_token, len(poses)), sensor, filename, time_us, -1)
+            _check_time(time_us, f"sample_data {token}")
             if not is_lidar:
                 self._images[sample][channel] = data
                 continue
@@ -432,7 +434,10 @@ class _Annotations:
     def of_sample(self, sample: int) -> LazySequence[Box3D]:
         """The boxes of a sample, in the order of the table."""
         rows = self._rows[self._ends[sample] : self._ends[sample + 1]]
-        return LazySequence(lambda: [self._box(int(row)) for row in rows])
+        return LazySequence(partial(self._boxes, rows))
+
+    def _boxes(self, rows: np.ndarray) -> list[Box3D]:
+        return [self._box(int(row)) for row in rows]
 
     def _box(self, row: int) -> Box3D:
         instance, points, moving = (int(each) for each in self._integers[row, 1:])
@@ -519,6 +524,11 @@ def _pose(translation: Any, rotation: Any, what: str) -> np.ndarray:
     return pose(
         rotation_from_quaternion(quaternion), np.array(numbers_of(translation, 3, f"{what} translation"), float)
     )
+
+
+def _check_time(time_us: int, what: str) -> None:
+    if not 0 <= time_us < 2**62:
+        raise InputError(f"{what}: timestamp {str(time_us)[:40]} is not a number of microseconds since 1970")
 
 
 def _check_before(before: str, times: dict[str, int], time_us: int, what: str) -> None:
