@@ -258,7 +258,7 @@ def own_folder(root: Path, count: int = 6) -> Path:
         points = np.column_stack([np.concatenate([ground, wall, tree]), generator.random(1500)]).astype("<f4")
         points.tofile(root / "points" / f"{i:02d}.bin")
         np.repeat([0, 1, 2], [900, 300, 300]).astype("<u4").tofile(root / "labels" / f"{i:02d}.label")
-    facts = {"forward": "+x", "up": "+z", "height": 1.73, "intensity": "0-1", "sweeps": 1}
+    facts = {"forward": "+x", "up": "+z", "height_m": 1.73, "intensity_scale": "0-1", "sweeps": 1}
     classes = {"name": "street", "names": ["ground", "wall", "tree"], **facts}
     (root / "classes.yaml").write_text(yaml.safe_dump(classes))
     rows = ["file,scene", *(f"{i:02d}.bin,s{i // 2}" for i in range(count))]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +277,21 @@ def test_an_exported_file_takes_any_number_of_points(exported: ModelFolder, tmp_
     assert main(words) == 0
     labels = np.fromfile(tmp_path / "out" / "sweep.label", "<u4")
     np.testing.assert_array_equal(labels, torch_model(sweep(300)).labels)
+
+
+def test_the_exported_file_runs_without_torch(exported: ModelFolder, tmp_path: Path) -> None:
+    sweep(300).tofile(tmp_path / "sweep.bin")
+    words = ["predict", str(exported.path), str(tmp_path / "sweep.bin"), "--out", str(tmp_path / "out")]
+    program = (
+        "import sys\n"
+        "for name in ('torch', 'timm', 'torchvision'):\n"
+        "    sys.modules[name] = None\n"
+        "from zoo.cli import main\n"
+        f"sys.exit(main({words!r}))"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    expected = zoo.load(exported.path, engine="torch")(sweep(300)).labels
+    np.testing.assert_array_equal(np.fromfile(tmp_path / "out" / "sweep.label", "<u4"), expected)
 
 
 def test_the_metadata_alone_is_enough(exported: ModelFolder) -> None:

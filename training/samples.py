@@ -158,7 +158,7 @@ class _Positions(Sampler[int]):
 
 
 def loader(
-    stream: Dataset,
+    stream: Any,
     *,
     batch: int,
     first_step: int,
@@ -170,7 +170,7 @@ def loader(
     """Batches of this process, starting at `first_step`.
 
     Args:
-        stream: Samples by position.
+        stream: Samples by position: a torch data set with a length.
         batch: Total size over all processes.
         first_step: Step of the first batch.
         workers: Number of processes that prepare samples.

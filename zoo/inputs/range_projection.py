@@ -81,7 +81,10 @@ class Projection:
         Raises:
             InputError: If its values do not fit together.
         """
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in section.items()})
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in section.items()
+        }
+        return cls(**values)
 
     def to_json(self) -> dict[str, Any]:
         """The section, without values that are not in use."""
