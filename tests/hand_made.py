@@ -8,6 +8,7 @@ import numpy as np
 
 from zoo.frame import Box3D, Frame
 from zoo.synthetic.layouts import Place, Rendered
+from zoo.synthetic.scene.choices import Choices
 from zoo.synthetic.scene.describe import describe
 from zoo.synthetic.scene.types import Scene
 
@@ -31,8 +32,8 @@ def place(number: int = 0, split: str = "train", sequence: int = 0, seed: int = 
 
 @lru_cache
 def described(seed: int) -> Scene:
-    """The scene of `seed`, kept."""
-    return describe(seed)
+    """A city street, with fronts and poles on both sides, kept."""
+    return describe(seed, Choices(kinds=("city",)))
 
 
 def rendered_frame(frame: Frame, seed: int = 56) -> Rendered:

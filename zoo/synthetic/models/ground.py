@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from zoo.synthetic.scene.plots import KERB_M, ROUND_M, kerb_heights
 from zoo.synthetic.scene.types import Block, Scene, Street
 from zoo.synthetic.shapes.mesh import Builder, Mesh, concatenate
 from zoo.synthetic.shapes.surfaces import Label, Material
@@ -16,7 +17,6 @@ from zoo.synthetic.shapes.surfaces import Label, Material
 __all__ = ["bent", "ground"]
 
 _STEP_M = 1.0  # between vertices along the street
-_ROUND_M = 1.0  # from the kerb to the first vertex on the block
 _ASIDE_M = np.concatenate([np.arange(1.0, 20, 1), np.arange(20.0, 75, 2)])
 """From the first vertex on the block to the others: as fine as the relief is there."""
 _BELOW_M = 0.5  # that the road's sheet lies deeper below blocks
@@ -54,8 +54,8 @@ def _hidden(scene: Scene, s: np.ndarray, t: np.ndarray) -> np.ndarray:
     """`(K, R)` height of the road's sheet: below the blocks it lies deeper, so as not to come through them."""
     out = np.zeros((len(s), len(t)))
     for block in scene.blocks:
-        along = (s > block.start + 3) & (s < block.end - 3)
-        out[np.ix_(along, block.side * t > scene.street.half_width + _ROUND_M + 0.5)] = -_BELOW_M
+        along = (s > block.start + block.corner) & (s < block.end - block.corner)  # the kerb recedes at corners
+        out[np.ix_(along, block.side * t > scene.street.half_width + ROUND_M + 0.5)] = -_BELOW_M
     return out
 
 
@@ -70,7 +70,7 @@ def ground(scene: Scene) -> Mesh:
             street.end + _BEYOND_M,
         ]
     )
-    t = _across(street.half_width + _ROUND_M)
+    t = _across(street.half_width + ROUND_M)
     h = _hidden(scene, s, t)
     _grid(b, s, np.broadcast_to(t, (len(s), len(t))), h, Material.ASPHALT, Label.ROAD)
     for block in scene.blocks:
@@ -116,18 +116,25 @@ def _block(b: Builder, street: Street, block: Block) -> None:
             d = np.clip(distance, 0, r)
             inset = np.maximum(inset, r - np.sqrt(np.maximum(r * r - (r - d) ** 2, 0)))
     edge = street.half_width + inset
-    h = street.kerb
-    fixed = _across(street.half_width + _ROUND_M)
-    fixed = fixed[fixed > street.half_width + _ROUND_M - 0.1]
-    rows = np.concatenate([edge[:, None] + 0.14, np.broadcast_to(fixed, (len(s), len(fixed)))], 1)
+    low = kerb_heights(street, block, s)
+    fixed = _across(street.half_width + ROUND_M)
+    fixed = fixed[fixed > street.half_width + ROUND_M - 0.1]
+    rows = np.concatenate([edge[:, None] + KERB_M, np.broadcast_to(fixed, (len(s), len(fixed)))], 1)
     rows = np.maximum.accumulate(rows, axis=1) * block.side
-    _grid(b, s, rows, h, Material.GROUND, Label.SIDEWALK)
-    kerb = np.stack([edge, edge + 0.14], 1) * block.side
-    _grid(b, s, kerb, h, Material.KERB, Label.SIDEWALK)
-    points = np.stack([s, edge * block.side], 1)
+    u = np.clip((np.abs(rows) - edge[:, None] - KERB_M) / (ROUND_M - KERB_M), 0, 1)
+    _grid(b, s, rows, low[:, None] + u * (street.kerb - low[:, None]), Material.GROUND, Label.SIDEWALK)
+    kerb = np.stack([edge, edge + KERB_M], 1) * block.side
+    _grid(b, s, kerb, np.repeat(low[:, None], 2, 1), Material.KERB, Label.SIDEWALK)
+    points = np.stack([s, edge * block.side, low], 1)
     if not block.open_start:
-        points = np.concatenate([[[block.start, block.side * _SIDE_REACH]], points])
+        points = np.concatenate([_side_street(street, block, block.start)[::-1], points])
     if not block.open_end:
-        points = np.concatenate([points, [[block.end, block.side * _SIDE_REACH]]])
-    low = np.concatenate([points, np.zeros((len(points), 1))], 1)
-    b.loft(np.stack([low, low + [0, 0, h]]), (0.3, 0.3, 0.3), Material.KERB, smooth=False, label=Label.SIDEWALK)
+        points = np.concatenate([points, _side_street(street, block, block.end)])
+    b.loft(np.stack([points * [1, 1, 0], points]), (0.3, 0.3, 0.3), Material.KERB, smooth=False, label=Label.SIDEWALK)
+
+
+def _side_street(street: Street, block: Block, s: float) -> np.ndarray:
+    """`(N, 3)` the kerb along a side street, away from the main street: as fine as the ground next to it."""
+    t = _across(street.half_width + ROUND_M)
+    t = t[t > street.half_width + block.corner]
+    return np.stack([np.full(len(t), s), block.side * t, np.full(len(t), street.kerb)], 1)

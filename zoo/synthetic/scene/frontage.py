@@ -204,7 +204,7 @@ def _barriers(
             )
         )
         if rng.random() < 0.4:
-            what = str(rng.choice(["wall", "fence", "hedge"], p=[0.12, 0.38, 0.5]))
+            what = str(rng.choice(["wall", "fence", "hedge"], p=[0.05, 0.35, 0.6]))
         s = stop + float(rng.choice([0.0, rng.uniform(1, 4)]))
     return out
 

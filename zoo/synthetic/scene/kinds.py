@@ -48,6 +48,7 @@ class PlaceKind:
         lots: Probability of a car park on a block.
         thickets: Groups of tall shrubs with leaves to the ground, per metre of block.
         parks: Probability that one side of the street is a park or an open field, with hardly a house.
+        driveways: Lowered kerbs per metre of block.
         gaps: Smallest and largest space between houses that do not stand wall to wall, metres.
     """
 
@@ -88,13 +89,14 @@ class PlaceKind:
     thickets: float = 0.02
     parks: float = 0.12
     gaps: tuple[float, float] = (0, 5)
+    driveways: float = 0.01
 
 
 _PITCHED = (0.5, 0.3, 0.1, 0.1)
 
 PLACE_KINDS: dict[str, PlaceKind] = {
     "town": PlaceKind(
-        share=0.15,
+        share=0.12,
         parking=0.35,
         floors=3.3,
         built_up=0.93,
@@ -111,13 +113,13 @@ PLACE_KINDS: dict[str, PlaceKind] = {
         parks=0.15,
     ),
     "residential": PlaceKind(
-        share=0.2,
+        share=0.25,
         parking=0.35,
         yards=(0.8, 0.1, 0.1),
         floors=2.2,
         built_up=0.75,
         roofs=_PITCHED,
-        barriers=(0.08, 0.22, 0.5, 0, 0.2),
+        barriers=(0.06, 0.24, 0.55, 0, 0.15),
         crowd=0.1,
         street_trees=0.6,
         plants=0.16,
@@ -132,12 +134,13 @@ PLACE_KINDS: dict[str, PlaceKind] = {
         undergrowth=0.12,
         meadow=0.3,
         speeds=(4, 10),
-        thickets=0.1,
+        thickets=0.14,
         parks=0.22,
         gaps=(2, 10),
+        driveways=0.05,
     ),
     "city": PlaceKind(
-        share=0.16,
+        share=0.13,
         parking=0.4,
         tram=0.2,
         floors=6.0,
@@ -158,7 +161,7 @@ PLACE_KINDS: dict[str, PlaceKind] = {
         parks=0.06,
     ),
     "boulevard": PlaceKind(
-        share=0.07,
+        share=0.06,
         parking=0.35,
         tram=0.35,
         floors=5.4,
@@ -201,7 +204,7 @@ PLACE_KINDS: dict[str, PlaceKind] = {
         gaps=(4, 20),
     ),
     "industrial": PlaceKind(
-        share=0.06,
+        share=0.05,
         parking=0.25,
         floors=2.4,
         built_up=0.6,
@@ -221,9 +224,10 @@ PLACE_KINDS: dict[str, PlaceKind] = {
         thickets=0.06,
         parks=0.2,
         gaps=(3, 14),
+        driveways=0.03,
     ),
     "village": PlaceKind(
-        share=0.1,
+        share=0.11,
         parking=0.12,
         crossing=0.6,
         yards=(0.75, 0.12, 0.13),
@@ -231,7 +235,7 @@ PLACE_KINDS: dict[str, PlaceKind] = {
         built_up=0.75,
         roofs=_PITCHED,
         walls=(0.55, 0.2, 0.2, 0.05),
-        barriers=(0.12, 0.22, 0.44, 0.0, 0.22),
+        barriers=(0.05, 0.24, 0.56, 0.0, 0.15),
         crowd=0.08,
         street_trees=0.4,
         plants=0.14,
@@ -247,19 +251,20 @@ PLACE_KINDS: dict[str, PlaceKind] = {
         undergrowth=0.12,
         meadow=0.4,
         speeds=(4, 10),
-        thickets=0.09,
+        thickets=0.14,
         parks=0.25,
         gaps=(1, 9),
+        driveways=0.05,
     ),
     "suburb": PlaceKind(
-        share=0.11,
+        share=0.14,
         parking=0.15,
         yards=(0.9, 0.05, 0.05),
         floors=1.8,
         built_up=0.7,
         house_width=(9, 16),
         roofs=_PITCHED,
-        barriers=(0.06, 0.18, 0.5, 0, 0.26),
+        barriers=(0.05, 0.22, 0.55, 0, 0.18),
         crowd=0.06,
         street_trees=0.75,
         plants=0.2,
@@ -273,9 +278,10 @@ PLACE_KINDS: dict[str, PlaceKind] = {
         undergrowth=0.18,
         meadow=0.4,
         speeds=(4, 9),
-        thickets=0.13,
+        thickets=0.16,
         parks=0.25,
         gaps=(3, 12),
+        driveways=0.06,
     ),
     "country": PlaceKind(
         share=0.05,
@@ -298,13 +304,13 @@ PLACE_KINDS: dict[str, PlaceKind] = {
         woods=0.24,
         woods_from=6,
         undergrowth=0.3,
-        meadow=2.0,
+        meadow=1.5,
         speeds=(8, 15),
         thickets=0.14,
         parks=0.5,
     ),
     "retail": PlaceKind(
-        share=0.03,
+        share=0.02,
         parking=0.1,
         yards=(0.15, 0.85, 0),
         floors=1.6,
@@ -323,6 +329,7 @@ PLACE_KINDS: dict[str, PlaceKind] = {
         lots=0.85,
         thickets=0.04,
         parks=0.2,
+        driveways=0.03,
     ),
 }
 """By name. A seed's kind is drawn by position in this table, so the order is part of every scene."""

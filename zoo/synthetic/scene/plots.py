@@ -9,10 +9,14 @@ import numpy as np
 
 from zoo.synthetic.scene.types import Block, Street
 
-__all__ = ["Plot", "height_at", "is_paved", "kerb_at", "plot_of"]
+__all__ = ["KERB_M", "ROUND_M", "Plot", "height_at", "is_grass", "kerb_at", "kerb_heights", "plot_of"]
 
 _KERB_STRIP_M = (0.65, 0.95)  # of a narrow and of a wide pavement, next to the kerb, where posts stand
 _WIDE_M = 2.4
+KERB_M = 0.14
+"""Width of the kerb."""
+ROUND_M = 1.0
+"""From the kerb's edge to where a block has its full height."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,18 +90,29 @@ def kerb_at(street: Street, blocks: Sequence[Block], side: int, s: float) -> flo
     return street.half_width
 
 
+def kerb_heights(street: Street, block: Block, s: np.ndarray) -> np.ndarray:
+    """`(N,)` metres of the kerb's top above the road."""
+    if not block.kerb:
+        return np.full(len(s), street.kerb)
+    at, height = np.array(block.kerb).T
+    return np.interp(s, at, height)
+
+
 def height_at(street: Street, blocks: Sequence[Block], s: np.ndarray, t: np.ndarray) -> np.ndarray:
     """`(N,)` metres of the ground above the road: the kerb's height on blocks."""
     out = np.zeros(len(s))
     for block in blocks:
-        beyond = np.abs(t) - street.half_width - _inset(block, s)
-        on = (np.sign(t) == block.side) & (s >= block.start) & (s <= block.end) & (beyond >= 0)
-        out[on] = street.kerb
+        here = np.nonzero((np.sign(t) == block.side) & (s >= block.start) & (s <= block.end))[0]
+        if len(here):
+            beyond = np.abs(t[here]) - street.half_width - _inset(block, s[here])
+            low = kerb_heights(street, block, s[here])
+            u = np.clip((beyond - KERB_M) / (ROUND_M - KERB_M), 0, 1)
+            out[here] = np.where(beyond >= 0, low + u * (street.kerb - low), 0)
     return out
 
 
-def is_paved(street: Street, block: Block, s: float, t: float) -> bool:
-    """Whether a point of a block is pavement or a paved yard; pavements follow the street and both side streets.
+def is_grass(street: Street, block: Block, s: float, t: float) -> bool:
+    """Whether a point is on a block's grass: pavements and verges follow the street and both side streets.
 
     Args:
         street: The main street.
@@ -110,5 +125,5 @@ def is_paved(street: Street, block: Block, s: float, t: float) -> bool:
     d = min(beyond)
     before = block.verge if block.verge_first else 0.0
     if d > block.verge + block.sidewalk:
-        return block.yard == "paved"
-    return before <= d <= before + block.sidewalk
+        return block.yard == "grass"
+    return d >= 0 and not before <= d <= before + block.sidewalk

@@ -21,7 +21,16 @@ _BEFORE_M, _AFTER_M = 70.0, 130.0  # before and after the street
 _KNOT_M = 25.0  # along the street, between changes of a bank
 _TURF_M = 19.0  # beyond the edge, to where the ground has bumps of a few metres
 _CUT_M = 10.0  # from a side street to where a bank has its full height
-_BANK_M = {"city": 0.4, "town": 0.7, "boulevard": 0.7, "industrial": 1.2, "residential": 1.4, "rural": 2.4}
+_LEVELLED = ("city", "town", "boulevard", "retail", "industrial")
+_BANK_M = {
+    "city": 0.5,
+    "town": 0.9,
+    "boulevard": 0.9,
+    "industrial": 1.5,
+    "residential": 1.6,
+    "rural": 2.6,
+    "country": 2.8,
+}
 """Typical height of banks by kind of place; others have that of a residential street."""
 
 
@@ -41,6 +50,7 @@ class Relief:
         edge: Metres from the middle where the bank begins, left and right.
         bank: Height of the bank every 25 m, left and right, metres.
         reach: Width of the bank, left and right.
+        hillside: Slope of the land behind the edges, upwards to the left.
         cuts: (from, to, side) of side streets, which stay at the height of the road; side 0 is both.
     """
 
@@ -56,6 +66,7 @@ class Relief:
     edge: tuple[float, float]
     bank: tuple[tuple[float, ...], tuple[float, ...]]
     reach: tuple[float, float]
+    hillside: float
     cuts: tuple[tuple[float, float, int], ...]
 
     @cached_property
@@ -82,6 +93,7 @@ class Relief:
             # Short waves end where the ground's triangles become wider than they are.
             near = _smooth((out + 0.5) / 2) * _smooth((_TURF_M - out) / 6)
             z += (0.25 + 0.75 * free)[:, None] * near * self.bumps * turf
+            z += self.hillside * side * free[:, None] * np.maximum(out, 0)
             z += _smooth(out / 25) * 4 * self.bumps * (0.3 + 0.7 * free)[:, None] * rolling
             # Pavements fall towards the kerb, so that water runs off them.
             z += 0.02 * np.clip(side * t - self.half_width, 0, self.edge[index] - self.half_width)
@@ -149,7 +161,7 @@ def draw_relief(
     """
     rng = np.random.default_rng([20261, seed])
     one_sided = rng.random() < 0.5
-    fall = rng.normal(0.032, 0.009)
+    fall = rng.normal(0.037, 0.01)
     knots = int((span[1] - span[0]) / _KNOT_M) + 2
     typical = _BANK_M.get(kind, _BANK_M["residential"])
     banks = []
@@ -161,13 +173,14 @@ def draw_relief(
         start=span[0],
         end=span[1],
         half_width=half_width,
-        cross_fall=float(rng.choice([-1, 1]) * fall if one_sided else rng.normal(0, 0.018)),
+        cross_fall=float(rng.choice([-1, 1]) * fall if one_sided else rng.normal(0, 0.025)),
         crown=0.0 if one_sided else float(max(fall, 0.0)),
-        swell=float(rng.uniform(0.1, 0.7)),
+        swell=float(rng.uniform(0.15, 0.85)),
         wear=float(rng.uniform(0.008, 0.03)),
-        bumps=float(rng.uniform(0.03, 0.08)),
+        bumps=float(rng.uniform(0.04, 0.1)),
         edge=(half_width + max(aside[0], 0.6), half_width + max(aside[1], 0.6)),
         bank=(banks[0], banks[1]),
         reach=(float(rng.uniform(3, 14)), float(rng.uniform(3, 14))),
+        hillside=float(np.clip(rng.normal(0, 0.03 if kind in _LEVELLED else 0.06), -0.12, 0.12)),
         cuts=cuts,
     )

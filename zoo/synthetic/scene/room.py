@@ -106,7 +106,8 @@ class Room:
         yaw = self._street.heading(s)
         half = (house.s1 - house.s0) / 2, house.depth / 2 + 0.2
         self._add_still(np.array([x, y, np.cos(yaw), np.sin(yaw), *half]))
-        self._spans.append((house.s0, house.s1, *sorted((house.side * (house.t0 - 0.3), house.side * 200.0))))
+        near, far = sorted((house.side * (house.t0 - 0.3), house.side * 200.0))
+        self._spans.append((house.s0, house.s1, near, far))
 
     def add_strip(self, strip: Strip) -> None:
         """A fence, wall, hedge or guard rail."""
@@ -153,7 +154,8 @@ class Room:
         low, high = min(s0, s1) - half, max(s0, s1) + half
         spans = np.asarray(self._spans).reshape(-1, 4)
         spans = spans[(spans[:, 0] < high) & (spans[:, 1] > low)]
-        return ~((spans[:, 2, None] < t + half) & (spans[:, 3, None] > t - half)).any(0)
+        taken = (spans[:, 2, None] < t + half) & (spans[:, 3, None] > t - half)
+        return np.logical_not(taken.any(axis=0))
 
     def _rows(self, thing: Thing, rider: Thing | None) -> np.ndarray:
         """`(T, 6)` rectangles of a thing at all times, not a number where it is not there; `(1, 6)` if it stands."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from zoo.synthetic.scene.kinds import PLACE_KINDS
@@ -14,6 +16,8 @@ _LAST_CROSSING_M = 170.0
 _PIECES = 7
 """Pieces of the street, each with a curvature and a slope of its own."""
 _PARKING_M = 2.1
+_CORNER_M = 9.0  # at each end of a block, in which its kerb has one height
+_LOWERED_M = 0.025  # height of the kerb at a driveway
 _CYCLE_LANE_M = 1.5
 _CENTRE_LINES = (CentreLine.NONE, CentreLine.DASHED, CentreLine.DOUBLE, CentreLine.DASHED, CentreLine.DASHED)
 _EDGE_LINES = (EdgeLine.NONE, EdgeLine.SINGLE, EdgeLine.DOUBLE_YELLOW, EdgeLine.NONE)
@@ -57,7 +61,7 @@ def draw_street(rng: np.random.Generator, kind: str) -> Street:
 def _sidewalk(rng: np.random.Generator, kind: str) -> float:
     if kind in ("rural", "country"):
         return float(rng.choice([0.0, 1.6])) if kind == "rural" else 0.0
-    return float(rng.uniform(1.4, 2.6) if kind in ("village", "suburb") else rng.uniform(1.8, 4.8))
+    return float(rng.uniform(1.4, 2.6) if kind in ("village", "suburb", "residential") else rng.uniform(1.8, 4.8))
 
 
 def _lanes(rng: np.random.Generator, kind: str) -> int:
@@ -126,6 +130,24 @@ def draw_blocks(
                     open_start=i == 0,
                     open_end=i == len(edges) - 2,
                     park=park,
+                    kerb=_kerb(rng, street, edges[i : i + 2], PLACE_KINDS[kind].driveways),
                 )
             )
     return tuple(blocks)
+
+
+def _kerb(
+    rng: np.random.Generator, street: Street, ends: Sequence[float], driveways: float
+) -> tuple[tuple[float, float], ...]:
+    """Heights of a block's kerb along the street: it has settled unevenly and is lowered at driveways."""
+    at = ends[0] + _CORNER_M
+    knots = [(at, street.kerb)]
+    while at < ends[1] - _CORNER_M - 12:
+        at += float(rng.uniform(4, 11))
+        knots.append((at, street.kerb * float(rng.uniform(0.7, 1.15))))
+        if rng.random() < 7.5 * driveways:
+            width, high = float(rng.uniform(2.8, 5)), knots[-1][1]
+            knots += [(at + 1.0, _LOWERED_M), (at + 1.0 + width, _LOWERED_M), (at + 2.0 + width, high)]
+            at += 2.0 + width
+    knots.append((max(ends[1] - _CORNER_M, at + 1), street.kerb))
+    return tuple(knots)

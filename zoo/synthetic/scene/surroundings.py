@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from zoo.synthetic.scene.kinds import PLACE_KINDS, PlaceKind
-from zoo.synthetic.scene.plots import Plot, is_paved
+from zoo.synthetic.scene.plots import Plot, is_grass
 from zoo.synthetic.scene.traffic import Placer
 from zoo.synthetic.scene.types import Thing
 from zoo.synthetic.shapes.templates import VARIANTS
@@ -112,7 +112,7 @@ def _add_meadow(placer: Placer, plot: Plot, about: PlaceKind) -> None:
     for _ in range(rng.poisson(about.meadow * plot.length)):
         s, t = float(rng.uniform(block.start, block.end)), float(rng.uniform(plot.edge + 0.7, reach))
         around = [(ds, dt) for ds in (-0.6, 0.6) for dt in (-0.6, 0.6)]  # a tuft is a metre wide
-        if not any(is_paved(placer.street, block, s + ds, t + dt) for ds, dt in around):
+        if all(is_grass(placer.street, block, s + ds, t + dt) for ds, dt in around):
             _plant(placer, "grass", s, block.side * t, float(rng.uniform(0.8, 1.6)))
 
 

@@ -193,7 +193,9 @@ class Street:
 class Block:
     """The ground between two side streets on one side: rounded corners, pavement, then `yard`.
 
-    A `park` (or field) has hardly a house.
+    A `park` (or field) has hardly a house. `kerb` are places along the street and the height of the kerb there, in
+    metres, with straight lines in between; it is lowered at driveways. A metre behind it the block has the street's
+    own height.
     """
 
     start: float
@@ -209,6 +211,7 @@ class Block:
     open_start: bool
     open_end: bool
     park: bool = False
+    kerb: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -88,7 +88,7 @@ def tree(rng: np.random.Generator, variant: int, leaves: int = 26) -> Mesh:
     spread = rng.uniform(0.45, 0.8)
     lean = rng.normal(0, 0.05, 2)
     start = np.array([lean[0] * trunk, lean[1] * trunk, trunk])
-    b.tubes([[0, 0, -0.3]], [start], rng.uniform(0.16, 0.26), 0.15, 8, (0.14, 0.11, 0.085), Material.BARK)
+    b.tubes([[0, 0, -0.3]], [start], rng.uniform(0.13, 0.2), 0.12, 8, (0.14, 0.11, 0.085), Material.BARK)
     stems = int(rng.integers(1, 4))
     for _ in range(stems):
         tilt = rng.uniform(0.05, 0.5) if stems > 1 else 0.05
@@ -151,7 +151,7 @@ def conifer(rng: np.random.Generator, variant: int) -> Mesh:
     f = np.sqrt(rng.uniform(0.2, 1, 190))
     a = rng.uniform(0, 2 * np.pi, 190)
     centres = np.stack([r * f * np.cos(a), r * f * np.sin(a), z - 0.25 * r * f], -1)
-    _add_leaves(b, rng, centres, 0.3, 13)
+    _add_leaves(b, rng, centres, 0.3, 13, 1.4)
     return b.mesh()
 
 
@@ -162,7 +162,7 @@ def bush(rng: np.random.Generator, variant: int) -> Mesh:
     p = rng.normal(0, 1, (count, 3))
     p = p / np.linalg.norm(p, axis=1, keepdims=True) * rng.uniform(0.4, 1, (count, 1)) ** 0.5
     centres = p * [0.8, 0.8, 0.6] + [0, 0, 0.6]
-    _add_leaves(b, rng, centres, 0.2, 16)
+    _add_leaves(b, rng, centres, 0.2, 16, 1.4)
     return b.mesh()
 
 
@@ -203,9 +203,9 @@ def grove(rng: np.random.Generator, variant: int) -> Mesh:
         twig = np.repeat(crown, 5, 0)
         b.tubes(twig, twig + rng.normal(0, 0.7, twig.shape), 0.02, 0.012, 3, _WOOD, Material.BARK)
     else:
-        _add_leaves(b, rng, crown, 0.62, per_heap)
+        _add_leaves(b, rng, crown, 0.62, per_heap, 1.25)
     low = np.concatenate([rng.uniform(-5.2, 5.2, (70, 2)), rng.uniform(0.2, 1.5, (70, 1))], 1)
-    _add_leaves(b, rng, low, 0.4, 8)
+    _add_leaves(b, rng, low, 0.5, 9, 1.5)
     return b.mesh()
 
 
@@ -223,5 +223,5 @@ def thicket(rng: np.random.Generator, variant: int) -> Mesh:
     half = np.stack([np.full(count, 0.95), np.full(count, deep), 0.5 * high], 1)[:, None]
     centres = around * half + np.concatenate([middle, 0.52 * high[:, None]], 1)[:, None]
     centres[..., 2] = np.maximum(centres[..., 2], 0.12)
-    _add_leaves(b, rng, centres.reshape(-1, 3), 0.34, 7, 1.15)
+    _add_leaves(b, rng, centres.reshape(-1, 3), 0.34, 8, 1.6)
     return b.mesh()

@@ -43,7 +43,7 @@ def _wheels(
             )
             for k in range(5):
                 a = k * 2 * np.pi / 5
-                p = np.array([x, y + side * 0.014, radius])
+                p = np.array([x, y - side * 0.035, radius])  # flat enough for the wheel to stay below the body's side
                 q = p + radius * 0.5 * np.array([np.cos(a), 0, np.sin(a)])
                 b.tubes([p], [q], 0.03, 0.06, 3, _DARK, Material.RUBBER)
 

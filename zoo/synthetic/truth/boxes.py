@@ -83,9 +83,16 @@ class View:
 
 @lru_cache(maxsize=512)
 def _extent(kind: str, variant: int, poses: int) -> tuple[np.ndarray, np.ndarray]:
-    """Over the first `poses` poses: somebody who walks has a box of one size all the time."""
+    """Over the first `poses` poses: somebody who walks has a box of one size all the time.
+
+    A car is as wide as its lower half: annotators leave its mirrors out.
+    """
     every = np.concatenate([template(kind, variant, pose).vertices for pose in range(poses)]).astype(float)
-    return every.min(0), every.max(0)
+    low, high = every.min(0), every.max(0)
+    if kind == "car":
+        body = every[every[:, 2] < high[2] / 2, 1]
+        low[1], high[1] = body.min(), body.max()
+    return low, high
 
 
 @lru_cache(maxsize=2048)
@@ -162,9 +169,9 @@ def boxes_at(
 ) -> tuple[Box3D, ...]:
     """Boxes of all bodies near the ego vehicle at `time_s`.
 
-    A box is tight around the vertices of its mesh, in all of its poses. Its visibility is the share of 60 points on its
-    surface, including the far side, in whose direction some camera sees the object itself: inside the picture and not
-    behind something else.
+    A box is tight around the vertices of its mesh, in all of its poses, but for the mirrors of cars. Its visibility is
+    the share of 60 points on its surface, including the far side, in whose direction some camera sees the object
+    itself: inside the picture and not behind something else.
 
     Args:
         scene: The place.
