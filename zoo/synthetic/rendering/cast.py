@@ -68,10 +68,6 @@ class Caster:
         self._starts = np.cumsum([0] + [len(mesh.faces) for mesh in meshes])
         self.meshes = list(meshes)
 
-    def moving(self, face: np.ndarray) -> np.ndarray:
-        """`(P,)` bool: whether the triangles `face` belong to a mesh before the last one."""
-        return face < self._starts[-2]
-
     def is_first(self, face: np.ndarray) -> np.ndarray:
         """`(P,)` bool: which hits, -1 for none, are triangles of the first of several meshes."""
         return (face >= 0) & (face < self._starts[1]) & (len(self.meshes) > 1)

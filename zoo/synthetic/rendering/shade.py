@@ -328,7 +328,7 @@ def _surface(stage: Stage, points: _Points, foot: np.ndarray) -> tuple[np.ndarra
             glow[at] = albedo[at] * (power * _lit(stage, uv[at]))[:, None]
             albedo[at] *= 0.08  # dark glass
         elif value in _BEAMS and light.beam:  # parked vehicles have theirs off
-            glow[at] = (caster.moving(face[at]) * np.float32(light.beam))[:, None] * _BEAMS[value]
+            glow[at] = (caster.is_first(face[at]) * np.float32(light.beam))[:, None] * _BEAMS[value]
     return albedo, gloss, glow
 
 
