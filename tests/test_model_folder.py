@@ -319,7 +319,7 @@ DAMAGES: list[tuple[Callable[[Path], None], str]] = [
     (damage_outside, r"has the key '\.\./secret'.*expected a relative path"),
     (damage_manifest_entry, r"config.json.*\.size is 'many'; expected a whole number"),
     (damage_no_encoder, "architecture lacks encoder"),
-    (damage_task, "unknown task 'segmentation'; closest: segmentation2d"),
+    (damage_task, "unknown task 'segmentation'; closest: segmentation3d, segmentation2d"),
     (damage_input_kind, "unknown input 'images'; closest: image"),
     (damage_input_key, r"inputs\[0\]: has the unknown key 'preprocesing'; closest: preprocessing"),
     (damage_section_kind, r"inputs\[0\] is 1; expected a table"),

@@ -191,7 +191,11 @@ def test_every_keyword_of_timm_that_is_not_listed_is_refused(encoder: str) -> No
     assert len(names) > 300
     assert names >= FORBIDDEN, "the sweep sees what timm takes"
     definition = SCHEMA["$defs"][encoder]["properties"]
-    allowed = set(definition["arguments"]["properties"]["options"]["properties"])
+    options = definition["arguments"]["properties"]["options"]
+    if "$ref" in options:
+        options = SCHEMA["$defs"][options["$ref"].removeprefix("#/$defs/")]
+    assert options["additionalProperties"] is False
+    allowed = set(options["properties"])
     assert not allowed & FORBIDDEN
     reference = definition["class"]["const"]
     validator = schema("config")
