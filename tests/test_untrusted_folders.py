@@ -185,7 +185,7 @@ FORBIDDEN = {
 }
 
 
-@pytest.mark.parametrize("encoder", ["convnet", "vit"])
+@pytest.mark.parametrize("encoder", ["convnet", "range_unet", "vit"])
 def test_every_keyword_of_timm_that_is_not_listed_is_refused(encoder: str) -> None:
     names = timm_keywords()
     assert len(names) > 300
@@ -201,11 +201,11 @@ def test_every_keyword_of_timm_that_is_not_listed_is_refused(encoder: str) -> No
     validator = schema("config")
     for name in names | FORBIDDEN | {"pretrained_model_args", "url", "file", "hf_hub_id", "pretrained_loc"}:
         for value in ("/etc/passwd", {"url": "http://a"}, ["hf-hub:a/b"], True, None):
-            options = {"encoder": {"class": reference, "arguments": {"options": {name: value}}}}
+            given = {"encoder": {"class": reference, "arguments": {"options": {name: value}}}}
             arguments = {"encoder": {"class": reference, "arguments": {name: value}}}
             if name not in allowed or (not isinstance(value, int) and value is not None):
                 with pytest.raises(InputError, match=r"options.*unknown key|options.*(expected|a list|a table)"):
-                    validator.check(options, "it", "architecture")
+                    validator.check(given, "it", "architecture")
             if name not in definition["arguments"]["properties"] or isinstance(value, str):
                 with pytest.raises(InputError):
                     validator.check(arguments, "it", "architecture")

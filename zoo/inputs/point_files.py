@@ -94,7 +94,7 @@ def _pcd(content: bytes, path: Path, max_points: int) -> dict[str, np.ndarray]:
         from pypcd4 import PointCloud
     except ImportError as error:
         raise require("pypcd4", "points", f"reading {path}") from error
-    cloud = PointCloud.from_fileobj(io.BytesIO(content))
+    cloud = PointCloud.from_fileobj(io.BufferedReader(io.BytesIO(content)))
     return _known({name: cloud.pc_data[name] for name in cloud.fields})
 
 
