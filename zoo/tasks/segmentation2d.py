@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,14 +10,14 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
-from zoo.classes import ClassTable
 from zoo.contract import Contract
-from zoo.errors import InputError, ParityError
+from zoo.errors import InputError
 from zoo.frame import Frame
 from zoo.inputs import Prepared
 from zoo.inputs.image import ImageContext
 from zoo.prediction import Segmentation2D
 from zoo.tasks import Agreement, Outputs
+from zoo.tasks.segmentation import SegmentationTask, labels_agree
 from zoo.tasks.segmentation_contract import segmentation_contract
 
 __all__ = ["Segmentation2DTask", "labels_and_scores", "nearest"]
@@ -30,44 +29,15 @@ _PROBE = 8
 
 
 @dataclass(frozen=True)
-class Segmentation2DTask:
-    """Logits at a fraction of the image's size, or labels and scores if the file includes upsampling and argmax.
-
-    Attributes:
-        classes: Names and colours of the labels.
-    """
-
-    classes: ClassTable
+class Segmentation2DTask(SegmentationTask):
+    """Logits at a fraction of the image's size, or labels and scores if the file includes upsampling and argmax."""
 
     name: ClassVar[str] = "segmentation2d"
-    outputs: ClassVar[tuple[str, ...]] = ("logits",)
     in_graph: ClassVar[tuple[str, ...]] = ("upsample", DECIDE)
     metric: ClassVar[str | None] = "segmentation2d"
-    predicts: ClassVar[str] = "labels"
     pipeline_tag: ClassVar[str] = "image-segmentation"
     command: ClassVar[str] = "zoo predict {name} street.png --out results"
     usage: ClassVar[str] = 'prediction.overlay().save("overlay.jpg")'
-    schema: ClassVar[Mapping[str, Any]] = {
-        "type": "object",
-        "required": ["classes"],
-        "properties": {"classes": {"$ref": "#/$defs/classes"}},
-        "additionalProperties": False,
-    }
-
-    @classmethod
-    def from_json(cls, section: Mapping[str, Any]) -> Segmentation2DTask:
-        """The task that a configuration's `output` section describes.
-
-        Raises:
-            InputError: If it lists no classes, or they are inconsistent.
-        """
-        if not section.get("classes"):
-            raise InputError("the configuration of a segmenter must list its classes")
-        return cls(ClassTable.from_json(section["classes"]))
-
-    def to_json(self) -> dict[str, Any]:
-        """The `output` section of a configuration."""
-        return {"classes": self.classes.to_json()}
 
     def contract(self, artefact: Mapping[str, Any]) -> Contract:
         """How to decode an exported file's outputs without this package, derived from its entry."""
@@ -112,17 +82,8 @@ class Segmentation2DTask:
         return {
             "height": height,
             "width": width,
-            "mean_score": None if prediction.scores is None else float(np.mean(prediction.scores, dtype=np.float64)),
-            "fractions": prediction.fractions(),
-            "classes": [
-                {"id": i, "name": name, "color": list(color)}
-                for i, (name, color) in enumerate(zip(prediction.class_names, prediction.colors, strict=True))
-            ],
+            **self.shares(prediction),
         }
-
-    def line(self, prediction: Segmentation2D) -> str:
-        """The four largest classes."""
-        return ", ".join(f"{name} {100 * share:.0f} %" for name, share in list(prediction.fractions().items())[:4])
 
     def truth(self, frame: Frame) -> np.ndarray | None:
         """`(H, W)` uint8 labels of the frame's camera."""
@@ -131,7 +92,7 @@ class Segmentation2DTask:
     def agreement(self, expected: tuple[Outputs, Segmentation2D], found: tuple[Outputs, Segmentation2D]) -> Agreement:
         """Pixels with the same label, and the error of the logits, or of the scores if the file returns no logits."""
         compared = _compared(found[0])
-        return _agreement(
+        return labels_agree(
             expected[1].labels, _values(*expected, compared), found[1].labels, _values(*found, compared), compared
         )
 
@@ -140,17 +101,13 @@ class Segmentation2DTask:
         values = _values(outputs, prediction, _compared(like))[:, ::_PROBE, ::_PROBE]
         return {"labels": prediction.labels, "values": values.astype(np.float32)}
 
-    def unpack(self, packed: Mapping[str, np.ndarray], like: Segmentation2D) -> Segmentation2D:
-        """The stored labels, with scores and image from `like`."""
-        return dataclasses.replace(like, labels=packed["labels"])
-
     def agreement_with_packed(
         self, packed: Mapping[str, np.ndarray], found: tuple[Outputs, Segmentation2D]
     ) -> Agreement:
         """Like `agreement`, on every label and the stored raw values."""
         compared = _compared(found[0])
         values = _values(*found, compared)[:, ::_PROBE, ::_PROBE]
-        return _agreement(packed["labels"], packed["values"], found[1].labels, values, compared)
+        return labels_agree(packed["labels"], packed["values"], found[1].labels, values, compared)
 
 
 def _compared(outputs: Outputs) -> str:
@@ -164,25 +121,6 @@ def _values(outputs: Outputs, prediction: Segmentation2D, compared: str) -> np.n
         return outputs["logits"]
     assert prediction.scores is not None  # `decode` always computes them
     return prediction.scores[None]
-
-
-def _agreement(
-    labels: np.ndarray, values: np.ndarray, found_labels: np.ndarray, found_values: np.ndarray, compared: str
-) -> Agreement:
-    if found_values.shape != values.shape or found_labels.shape != labels.shape:
-        raise ParityError(
-            f"{compared} have the shapes {values.shape} and {found_values.shape}, "
-            f"labels {labels.shape} and {found_labels.shape}"
-        )
-    difference = np.abs(found_values - values)
-    return Agreement(
-        same=int(np.count_nonzero(found_labels == labels)),
-        elements=labels.size,
-        # NaN outputs must not pass just because every comparison with NaN is false.
-        max_error=float(np.where(np.isfinite(difference), difference, np.inf).max()),
-        largest=float(np.abs(values).max()),
-        compared=compared,
-    )
 
 
 def _resized(labels: np.ndarray, scores: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,14 +9,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from zoo.classes import ClassTable
 from zoo.contract import Contract
-from zoo.errors import InputError, ParityError
+from zoo.errors import InputError
 from zoo.frame import Frame
 from zoo.inputs import Prepared
 from zoo.inputs.points import PointsContext
 from zoo.prediction import Segmentation3D
 from zoo.tasks import Agreement, Outputs
+from zoo.tasks.segmentation import SegmentationTask, labels_agree
 
 __all__ = ["Segmentation3DTask"]
 
@@ -26,44 +25,15 @@ _PROBE = 8
 
 
 @dataclass(frozen=True)
-class Segmentation3DTask:
-    """Logits for every point of a sweep, `(N, C)`.
-
-    Attributes:
-        classes: Names and colours of the labels.
-    """
-
-    classes: ClassTable
+class Segmentation3DTask(SegmentationTask):
+    """Logits for every point of a sweep, `(N, C)`."""
 
     name: ClassVar[str] = "segmentation3d"
-    outputs: ClassVar[tuple[str, ...]] = ("logits",)
     in_graph: ClassVar[tuple[str, ...]] = ()
     metric: ClassVar[str | None] = "segmentation3d"
-    predicts: ClassVar[str] = "labels"
     pipeline_tag: ClassVar[str] = "other"
     command: ClassVar[str] = "zoo predict {name} sweep.bin --out results"
     usage: ClassVar[str] = 'prediction.bird_view().save("above.png")'
-    schema: ClassVar[Mapping[str, Any]] = {
-        "type": "object",
-        "required": ["classes"],
-        "properties": {"classes": {"$ref": "#/$defs/classes"}},
-        "additionalProperties": False,
-    }
-
-    @classmethod
-    def from_json(cls, section: Mapping[str, Any]) -> Segmentation3DTask:
-        """The task that a configuration's `output` section describes.
-
-        Raises:
-            InputError: If it lists no classes, or they are inconsistent.
-        """
-        if not section.get("classes"):
-            raise InputError("the configuration of a segmenter must list its classes")
-        return cls(ClassTable.from_json(section["classes"]))
-
-    def to_json(self) -> dict[str, Any]:
-        """The `output` section of a configuration."""
-        return {"classes": self.classes.to_json()}
 
     def contract(self, artefact: Mapping[str, Any]) -> Contract:
         """How to decode an exported file's outputs without this package."""
@@ -113,17 +83,8 @@ class Segmentation3DTask:
         """Number of points, mean score, share of each class, and the class table."""
         return {
             "number_of_points": len(prediction.labels),
-            "mean_score": float(np.mean(prediction.scores, dtype=np.float64)),
-            "fractions": prediction.fractions(),
-            "classes": [
-                {"id": i, "name": name, "color": list(color)}
-                for i, (name, color) in enumerate(zip(self.classes.names, self.classes.colors, strict=True))
-            ],
+            **self.shares(prediction),
         }
-
-    def line(self, prediction: Segmentation3D) -> str:
-        """The four largest classes."""
-        return ", ".join(f"{name} {100 * share:.0f} %" for name, share in list(prediction.fractions().items())[:4])
 
     def truth(self, frame: Frame) -> np.ndarray | None:
         """`(N,)` labels of the newest sweep of the frame's lidar."""
@@ -132,35 +93,14 @@ class Segmentation3DTask:
 
     def agreement(self, expected: tuple[Outputs, Segmentation3D], found: tuple[Outputs, Segmentation3D]) -> Agreement:
         """Points with the same label, and the largest error of a logit."""
-        return _agreement(expected[1].labels, expected[0]["logits"], found[1].labels, found[0]["logits"])
+        return labels_agree(expected[1].labels, expected[0]["logits"], found[1].labels, found[0]["logits"], "logits")
 
     def pack(self, outputs: Outputs, prediction: Segmentation3D, like: Outputs) -> dict[str, np.ndarray]:
         """`labels` of every point, and the logits of every 8th one."""
         return {"labels": prediction.labels, "values": outputs["logits"][::_PROBE].astype(np.float32)}
 
-    def unpack(self, packed: Mapping[str, np.ndarray], like: Segmentation3D) -> Segmentation3D:
-        """The stored labels, with scores and points from `like`."""
-        return dataclasses.replace(like, labels=packed["labels"])
-
     def agreement_with_packed(
         self, packed: Mapping[str, np.ndarray], found: tuple[Outputs, Segmentation3D]
     ) -> Agreement:
         """Like `agreement`, on every label and the stored logits."""
-        return _agreement(packed["labels"], packed["values"], found[1].labels, found[0]["logits"][::_PROBE])
-
-
-def _agreement(labels: np.ndarray, values: np.ndarray, found_labels: np.ndarray, found_values: np.ndarray) -> Agreement:
-    if found_values.shape != values.shape or found_labels.shape != labels.shape:
-        raise ParityError(
-            f"logits have the shapes {values.shape} and {found_values.shape}, "
-            f"labels {labels.shape} and {found_labels.shape}"
-        )
-    difference = np.abs(found_values - values)
-    return Agreement(
-        same=int(np.count_nonzero(found_labels == labels)),
-        elements=labels.size,
-        # NaN outputs must not pass just because every comparison with NaN is false.
-        max_error=float(np.where(np.isfinite(difference), difference, np.inf).max()),
-        largest=float(np.abs(values).max()),
-        compared="logits",
-    )
+        return labels_agree(packed["labels"], packed["values"], found[1].labels, found[0]["logits"][::_PROBE], "logits")
