@@ -18,7 +18,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -34,41 +34,27 @@ from zoo.inputs.range_image import RangeImageInput
 from zoo.sensors import facts_to_json
 from zoo.tasks.segmentation3d import Segmentation3DTask
 from zoo.training.augment_points import PointAugmentation
-from zoo.training.loop import Recipe, run
+from zoo.training.loop import run
 from zoo.training.losses import lovasz_softmax
-from zoo.training.publish import describe, publish
+from zoo.training.publish import describe
 from zoo.training.samples import loader
+from zoo.training.segmentation import SegmentationRecipe, SegmentationSettings
 from zoo.training.segmenter_parts import class_weights, initial_model, read_training_data
-from zoo.training.settings import AtLeastOne, MayChange, Name, Range, RunSettings
+from zoo.training.settings import Range
 from zoo.training.sweeps import Batch, Collate, Percent, SweepStream, label_subset, sensor_of, sweep_of, tensors_of
 
 __all__ = ["PRESETS", "LidarSegmenter", "Settings", "train"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(RunSettings):
+class Settings(SegmentationSettings):
     """All settings of the recipe, saved as `settings.json` in the output folder."""
 
-    model: str
-    """Catalogue entry whose architecture and input are used. Classes, licence, sensor and training data follow from
-    this run."""
-    name: Annotated[str, Name(), MayChange()] = ""
-    """Name of the finished model. Default: composed of initial weights, architecture and data. A catalogue name is
-    refused unless architecture, classes and training data match that entry."""
-    data: Annotated[tuple[str, ...], AtLeastOne()]
-    """Training data as KIND=DIR. Repeat to train on a mixture; the first data set determines the classes and the
-    sensor, to which the sweeps of the others are converted."""
-    mixture: Annotated[tuple[float, ...], Range(above=0, at_most=1e6)] = ()
-    """Relative share of the samples of each data set. Default: equal shares."""
     labels: Percent = 100
     """Per cent of the labelled sweeps to train on, by the published rule: every Nth scene in nuScenes, every Nth sweep
     elsewhere."""
     init: str = "random"
     """Initial weights: random, or a model folder or name (including the head, where the shapes match)."""
-    frozen_encoder: bool = False
-    """Train only the head (linear probing); the encoder stays in evaluation mode."""
-    class_weights: Literal["none", "sqrt-median"] = "none"
-    """Class weights of the cross entropy: none, or the square root of median frequency over frequency."""
     lovasz: Annotated[float, Range(at_least=0, at_most=100)] = 1.0
     """Weight of the Lovász-softmax loss added to the cross entropy; 0 disables it."""
     loss_points: Annotated[int, Range(at_least=0, at_most=10_000_000)] = 0
@@ -76,16 +62,10 @@ class Settings(RunSettings):
     takes long; 0 for all."""
     augmentation: PointAugmentation = field(default_factory=PointAugmentation)
     """Augmentation of the sweeps."""
-    holdout: Annotated[float, Range(at_least=0, below=1)] = 0.0
-    """Share of the first data set held back to select the best step: the last scenes; 0 for none."""
-    cache: Annotated[bool, MayChange()] = False
-    """Keep the sweeps in memory."""
 
     def conflicts(self) -> Iterator[str]:
         """Incompatible values."""
         yield from super().conflicts()
-        if self.mixture and len(self.mixture) != len(self.data):
-            yield f"--mixture has {len(self.mixture)} values for {len(self.data)} data sets; give one per --data"
         if self.frozen_encoder and self.init == "random":
             yield "--frozen-encoder needs a pretrained encoder; give --init, a model folder or name"
 
@@ -128,11 +108,10 @@ def train(settings: Settings) -> Path:
     return run(LidarSegmenter(settings))
 
 
-class LidarSegmenter(Recipe):
+class LidarSegmenter(SegmentationRecipe):
     """Trains a segmentation model on labelled sweeps."""
 
     name = "lidar-segmenter"
-    score_name = "miou"
     settings: Settings
 
     def build(self, device: torch.device) -> nn.Module:
@@ -192,12 +171,6 @@ class LidarSegmenter(Recipe):
             collate=Collate(self.input, self.names),
         )
 
-    def train_mode(self, model: nn.Module) -> None:
-        """Training mode; a frozen encoder stays in evaluation mode."""
-        model.train()
-        if self.settings.frozen_encoder:
-            model.get_submodule("encoder").eval()
-
     def loss(self, model: nn.Module, batch: Batch, device: torch.device) -> torch.Tensor:
         """Cross entropy over the labelled points plus the Lovász-softmax loss."""
         inputs, labels = batch
@@ -234,15 +207,6 @@ class LidarSegmenter(Recipe):
         summed = fabric.all_reduce(torch.from_numpy(total), reduce_op="sum").cpu().numpy()
         return float(mean_iou(summed, "skip"))
 
-    def publish(self, folder: Path, model: nn.Module, record: dict[str, Any]) -> None:
-        """Writes the model folder."""
-        publish(folder, model, self.facts, record)
-
     def record(self) -> dict[str, Any]:
         """Data sets, numbers of sweeps, and the share of the labels."""
-        return {
-            "data": [used.summary for used in self.used],
-            "training_frames": [len(source.frames) for source in self.sources],
-            "holdout_frames": len(self.holdout),
-            "labels_percent": self.settings.labels,
-        }
+        return {**super().record(), "labels_percent": self.settings.labels}

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 from torch import nn
@@ -24,52 +24,32 @@ from torch.nn import functional as F
 from zoo.evaluate.metrics.counts import mean_iou
 from zoo.inputs.image import ImageInput
 from zoo.training.augment import Augmentation
-from zoo.training.loop import Recipe, run
-from zoo.training.publish import describe, publish
+from zoo.training.loop import run
+from zoo.training.publish import describe
 from zoo.training.samples import SampleStream, loader
+from zoo.training.segmentation import SegmentationRecipe, SegmentationSettings
 from zoo.training.segmenter_parts import class_weights, count_frames, initial_model, read_training_data
-from zoo.training.settings import AtLeastOne, MayChange, Name, Range, RunSettings
+from zoo.training.settings import Range
 
 __all__ = ["PRESETS", "Segmenter", "Settings", "dice_loss", "train"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(RunSettings):
+class Settings(SegmentationSettings):
     """All settings of the recipe, saved as `settings.json` in the output folder."""
 
-    model: str
-    """Catalogue entry whose architecture, preprocessing and inference mode are used. Classes, licence and training
-    data follow from this run."""
-    name: Annotated[str, Name(), MayChange()] = ""
-    """Name of the finished model. Default: composed of initial weights, architecture and data. A catalogue name is
-    refused unless architecture, classes and training data match that entry."""
-    data: Annotated[tuple[str, ...], AtLeastOne()]
-    """Training data as KIND=DIR. Repeat to train on a mixture; the first data set determines the model's classes."""
-    mixture: Annotated[tuple[float, ...], Range(above=0, at_most=1e6)] = ()
-    """Relative share of the samples of each data set. Default: equal shares."""
     init: str = "imagenet"
     """Initial weights: imagenet, random, or a model folder or name (including the head, where the shapes match)."""
-    frozen_encoder: bool = False
-    """Train only the head; the encoder stays in evaluation mode."""
     crop: Annotated[tuple[int, int], Range(at_least=32, at_most=8192)] = (224, 224)
     """Height and width of a training sample in pixels."""
-    class_weights: Literal["none", "sqrt-median"] = "none"
-    """Class weights of the cross entropy: none, or the square root of median frequency over frequency."""
     dice: Annotated[float, Range(at_least=0, at_most=100)] = 0.0
     """Weight of the soft Dice loss added to the cross entropy; 0 disables it."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     """Augmentation of the samples."""
-    holdout: Annotated[float, Range(at_least=0, below=1)] = 0.0
-    """Share of the first data set held back to select the best step; 0 for none. Holds back the last scenes. For
-    CamVid, holds back the end of each sequence, at least `val` and its neighbours; 0 is not allowed."""
-    cache: Annotated[bool, MayChange()] = False
-    """Keep decoded training frames in memory."""
 
     def conflicts(self) -> Iterator[str]:
         """Incompatible values."""
         yield from super().conflicts()
-        if self.mixture and len(self.mixture) != len(self.data):
-            yield f"--mixture has {len(self.mixture)} values for {len(self.data)} data sets; give one per --data"
         if not self.holdout and self.data[0].startswith("camvid="):
             yield (
                 "--holdout 0: CamVid's val is part of the training sequences, so their ends are always held back; "
@@ -110,11 +90,10 @@ def train(settings: Settings) -> Path:
     return run(Segmenter(settings))
 
 
-class Segmenter(Recipe):
+class Segmenter(SegmentationRecipe):
     """Trains a segmentation model on labelled images."""
 
     name = "segmenter"
-    score_name = "miou"
     settings: Settings
 
     def build(self, device: torch.device) -> nn.Module:
@@ -157,12 +136,6 @@ class Segmenter(Recipe):
             world_size=world_size,
         )
 
-    def train_mode(self, model: nn.Module) -> None:
-        """Training mode; a frozen encoder stays in evaluation mode."""
-        model.train()
-        if self.settings.frozen_encoder:
-            model.get_submodule("encoder").eval()
-
     def loss(self, model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor], device: torch.device) -> torch.Tensor:
         """Pixelwise cross entropy at label resolution, averaged over the labelled pixels, plus the Dice loss."""
         image, labels = batch[0].to(device, memory_format=torch.channels_last), batch[1].to(device)
@@ -182,18 +155,6 @@ class Segmenter(Recipe):
         counts = count_frames(model, own, self.classes, self.preprocessing, fabric.device)
         summed = fabric.all_reduce(torch.from_numpy(counts), reduce_op="sum").cpu().numpy()
         return float(mean_iou(summed, "skip"))
-
-    def publish(self, folder: Path, model: nn.Module, record: dict[str, Any]) -> None:
-        """Writes the model folder."""
-        publish(folder, model, self.facts, record)
-
-    def record(self) -> dict[str, Any]:
-        """Data sets and frame counts."""
-        return {
-            "data": [used.summary for used in self.used],
-            "training_frames": [len(source.frames) for source in self.sources],
-            "holdout_frames": len(self.holdout),
-        }
 
 
 def dice_loss(logits: torch.Tensor, labels: torch.Tensor, ignore_index: int) -> torch.Tensor:
