@@ -22,7 +22,7 @@ from zoo.data.dataset import Dataset
 from zoo.evaluate.metrics.segmentation3d import Segmentation3DMetric
 from zoo.frame import SensorFacts, Sweep
 from zoo.prediction import Segmentation3D
-from zoo.sensors import sensor_axes
+from zoo.sensors import component, sensor_axes
 from zoo.tasks.segmentation3d import Segmentation3DTask
 
 HEIGHT_M = np.arange(-3.0, 6.0, 0.2)
@@ -41,9 +41,9 @@ def cells(sweep: Sweep) -> np.ndarray:
     """`(N,)` number of the cell of height above the ground and range."""
     facts = sweep.sensor or SensorFacts()
     up = sensor_axes(facts)[2]
-    column = "xyz".index(up[1])
-    height = sweep.points[:, column] * (-1 if up[0] == "-" else 1) + (facts.height_m or 1.8)
-    reach = np.linalg.norm(np.delete(sweep.points[:, :3], column, axis=1), axis=1)
+    xyz = sweep.points[:, :3]
+    height = component(xyz.T, up) + (facts.height_m or 1.8)
+    reach = np.linalg.norm(np.delete(xyz, "xyz".index(up[1]), axis=1), axis=1)
     return np.searchsorted(HEIGHT_M, height) * (len(RANGE_M) + 1) + np.searchsorted(RANGE_M, reach)
 
 

@@ -18,7 +18,7 @@ from zoo.errors import InputError
 from zoo.frame import Frame, SensorFacts, Sweep
 from zoo.inputs.points import PointsInput
 from zoo.inputs.range_image import RangeImageInput
-from zoo.inputs.sensor_check import sensor_axes
+from zoo.sensors import sensor_axes, unit_vector
 from zoo.training.augment import sample_generator
 from zoo.training.augment_points import PointAugmentation, augment, laser_mix
 from zoo.training.samples import Source, stream_order
@@ -106,9 +106,8 @@ class SweepStream(TorchDataset):
         self.seed = seed
         points = input.points if isinstance(input, RangeImageInput) else input
         # (3, 3): forward, left and up of the points.
-        self._level = np.zeros((3, 3), np.float32)
-        for row, axis in enumerate(sensor_axes(points.sensor or SensorFacts())):
-            self._level[row, "xyz".index(axis[1])] = -1 if axis[0] == "-" else 1
+        axes = sensor_axes(points.sensor or SensorFacts())
+        self._level = np.array([unit_vector(axis) for axis in axes], np.float32)
         self._intensity = points.channels.index("intensity") if "intensity" in points.channels else None
         self._cache: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] | None = {} if cache else None
 

@@ -167,8 +167,9 @@ class Segmentation3D:
     @property
     def upright(self) -> np.ndarray:
         """`(N, 3)` coordinates in metres: forward, left, up."""
-        columns = [self.points[:, "xyz".index(axis[1])] * (-1 if axis[0] == "-" else 1) for axis in self.axes]
-        return np.column_stack(columns)
+        from zoo.sensors import component
+
+        return np.column_stack([component(self.points.T, axis) for axis in self.axes])
 
 
 def fractions_of(labels: np.ndarray, classes: ClassTable) -> dict[str, float]:

@@ -22,7 +22,7 @@ A data set in a plain folder (`zoo.data.own_folder`) has the same keys in its `s
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ __all__ = [
     "NUSCENES",
     "SENSORS",
     "SENSOR_KEYS",
+    "component",
     "facts_to_json",
     "read_sensor",
     "sensor_axes",
@@ -114,6 +115,12 @@ def sensor_axes(facts: SensorFacts) -> tuple[Axis, Axis, Axis]:
         raise InputError(f"sensor: {given} must be different axes")
     forward, left, up = (next(axis for axis in AXES if np.array_equal(unit_vector(axis), each)) for each in vectors)
     return forward, left, up
+
+
+def component(xyz: Sequence[np.ndarray] | np.ndarray, axis: Axis) -> np.ndarray:
+    """`(N,)` coordinates along an axis, from those along x, y and z."""
+    column = xyz["xyz".index(axis[1])]
+    return -column if axis[0] == "-" else column
 
 
 def unit_vector(axis: Axis) -> np.ndarray:

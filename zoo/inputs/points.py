@@ -30,7 +30,7 @@ from zoo.sensors import facts_to_json, sensor_axes
 if TYPE_CHECKING:
     from jaxtyping import Float32
 
-__all__ = ["POINT_CHANNELS", "PointsContext", "PointsInput", "PointsSource", "Source", "point_tensors"]
+__all__ = ["POINT_CHANNELS", "PointsContext", "PointsInput", "PointsSource", "Source", "point_tensors", "rows_by_sweep"]
 
 PointsSource = str | Path | np.ndarray | Sweep | Frame
 
@@ -241,7 +241,11 @@ class PointsInput:
 
     def frame(self, path: Path, id: str) -> Frame:
         """A frame with the sweep of a file, which is read when the frame is used."""
-        sweep = Sweep(points_source=lambda: self.read(path), channels=self.channels)
+        facts = None
+        if self.sensor is not None:  # `read` gives the points the model's axes
+            forward, left, up = sensor_axes(self.sensor)
+            facts = SensorFacts(forward=forward, left=left, up=up)
+        sweep = Sweep(points_source=lambda: self.read(path), channels=self.channels, sensor=facts)
         return Frame(id=id, group="given", lidars={"lidar": (sweep,)})
 
     def examples(self) -> Sequence[Frame]:
@@ -286,15 +290,7 @@ class PointsInput:
         Raises:
             InputError: If the model does not give a row per point.
         """
-        lengths = [len(each.arrays["points"]) for each in prepared]
-        outputs = engine.run(self.together(prepared))
-        for name, array in outputs.items():
-            if len(array) != sum(lengths):
-                raise InputError(f"the model gives {len(array)} rows of {name} for {sum(lengths)} points")
-        ends = np.cumsum(lengths)
-        return [
-            {name: array[end - length : end] for name, array in outputs.items()} for length, end in zip(lengths, ends)
-        ]
+        return rows_by_sweep(engine.run(self.together(prepared)), [len(each.arrays["points"]) for each in prepared])
 
     def at_model_size(self) -> PointsInput:
         """The same input: a model takes sweeps of any length."""
@@ -383,6 +379,23 @@ class PointsInput:
                 f"intensity runs from {low:g} to {high:g}, expected 0 to 1; scale it, and check that the columns are "
                 f"{', '.join(self.channels)}"
             )
+
+
+def rows_by_sweep(outputs: Mapping[str, np.ndarray], lengths: Sequence[int]) -> list[dict[str, np.ndarray]]:
+    """The outputs of each of several sweeps that ran as one batch.
+
+    Args:
+        outputs: A row per point, one sweep after the other.
+        lengths: Number of points of each sweep.
+
+    Raises:
+        InputError: If an output does not have a row per point.
+    """
+    for name, array in outputs.items():
+        if len(array) != sum(lengths):
+            raise InputError(f"the model gives {len(array)} rows of {name} for {sum(lengths)} points")
+    parts = {name: np.split(array, np.cumsum(lengths)[:-1]) for name, array in outputs.items()}
+    return [{name: part[i] for name, part in parts.items()} for i in range(len(lengths))]
 
 
 def _facts(section: Mapping[str, Any]) -> SensorFacts | None:

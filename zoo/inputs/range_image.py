@@ -22,9 +22,9 @@ from zoo.errors import InputError
 from zoo.folder.schema import section_schema
 from zoo.frame import Frame, SensorFacts, Sweep
 from zoo.inputs import ExportPlan, Prepared, Variation
-from zoo.inputs.points import POINT_CHANNELS, PointsContext, PointsInput, PointsSource
+from zoo.inputs.points import POINT_CHANNELS, PointsContext, PointsInput, PointsSource, rows_by_sweep
 from zoo.inputs.range_projection import Projection, nearest_in_pixel
-from zoo.inputs.sensor_check import sensor_axes
+from zoo.sensors import component, sensor_axes
 
 if TYPE_CHECKING:
     from jaxtyping import Float32
@@ -267,16 +267,7 @@ class RangeImageInput:
         """
         if len(prepared) > 1 and engine.spec.inputs[0].shape[0] not in (None, len(prepared)):
             return [self.run(engine, each) for each in prepared]
-        lengths = [len(each.arrays["pixel"]) for each in prepared]
-        outputs = engine.run(self.together(prepared))
-        for name, array in outputs.items():
-            if len(array) != sum(lengths):
-                raise InputError(f"the model gives {len(array)} rows of {name} for {sum(lengths)} points")
-        ends = np.cumsum(lengths)
-        return [
-            {name: array[end - length : end] for name, array in outputs.items()}
-            for length, end in zip(lengths, ends, strict=True)
-        ]
+        return rows_by_sweep(engine.run(self.together(prepared)), [len(each.arrays["pixel"]) for each in prepared])
 
     def at_model_size(self) -> RangeImageInput:
         """The same input: sweeps of any length become images of one size."""
@@ -320,7 +311,7 @@ class RangeImageInput:
 
     def _level(self, xyz: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Coordinates forward, to the left and up."""
-        forward, left, up = (xyz["xyz".index(axis[1])] * np.float32(-1 if axis[0] == "-" else 1) for axis in self._axes)
+        forward, left, up = (component(xyz, axis) for axis in self._axes)
         return forward, left, up
 
     def _column(self, sample: np.ndarray, name: str) -> np.ndarray | None:

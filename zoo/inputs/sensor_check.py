@@ -20,7 +20,7 @@ import numpy as np
 
 from zoo.errors import InputError, SensorWarning
 from zoo.frame import AXES, Axis, SensorFacts
-from zoo.sensors import AXIS_NAMES, sensor_axes, unit_vector
+from zoo.sensors import AXIS_NAMES, component, sensor_axes, unit_vector
 
 if TYPE_CHECKING:
     from jaxtyping import Float32
@@ -122,7 +122,7 @@ def _along(xyz: np.ndarray, up: Axis) -> np.ndarray:
     """The points with `up` as the third coordinate and the two others before it, in any order."""
     axis = "xyz".index(up[1])
     others = [i for i in range(3) if i != axis]
-    return np.column_stack([xyz[:, others], xyz[:, axis] * (-1 if up[0] == "-" else 1)])
+    return np.column_stack([xyz[:, others], component(xyz.T, up)])
 
 
 def _ground(points: np.ndarray) -> _Ground | None:
