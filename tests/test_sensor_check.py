@@ -183,7 +183,8 @@ def test_the_height_of_real_sensors() -> None:
     """Heights of KITTI's and nuScenes' roof lidars, from their calibration files, and of A2D2's camera."""
     for path, points, facts in real_sweeps():
         found = observe(points[:, :3]).height_m
-        assert found is not None and facts.height_m is not None
+        assert found is not None
+        assert facts.height_m is not None
         assert abs(found - facts.height_m) < 0.2, path
 
 
