@@ -35,8 +35,9 @@ typecheck: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --target build/typecheck .
 	cd build/typecheck && MYPYPATH=. $(abspath $(BIN))/python -m mypy --config-file ../../pyproject.toml -p zoo
 
+# A file's tests run in one process, because they share rendered frames.
 test: lint typecheck
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow

@@ -1,4 +1,4 @@
-"""For all tests: an empty directory of installed models, so that those of whoever runs the tests play no part."""
+"""For all tests: no installed models of whoever runs the tests, and one thread in each of several processes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import os
 from collections.abc import Iterator
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before anything imports torch or NumPy
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from zoo.geometry.cameras import project
 from zoo.geometry.distortion import BrownConrady, KannalaBrandt
 from zoo.synthetic import render_scene
 from zoo.synthetic.layouts.geometry import image_box
+from zoo.synthetic.sensors.response import HDL_32E, HDL_64E, IDEAL, Response
 from zoo.synthetic.sensors.rig_file import read_rig, rig_from
 from zoo.synthetic.sensors.rigs import RIGS, Rig, RigCamera
 
@@ -58,6 +60,24 @@ def test_a_rig_from_nothing() -> None:
     frame = next(iter(render_scene(3, 1, rig=rig)))
     assert frame.cameras["left"].image.shape == (100, 200, 3)
     assert len(np.unique(frame.lidars["top"][0].points[:, 4])) <= 3
+
+
+def test_the_response_of_a_lidar() -> None:
+    """By name; the correction per beam belongs to the beams of the base."""
+
+    def response(base: str, lidar: str, **entry: Any) -> Response:
+        return rig_from({"name": "a", "base": base, "lidars": {lidar: entry}}, "rig.yaml").lidars[lidar].response
+
+    assert response("kitti", "velodyne", columns=1000) == HDL_64E
+    assert response("kitti", "velodyne", response="hdl-64e") == HDL_64E
+    assert response("kitti", "velodyne", response="hdl-32e") == HDL_32E
+    assert response("nuscenes", "LIDAR_TOP", elevations_deg=[-10, 0]) == HDL_32E
+    assert response("kitti", "velodyne", response="ideal") == IDEAL
+    bare = replace(HDL_64E, beam=())
+    assert response("nuscenes", "LIDAR_TOP", response="hdl-64e") == bare
+    assert response("kitti", "velodyne", elevations_deg=[-10, 0]) == bare
+    with pytest.raises(InputError, match="response"):
+        response("kitti", "velodyne", response="vlp-16")
 
 
 def test_a_rig_with_a_base_changes_only_what_is_named(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ import numpy as np
 
 from zoo.errors import InputError
 
-__all__ = ["HDL_32E", "HDL_64E", "IDEAL", "Response"]
+__all__ = ["HDL_32E", "HDL_64E", "IDEAL", "RESPONSES", "Response"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,3 +140,6 @@ HDL_32E = Response(
     misses=0.035,
 )
 """That of nuScenes: percent of reflectance up to 100 of 255 at 6 to 10 m, retroreflectors above."""
+
+RESPONSES = {"ideal": IDEAL, "hdl-64e": HDL_64E, "hdl-32e": HDL_32E}
+"""By the names that rig files use."""

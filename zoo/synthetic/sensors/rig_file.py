@@ -20,6 +20,7 @@ lidars:
     columns: 1800
     position_m: [1.0, 0.0, 1.9]
     max_range_m: 100
+    response: hdl-32e           # of the intensity: hdl-64e, hdl-32e or ideal (response.py)
 ```
 
 `distortion` is `brown-conrady` (k1, k2, p1, p2, k3) or `kannala-brandt` (k1, k2, k3, k4), as in OpenCV, or `null`.
@@ -41,6 +42,7 @@ from zoo.folder.schema import Schema
 from zoo.geometry.cameras import VEHICLE_FROM_OPTICAL, intrinsics_matrix
 from zoo.geometry.distortion import BrownConrady, Distortion, KannalaBrandt
 from zoo.geometry.transforms import pitch_matrix, pose, roll_matrix, yaw_matrix
+from zoo.synthetic.sensors.response import IDEAL, RESPONSES, Response
 from zoo.synthetic.sensors.rigs import Rig, RigCamera, RigLidar, rig_of
 from zoo.yaml_file import read_yaml
 
@@ -97,6 +99,7 @@ _LIDAR = {
         "items": {"type": "number", "minimum": -90, "maximum": 90},
     },
     "columns": {"type": "integer", "minimum": 1, "maximum": 20000},
+    "response": {"enum": list(RESPONSES)},
     **dict.fromkeys(_LIDAR_NUMBERS, _NUMBER),
 }
 _NAMES = {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_-]{0,39}$", "title": "a name of letters, digits, _ and -"}
@@ -200,14 +203,20 @@ def _lidar(entry: Mapping[str, Any], old: RigLidar | None) -> RigLidar:
     given: dict[str, Any] = {key: float(entry[key]) for key in ("rate_hz", "phase_s", *_LIDAR_NUMBERS) if key in entry}
     if "columns" in entry:
         given["columns"] = entry["columns"]
-    if "elevations_deg" in entry:  # the old sensor's tables are for its own beams
+    if "elevations_deg" in entry:  # the old sensor's table is for its own beams
         given |= {"elevations_deg": tuple(map(float, entry["elevations_deg"])), "offsets_m": ()}
-        if old is not None:
-            given["response"] = replace(old.response, beam=())
+    given["response"] = _response(entry, old)
     if old is None:
         _needed(entry, _NEW_LIDAR)
         return RigLidar(ego_from_lidar=_pose(entry, np.eye(4)), **given)
     return replace(old, ego_from_lidar=_pose(entry, old.ego_from_lidar), **given)
+
+
+def _response(entry: Mapping[str, Any], old: RigLidar | None) -> Response:
+    """That of `entry`, else of `old`, else an ideal one; its correction per beam only if it is for as many beams."""
+    response = RESPONSES[entry["response"]] if "response" in entry else old.response if old else IDEAL
+    fits = old is not None and "elevations_deg" not in entry and len(old.elevations_deg) == len(response.beam)
+    return response if fits else replace(response, beam=())
 
 
 def _pose(entry: Mapping[str, Any], old: np.ndarray) -> np.ndarray:
