@@ -115,23 +115,59 @@ def test_tilt_lift_and_relief() -> None:
     assert 0.05 < np.abs(found[:, 2] - points[:, 2]).max() <= 2  # of both signs, less that at the sensor
 
 
-def test_lost_points_and_beams() -> None:
+def test_lost_points_and_boxes() -> None:
     points, found, numbers = changed(point_drop=0.9, seed=1)
     assert 400 < len(found) < 4000
     np.testing.assert_array_equal(found, points[numbers])
-    points, found, numbers = changed(beam_drop=1)
-    np.testing.assert_array_equal(found, points[numbers])
-    elevation = np.degrees(np.arctan2(points[:, 2], np.hypot(points[:, 0], points[:, 1])))
-    kept = np.unique(np.floor(elevation[numbers] / 0.4).astype(int))
-    gaps = set(np.diff(kept))
-    assert len(gaps) == 1
-    assert gaps <= {2, 3, 4}
     points, found, numbers = changed(cuboid_drop=1)
     lost = np.delete(points, numbers, 0)
     assert len(lost)
     low, high = lost[:, :3].min(0), lost[:, :3].max(0)
     assert not ((found[:, :3] > low) & (found[:, :3] < high)).all(1).any()  # none inside is left
     assert ((high - low) <= 0.2 * np.ptp(points[:, :3], axis=0) + 1e-3).all()
+
+
+@pytest.mark.parametrize("known", ["number of beams", "ring"])
+def test_whole_beams_are_lost(known: str) -> None:
+    """Every second, third or fourth of 32 beams, 4/3 degrees apart as in nuScenes, is left, with all of its points."""
+    beam = np.tile(np.arange(32), 200)
+    elevation, azimuth = np.radians(-30.67 + 4 / 3 * beam), np.repeat(np.arange(200) / 30, 32)
+    directions = np.column_stack(
+        [np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)]
+    )
+    distance = np.random.default_rng(0).uniform(3, 50, len(beam))
+    shuffled = (beam * 7) % 32  # the column counts, whatever the elevation
+    points = np.column_stack([directions * distance[:, None], distance / 50, shuffled]).astype(np.float32)
+    ring, beams, column = (4, None, shuffled) if known == "ring" else (None, 32, beam)
+    seen = set()
+    for seed in range(20):
+        settings = dataclasses.replace(STILL, beam_drop=1.0)
+        _, numbers = augment(
+            points, np.arange(len(beam)), settings, np.random.default_rng(seed), ring=ring, beams=beams
+        )
+        kept, counts = np.unique(column[numbers], return_counts=True)
+        assert (counts == 200).all()
+        (gap,) = set(np.diff(kept))
+        seen.add(gap)
+    assert seen == {2, 3, 4}
+
+
+def test_beams_of_a_sensor_with_an_unknown_number_of_them() -> None:
+    points, found, numbers = changed(beam_drop=1)
+    np.testing.assert_array_equal(found, points[numbers])
+    assert 0.1 < len(found) / len(points) < 0.6
+
+
+@pytest.mark.parametrize("steps", [100, 255])
+def test_intensities_stay_in_the_steps_of_the_sensor(steps: int) -> None:
+    points = sweep(4000)
+    points[:, 3] = np.round(points[:, 3] * steps) / steps
+    settings = dataclasses.replace(STILL, intensity_jitter=1.0)
+    found, _ = augment(points, np.arange(4000), settings, np.random.default_rng(1))
+    in_steps = found[:, 3] * np.float32(steps)
+    assert np.abs(in_steps - np.round(in_steps)).max() < 1e-3
+    assert not np.allclose(found[:, 3], points[:, 3])
+    assert len(np.unique(found[:, 3])) > 20
 
 
 def test_intensities() -> None:

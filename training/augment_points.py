@@ -1,7 +1,8 @@
 """Augmentation of lidar sweeps for segmentation: geometry, lost points and beams, intensity, and mixing of two sweeps.
 
 All functions draw from the generator that they are given, so a sample depends on (seed, epoch, index) alone. They take
-points whose first three columns are metres forward, to the left and up.
+points whose first three columns are metres forward, to the left and up. Objects of other sweeps are pasted before
+(`zoo.training.paste_objects`), while the points still lie as the sensor saw them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from zoo.training.settings import Fraction, Range
 __all__ = ["PointAugmentation", "augment", "laser_mix"]
 
 _BEAM_DEG = 0.4
+"""Distance of the beams of a sensor with an unknown number of them."""
+_INTENSITY_STEPS = (100, 255)
+"""Steps from 0 to 1 in which sensors measure intensities: KITTI's, and those that use a byte."""
 _RELIEF_M = (15.0, 60.0)
 """Wavelengths of the relief."""
 
@@ -36,9 +40,12 @@ class PointAugmentation:
         beam_drop: Probability of keeping only every second to fourth beam.
         cuboid_drop: Probability of removing the points in a box of up to a fifth of the sweep's extent (SLidR).
         intensity_drop: Probability of setting every intensity to 0.
-        intensity_jitter: Strength of a random gain and exponent of the intensities; 0 disables it.
+        intensity_jitter: Strength of a random gain and exponent of the intensities; 0 disables it. Intensities in steps
+            of 1/100 or 1/255 stay so.
         laser_mix: Probability of taking every second band of elevations from another sweep (Kong et al., "LaserMix for
             Semi-Supervised LiDAR Semantic Segmentation", 2023).
+        instance_paste: Probability of pasting up to eight objects from other sweeps, rare classes as often as frequent
+            ones (`zoo.training.paste_objects`).
     """
 
     rotate_deg: Annotated[float, Range(at_least=0, at_most=180)] = 180.0
@@ -53,6 +60,7 @@ class PointAugmentation:
     intensity_drop: Fraction = 0.0
     intensity_jitter: Annotated[float, Range(at_least=0, at_most=2)] = 0.0
     laser_mix: Fraction = 0.0
+    instance_paste: Fraction = 0.0
 
     def conflicts(self) -> Iterator[str]:
         """Incompatible values."""
@@ -65,7 +73,10 @@ def augment(
     labels: np.ndarray,
     settings: PointAugmentation,
     generator: np.random.Generator,
+    *,
     intensity: int | None = 3,
+    ring: int | None = None,
+    beams: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """A changed copy of a sweep and its labels; at least one point is left.
 
@@ -75,8 +86,10 @@ def augment(
         settings: What to change.
         generator: Random generator.
         intensity: Column of the intensity, 0 to 1; `None` if there is none.
+        ring: Column of the number of the beam; `None` if there is none, and beams are found by elevation.
+        beams: Number of beams of the sensor, if known.
     """
-    keep = _kept(points[:, :3], settings, generator)
+    keep = _kept(points, settings, generator, ring, beams)
     if keep.any():
         points, labels = points[keep], labels[keep]
     points = points.copy()
@@ -86,20 +99,35 @@ def augment(
     return points, labels
 
 
-def _kept(xyz: np.ndarray, settings: PointAugmentation, generator: np.random.Generator) -> np.ndarray:
+def _kept(
+    points: np.ndarray,
+    settings: PointAugmentation,
+    generator: np.random.Generator,
+    ring: int | None,
+    beams: int | None,
+) -> np.ndarray:
     """`(N,)` bool: the points that are not removed."""
+    xyz = points[:, :3]
     keep = np.ones(len(xyz), bool)
     if settings.point_drop:
         keep &= generator.random(len(xyz)) >= generator.uniform(0, settings.point_drop)
     if generator.random() < settings.beam_drop:
         every, first = int(generator.integers(2, 5)), int(generator.integers(4))
-        beam = np.floor(_elevation_deg(xyz) / _BEAM_DEG).astype(np.int64)
+        beam = _beam(xyz, beams) if ring is None else points[:, ring].astype(np.int64)
         keep &= (beam + first) % every == 0
     if generator.random() < settings.cuboid_drop:
         centre = xyz[generator.integers(len(xyz))]
         half = (xyz.max(0) - xyz.min(0)) * generator.uniform(0, 0.1, 3)
         keep &= (np.abs(xyz - centre) > half).any(1)
     return keep
+
+
+def _beam(xyz: np.ndarray, beams: int | None) -> np.ndarray:
+    """`(N,)` int64: number of the beam of each point, as if the beams divided the field of view evenly."""
+    elevation = _elevation_deg(xyz)
+    low, high = np.quantile(elevation, [0.001, 0.999])  # a single beam has more points, stray ones are fewer
+    step = _BEAM_DEG if beams is None or beams < 2 else max(high - low, 1e-6) / (beams - 1)
+    return np.round((elevation - low) / step).astype(np.int64)
 
 
 def _moved(xyz: np.ndarray, settings: PointAugmentation, generator: np.random.Generator) -> np.ndarray:
@@ -136,7 +164,11 @@ def _intensities(values: np.ndarray, settings: PointAugmentation, generator: np.
     if not settings.intensity_jitter:
         return values
     gain, exponent = np.exp(generator.normal(0, 0.3 * settings.intensity_jitter, 2))
-    return np.clip(gain * values**exponent, 0, 1).astype(np.float32)
+    changed = np.clip(gain * values**exponent, 0, 1)
+    for steps in _INTENSITY_STEPS:
+        if np.abs(values * steps - np.round(values * steps)).max() < 1e-3:
+            changed = np.round(changed * steps) / steps
+    return changed.astype(np.float32)
 
 
 def laser_mix(

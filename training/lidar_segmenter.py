@@ -141,6 +141,7 @@ class LidarSegmenter(SegmentationRecipe):
             augmentation=settings.augmentation,
             seed=settings.seed,
             cache=settings.cache,
+            classes=self.classes,
         )
         weighted = settings.class_weights != "none"
         labels_of = Segmentation3DTask(self.classes).truth

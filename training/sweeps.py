@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset as TorchDataset
 
+from zoo.classes import ClassTable
 from zoo.errors import InputError
 from zoo.frame import Frame, SensorFacts, Sweep
 from zoo.inputs.points import PointsInput
@@ -21,12 +22,15 @@ from zoo.inputs.range_image import RangeImageInput
 from zoo.sensors import sensor_axes, unit_vector
 from zoo.training.augment import sample_generator
 from zoo.training.augment_points import PointAugmentation, augment, laser_mix
+from zoo.training.paste_objects import Cutout, cut_out, ground_labels, paste, thing_labels
 from zoo.training.samples import Source, stream_order
 
 __all__ = ["Collate", "Percent", "SweepStream", "label_subset", "sensor_of", "sweep_of", "tensors_of"]
 
 Percent = Literal[1, 5, 10, 25, 100]
 """Shares of the labels that are trained on in published comparisons."""
+_SWEEPS_WITH_OBJECTS = 400
+"""Objects to paste are cut from at most this many sweeps of a data set."""
 SweepInput = PointsInput | RangeImageInput
 Batch = tuple[tuple[torch.Tensor, ...], torch.Tensor]
 """The arrays of a batch in the order in which the model takes them, and `(N,)` labels."""
@@ -85,6 +89,7 @@ class SweepStream(TorchDataset):
         augmentation: Augmentation settings.
         seed: Seed of all random choices.
         cache: Keep the sweeps in memory, as the input reads them.
+        classes: The model's; needed to paste objects.
     """
 
     def __init__(
@@ -96,6 +101,7 @@ class SweepStream(TorchDataset):
         augmentation: PointAugmentation,
         seed: int,
         cache: bool = True,
+        classes: ClassTable | None = None,
     ) -> None:
         if not sources or any(not source.frames for source in sources):
             raise InputError("a training data set has no sweeps; check the split in its folder")
@@ -108,8 +114,22 @@ class SweepStream(TorchDataset):
         # (3, 3): forward, left and up of the points.
         axes = sensor_axes(points.sensor or SensorFacts())
         self._level = np.array([unit_vector(axis) for axis in axes], np.float32)
-        self._intensity = points.channels.index("intensity") if "intensity" in points.channels else None
+        self._intensity, self._ring = (
+            points.channels.index(name) if name in points.channels else None for name in ("intensity", "ring")
+        )
         self._cache: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] | None = {} if cache else None
+        self._ground: tuple[int, ...] = ()
+        self._objects: list[dict[int, list[Cutout]]] = [{} for _ in sources]
+        if augmentation.instance_paste:
+            if classes is None:
+                raise InputError("instance_paste needs the classes of the model")
+            self._ground = ground_labels(classes)
+            self._objects = [self._cut_out(source, thing_labels(classes)) for source in range(len(sources))]
+            if not any(self._objects):
+                raise InputError(
+                    "--augmentation.instance-paste: the training sweeps contain no object that stands on visible "
+                    "ground; set it to 0"
+                )
 
     def __len__(self) -> int:
         return len(self.order)
@@ -141,6 +161,17 @@ class SweepStream(TorchDataset):
             for index in range(len(entry.frames)):
                 self.decoded(source, index)
 
+    def _cut_out(self, source: int, things: Sequence[int]) -> dict[int, list[Cutout]]:
+        """Objects from sweeps spread over a data set, by class."""
+        frames = self.sources[source].frames
+        found: dict[int, list[Cutout]] = {}
+        for index in range(0, len(frames), -(-len(frames) // _SWEEPS_WITH_OBJECTS)):
+            points, labels = self.decoded(source, index)
+            instances = sweep_of(frames[index]).instances
+            for each in cut_out(self._levelled(points), labels, instances, things, self._ground):
+                found.setdefault(each.label, []).append(each)
+        return found
+
     def __getitem__(self, position: int) -> tuple[Any, np.ndarray]:
         """The prepared sweep, and `(N,)` labels of its points."""
         source, _, index = (int(value) for value in self.order[position])
@@ -155,9 +186,25 @@ class SweepStream(TorchDataset):
     def _augmented(self, source: int, index: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Points forward, to the left and up, and their labels."""
         points, labels = self.decoded(source, index)
-        points = points.copy()
-        points[:, :3] = points[:, :3] @ self._level.T
-        return augment(points, labels, self.augmentation, generator, self._intensity)
+        points = self._levelled(points)
+        if (objects := self._objects[source]) and generator.random() < self.augmentation.instance_paste:
+            points, labels = paste(points, labels, objects, self._ground, generator)
+        sensor = sweep_of(self.sources[source].frames[index]).sensor or SensorFacts()
+        return augment(
+            points,
+            labels,
+            self.augmentation,
+            generator,
+            intensity=self._intensity,
+            ring=self._ring,
+            beams=sensor.beams,
+        )
+
+    def _levelled(self, points: np.ndarray) -> np.ndarray:
+        """A copy whose first three columns are forward, to the left and up."""
+        levelled = points.copy()
+        levelled[:, :3] = points[:, :3] @ self._level.T
+        return levelled
 
 
 def tensors_of(input: SweepInput, prepared: Sequence[Any], names: Sequence[str]) -> tuple[torch.Tensor, ...]:
