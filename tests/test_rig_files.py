@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from zoo.cli import main
+from zoo.data import open_dataset
 from zoo.errors import InputError
 from zoo.frame import Box3D, CameraFrame, Frame
 from zoo.geometry.cameras import project
@@ -394,3 +395,25 @@ def test_flow_through_a_lens() -> None:
     ahead = depth > 1
     expected = pixels - np.stack([x, y], 1)
     np.testing.assert_allclose(first.flow[y, x][ahead], expected[ahead], atol=0.03)
+
+
+@pytest.mark.parametrize(("layout", "lidar"), [("semantickitti", "velodyne"), ("nuscenes", "LIDAR_TOP")])
+def test_readers_know_the_lidar_of_a_rig_file(layout: str, lidar: str, tmp_path: Path) -> None:
+    """Number of beams and range are those of the file that the folder was rendered with, the rest the data set's."""
+    (tmp_path / "rig.yaml").write_text(
+        f"name: six\nbase: {layout.removeprefix('semantic')}\nlidars:\n  {lidar}:\n"
+        "    elevations_deg: [-20, -15, -10, -5, 0, 5]\n    columns: 300\n    max_range_m: 50\n"
+    )
+    words = f"synthetic --layout {layout} --frames 1 --scenes 1 --size 90x160 --seed 3 --sweeps 0 --workers 1"
+    words = words.replace(" --sweeps 0", "") if layout != "nuscenes" else words
+    assert main([*words.split(), "--rig", str(tmp_path / "rig.yaml"), "--out", str(tmp_path / "out")]) == 0
+    (sweep,) = open_dataset(layout, tmp_path / "out").frames[0].lidars[lidar][:1]
+    assert sweep.sensor is not None
+    assert (sweep.sensor.beams, sweep.sensor.max_range_m, sweep.sensor.points) == (6, 50.0, None)
+    assert sweep.sensor.height_m == pytest.approx(1.73 if layout == "semantickitti" else 1.84, abs=0.01)
+    marker = json.loads((tmp_path / "out" / "synthetic.json").read_text())
+    marker["lidars"][lidar] = {"beams": "many", "height_m": True, "max_range_m": -1}  # damaged: as if it said nothing
+    (tmp_path / "out" / "synthetic.json").write_text(json.dumps(marker))
+    (sweep,) = open_dataset(layout, tmp_path / "out").frames[0].lidars[lidar][:1]
+    assert sweep.sensor is not None
+    assert sweep.sensor.beams == (64 if layout == "semantickitti" else 32)

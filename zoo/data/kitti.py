@@ -23,8 +23,9 @@ from zoo.data.folders import first_folder, visible_files
 from zoo.data.kitti_calibration import CHANNELS, EGO_FROM_VELODYNE, camera_of, read_numbers, rigid
 from zoo.data.lazy import LazyMapping, LazySequence
 from zoo.data.scans import read_bytes, read_points
+from zoo.data.terms import rendered_lidar
 from zoo.errors import InputError
-from zoo.frame import Box3D, CameraFrame, Frame, Sweep
+from zoo.frame import Box3D, CameraFrame, Frame, SensorFacts, Sweep
 from zoo.geometry.transforms import invert, transform
 from zoo.sensors import KITTI
 
@@ -60,7 +61,8 @@ def read(root: Path, split: str) -> Dataset:
     """
     part = "testing" if split == "test" else "training"
     folder = first_folder(root, (part, f"object/{part}"), "KITTI's object set")
-    frames = [_frame(folder, id, split != "test") for id in _ids(folder, split)]
+    sensor = rendered_lidar(root, "velodyne", KITTI)
+    frames = [_frame(folder, id, split != "test", sensor) for id in _ids(folder, split)]
     if not frames:
         raise InputError(f"kitti {split} is empty: no file {folder}/velodyne/*.bin")
     lists = (folder.parent / "ImageSets").is_dir()
@@ -82,7 +84,7 @@ def _ids(folder: Path, split: str) -> list[str]:
     return ids
 
 
-def _frame(folder: Path, id: str, labelled: bool) -> Frame:
+def _frame(folder: Path, id: str, labelled: bool, sensor: SensorFacts) -> Frame:
     scan = next((path for name in _SCANS if (path := folder / name / f"{id}.bin").is_file()), None)
     if scan is None:
         raise InputError(f"kitti frame {id} has no scan; looked for {folder}/velodyne/{id}.bin")
@@ -106,7 +108,7 @@ def _frame(folder: Path, id: str, labelled: bool) -> Frame:
         points_source=partial(read_points, scan, CHANNELS),
         channels=CHANNELS,
         ego_from_lidar=EGO_FROM_VELODYNE,
-        sensor=KITTI if scan.parent.name == _SCANS[0] else _CROPPED,
+        sensor=sensor if scan.parent.name == _SCANS[0] else _CROPPED,
     )
     return Frame(
         id=id,

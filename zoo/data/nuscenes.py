@@ -25,6 +25,7 @@ from zoo.data.dataset import Dataset
 from zoo.data.lazy import LazyMapping, LazySequence
 from zoo.data.nuscenes_tables import TokenColumn, numbers_of, read_rows, rows_of_tokens
 from zoo.data.scans import MAX_POINTS, check_count, read_bytes, read_points
+from zoo.data.terms import rendered_lidar
 from zoo.errors import InputError
 from zoo.files import read_image
 from zoo.frame import Box3D, CameraFrame, Frame, Sweep
@@ -168,6 +169,7 @@ class _Tables:
 
     def __init__(self, root: Path, folder: Path, wanted: Callable[[str], bool]) -> None:
         self.root, self.folder = root, folder
+        self._facts = rendered_lidar(root, "LIDAR_TOP", HDL_32E)
         self.samples = self._samples(wanted)
         self.row_of_sample = {sample.token: row for row, sample in enumerate(self.samples)}
         self._places = {scene: place for place, scene in enumerate(dict.fromkeys(each.scene for each in self.samples))}
@@ -375,7 +377,7 @@ class _Tables:
             timestamp_us=data[3],
             ego_from_lidar=sensor.ego_from_sensor,
             world_from_ego=self._world_from_ego(data),
-            sensor=replace(HDL_32E, height_m=float(sensor.ego_from_sensor[2, 3])),
+            sensor=replace(self._facts, height_m=float(sensor.ego_from_sensor[2, 3])),
         )
 
 

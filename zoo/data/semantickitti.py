@@ -20,8 +20,9 @@ from zoo.data.dataset import Dataset
 from zoo.data.folders import first_folder, visible_files
 from zoo.data.kitti_calibration import CHANNELS, EGO_FROM_VELODYNE, camera_of, read_numbers, rigid
 from zoo.data.scans import read_bytes, read_point_instances, read_point_labels, read_points
+from zoo.data.terms import rendered_lidar
 from zoo.errors import InputError
-from zoo.frame import CameraFrame, Frame, Sweep
+from zoo.frame import CameraFrame, Frame, SensorFacts, Sweep
 from zoo.geometry.transforms import invert
 from zoo.label_table import LabelTable
 from zoo.sensors import KITTI
@@ -74,9 +75,10 @@ def read(root: Path, split: str) -> Dataset:
     """
     sequences = first_folder(root, ("sequences", "dataset/sequences"), "SemanticKITTI")
     numbers = _split(root / "semantic-kitti.yaml", split)
+    sensor = rendered_lidar(root, "velodyne", KITTI)
     frames: list[Frame] = []
     for place, number in enumerate(numbers):
-        frames += _sequence(sequences / f"{number:02d}", place, labelled=split != "test")
+        frames += _sequence(sequences / f"{number:02d}", place, split != "test", sensor)
     if not frames:
         listed = ", ".join(f"{number:02d}" for number in numbers) or "none"
         raise InputError(f"semantickitti {split} is empty: no file {sequences}/NN/velodyne/*.bin; its NN are {listed}")
@@ -103,7 +105,7 @@ def _split(path: Path, split: str) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _sequence(folder: Path, place: int, labelled: bool) -> list[Frame]:
+def _sequence(folder: Path, place: int, labelled: bool, sensor: SensorFacts) -> list[Frame]:
     """The frames of one sequence, the `place`-th of its split; none without its folder."""
     scans = visible_files(folder / "velodyne", "*.bin")
     labels = {path.stem: path for path in visible_files(folder / "labels", "*.label")}
@@ -133,6 +135,7 @@ def _sequence(folder: Path, place: int, labelled: bool) -> list[Frame]:
                 cameras,
                 None if poses is None else poses[index],
                 None if times is None else round(float(times[index, 0]) * 1e6),
+                sensor,
             )
         )
     return frames
@@ -145,6 +148,7 @@ def _frame(
     cameras: dict[str, CameraFrame],
     world_from_ego: np.ndarray | None,
     time_us: int | None,
+    sensor: SensorFacts,
 ) -> Frame:
     sequence = scan.parent.parent.name
     files = {"velodyne": scan}
@@ -157,7 +161,7 @@ def _frame(
         instances_source=None if labels is None else partial(read_point_instances, labels, scan, CHANNELS),
         timestamp_us=time_us,
         ego_from_lidar=EGO_FROM_VELODYNE,
-        sensor=KITTI,
+        sensor=sensor,
     )
     return Frame(
         id=f"{sequence}_{scan.stem}",

@@ -16,7 +16,7 @@ from typing import Any
 
 from zoo.data.dataset import Dataset
 from zoo.files import write_json
-from zoo.frame import Frame
+from zoo.frame import Frame, SensorFacts
 
 __all__ = [
     "IMAGENET",
@@ -28,6 +28,7 @@ __all__ = [
     "is_synthetic",
     "mark_synthetic",
     "places_of",
+    "rendered_lidar",
     "rendered_split",
     "terms_named",
     "terms_of",
@@ -163,6 +164,20 @@ def places_of(dataset: Dataset, frames: Sequence[Frame]) -> list[str | int]:
         return [frame.scene for frame in frames]
     first = _marker(dataset.root).get("seed", 0)
     return [frame.scene if (number := _place_number(frame)) is None else first + number for frame in frames]
+
+
+def rendered_lidar(root: Path, name: str, facts: SensorFacts) -> SensorFacts:
+    """Facts about a lidar of a folder: those of the data set, but for what a rendered folder's own rig changed."""
+    own = _marker(root).get("lidars")
+    entry = own.get(name) if isinstance(own, dict) else None
+    if not isinstance(entry, dict):
+        return facts
+    if type(beams := entry.get("beams")) is int and beams > 0:
+        facts = dataclasses.replace(facts, beams=beams, points=None)
+    for key in ("height_m", "max_range_m"):
+        if type(value := entry.get(key)) in (int, float) and 0 < value < 1e6:
+            facts = dataclasses.replace(facts, **{key: float(value)})
+    return facts
 
 
 def _place_number(frame: Frame) -> int | None:

@@ -31,7 +31,7 @@ from zoo.synthetic.layouts.writer import write_files
 from zoo.synthetic.scene.choices import Choices
 from zoo.synthetic.scene.describe import describe
 from zoo.synthetic.sensors.rig_file import read_rig
-from zoo.synthetic.sensors.rigs import Rig, rig_of
+from zoo.synthetic.sensors.rigs import Rig, RigLidar, rig_of
 from zoo.synthetic.shapes.own_mesh import read_mesh
 
 __all__ = ["LAYOUTS", "Arguments", "run"]
@@ -239,6 +239,8 @@ def _plan(arguments: Arguments) -> tuple[_Plan, dict]:
     }
     if kind.lists:
         settings |= {"rig": described, "sweeps": sweeps}
+        if isinstance(described, dict):  # for the readers
+            settings["lidars"] = {name: _lidar_facts(lidar) for name, lidar in rig.lidars.items()}
     if extras := _extras(arguments, layout, rig):
         settings["extras"] = list(extras)
     if meshes := _meshes(arguments.mesh):
@@ -291,6 +293,14 @@ def _condition(text: str, arguments: Arguments) -> Condition:
             f"{', '.join(kind.allowed)}, or choose another layout"
         )
     return condition
+
+
+def _lidar_facts(lidar: RigLidar) -> dict[str, float]:
+    return {
+        "beams": len(lidar.elevations_deg),
+        "height_m": float(lidar.ego_from_lidar[2, 3]),
+        "max_range_m": lidar.max_range_m,
+    }
 
 
 def _rig(arguments: Arguments, layout: Layout) -> tuple[Rig, str | dict]:
