@@ -351,7 +351,7 @@ def rendered() -> list[Frame]:
     lidars = {
         name: replace(lidar, columns=360, range_noise_m=0.0, dropout=0.0) for name, lidar in RIGS["a2d2"].lidars.items()
     }
-    return list(render_scene(57, 2, rig=replace(RIGS["a2d2"], lidars=lidars), size=(120, 190), exact=True))
+    return list(render_scene(58, 2, rig=replace(RIGS["a2d2"], lidars=lidars), size=(120, 190), exact=True))
 
 
 @pytest.fixture(scope="module")
@@ -359,11 +359,11 @@ def folder(rendered: list[Frame], tmp_path_factory: pytest.TempPathFactory) -> P
     root = tmp_path_factory.mktemp("a2d2")
     records: list[tuple[Place, Record]] = []
     for number, frame in enumerate(rendered):
-        where = place(number, seed=57)
-        for path, make in a2d2.files(rendered_frame(frame, 57), where).items():
+        where = place(number, seed=58)
+        for path, make in a2d2.files(rendered_frame(frame, 58), where).items():
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).write_bytes(make())
-        records.append((where, a2d2.record(rendered_frame(frame, 57), where)))
+        records.append((where, a2d2.record(rendered_frame(frame, 58), where)))
     for path, make in a2d2.closing_files(records).items():
         (root / path).write_bytes(make())
     return root

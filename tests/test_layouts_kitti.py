@@ -461,10 +461,10 @@ def rendered() -> list[Frame]:
     )
     rig = replace(RIGS["kitti"], lidars={"velodyne": lidar}, period_s=0.5)
     # A level street: boxes are upright in the world, and those of KITTI upright in the camera.
-    level = replace(described(56), street=replace(described(56).street, relief=None, grade=(0.0,) * 7))
+    level = replace(described(58), street=replace(described(58).street, relief=None, grade=(0.0,) * 7))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("zoo.synthetic.frames.render.describe", lambda seed: level)
-        return list(render_scene(56, 2, rig=rig, size=(96, 318), exact=True))
+        return list(render_scene(58, 2, rig=rig, size=(96, 318), exact=True))
 
 
 @pytest.fixture(scope="module")
@@ -472,7 +472,7 @@ def kitti_folder(rendered: list[Frame], tmp_path_factory: pytest.TempPathFactory
     root = tmp_path_factory.mktemp("kitti")
     for number, frame in enumerate(rendered):
         for module in (kitti, semantickitti):
-            files = module.files(rendered_frame(frame), place(number))
+            files = module.files(rendered_frame(frame, 58), place(number))
             assert set(files) == set(module.files(None, place(number)))
             for path, content in files.items():
                 (root / path).parent.mkdir(parents=True, exist_ok=True)

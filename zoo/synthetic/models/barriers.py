@@ -15,6 +15,7 @@ __all__ = ["boxes_around", "build_sheets", "strip_mesh"]
 
 _PIECE_M = 3.0  # longest straight piece of a barrier: it follows the ground and the bends of the street
 _BARS_M = 0.9  # height of bars on top of a wall
+_FAR_M = 15.0  # from the middle of the street
 
 
 def strip_mesh(street: Street, strip: Strip) -> Mesh:
@@ -88,18 +89,20 @@ def _hedge(strip: Strip, length: float, rng: np.random.Generator) -> Mesh:
     """Leaves through and through, more of them outside, so that rays end at many depths and some pass.
 
     With these sizes and numbers a ray across a hedge meets two leaves on average; a sixth of the rays meets none.
+    Far from the street there are fewer and larger leaves.
     """
     b = Builder(Label.VEGETATION)
     h = strip.height
     wide = float(rng.uniform(0.3, 0.6))
-    n = int(min(length * h * 120, 8000))
+    larger = 1.7 if min(abs(t) for _, t in strip.line) > _FAR_M else 1.0
+    n = int(min(length * h * 120, 8000) / larger**2)
     p = rng.uniform([0, -1, 0.02], [length, 1, 1], (n, 3))
     outside, top = rng.random(n) < 0.5, np.where(rng.random(n) < 0.25)[0]
     p[:, 1] = np.where(outside, np.sign(p[:, 1]) * rng.uniform(0.75, 1.05, n), p[:, 1]) * wide
     p[top, 1] = rng.uniform(-wide, wide, len(top))
     p[:, 2] *= h
     p[top, 2] = h * rng.uniform(0.88, 1.04, len(top))
-    a, c = (np.clip(rng.normal(0, 0.1, (n, 3)), -0.18, 0.18) for _ in range(2))
+    a, c = (larger * np.clip(rng.normal(0, 0.1, (n, 3)), -0.18, 0.18) for _ in range(2))
     vertices = np.stack([p + a, p - a + c, p - a - c], 1).reshape(-1, 3)
     # The reflectance is a quarter of what it will be: `build` multiplies it by four times the place's foliage colour.
     shade = np.clip(rng.uniform(0.5, 1.4, (n, 1)) * 0.25 * np.ones(3), 0, 1)
@@ -165,7 +168,7 @@ def build_sheets(scene: Scene) -> tuple[Mesh | None, np.ndarray]:
             continue
         low, high = (0.05, strip.height) if strip.kind == "fence" else (strip.height, strip.height + _BARS_M)
         (s0, t0), (s1, t1) = strip.line
-        steps = np.linspace(0, 1, max(2, int((s1 - s0) / _PIECE_M)))
+        steps = np.linspace(0, 1, max(2, int(np.hypot(s1 - s0, t1 - t0) / _PIECE_M)))
         line = np.stack([s0 + (s1 - s0) * steps, t0 + (t1 - t0) * steps], -1)
         b = Builder(Label.FENCE)
         rings = [np.concatenate([line, np.full((len(line), 1), scene.street.kerb + h)], 1) for h in (low, high)]

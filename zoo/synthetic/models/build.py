@@ -18,7 +18,8 @@ from zoo.synthetic.shapes.templates import template
 __all__ = ["LABELS_WITH_INSTANCES", "MOVING", "build_body", "build_moving", "build_parked", "build_static"]
 
 LABELS_WITH_INSTANCES = tuple(range(Label.PERSON, Label.BICYCLE + 1))
-_NEAR_SIDE, _NEAR_AHEAD = 15.0, 140.0  # metres: trees farther away have fewer and larger leaves
+_NEAR_SIDE, _NEAR_AHEAD = 11.0, 130.0  # metres: plants farther away have fewer and larger leaves
+_FAR = {"tree": "far_tree", "bush": "far_bush", "thicket": "far_thicket"}
 MOVING = MOVABLE
 
 
@@ -31,8 +32,9 @@ def _placed(scene: Scene, chosen: Callable[[Thing], bool], time_s: float) -> lis
         position, yaw, there = thing.places(scene.street, np.array(time_s))
         if thing.kind in MOVING and not there:
             continue
-        far = thing.kind == "tree" and (abs(thing.t) > _NEAR_SIDE or thing.s > _NEAR_AHEAD)
-        mesh = template("far_tree" if far else thing.kind, thing.variant, thing.pose(time_s))
+        far = abs(thing.t) > _NEAR_SIDE or thing.s > _NEAR_AHEAD
+        name = _FAR.get(thing.kind, thing.kind) if far else thing.kind
+        mesh = template(name, thing.variant, thing.pose(time_s))
         mesh = place(mesh, position, float(yaw), thing.scale, thing.palette, thing.instance, thing.label)
         if thing.kind in ("tree", "conifer", "bush", "grove", "thicket"):
             mesh = _tinted(mesh, tint[index % len(tint)])

@@ -31,7 +31,13 @@ EMITTERS = _table(Material.LAMP, Material.SIGNAL, Material.HEADLIGHT, Material.T
 _PANES = _table(Material.WINDOW, Material.SHOP)
 _LEVEL = _table(Material.ASPHALT, Material.GROUND, Material.KERB)
 _POROUS = _LEVEL | _table(
-    Material.BRICK, Material.STONE, Material.CONCRETE, Material.PLASTER, Material.BARK, Material.CLOTH
+    Material.BRICK,
+    Material.STONE,
+    Material.CONCRETE,
+    Material.PLASTER,
+    Material.BARK,
+    Material.BRANCH,
+    Material.CLOTH,
 )
 _SMOOTH = {Material.PAINT, Material.GLASS, Material.LAMP, Material.SIGNAL, Material.HEADLIGHT, Material.TAILLIGHT}
 """Surfaces without a pattern."""

@@ -137,6 +137,7 @@ _PATTERNS: dict[int, Callable[..., np.ndarray]] = {
     Material.ROOF: _roof,
     Material.KERB: _kerb,
     Material.BARK: _bark,
+    Material.BRANCH: _bark,
     Material.FOLIAGE: _foliage,
     Material.CLOTH: _cloth,
     Material.WOOD: _wood,

@@ -58,12 +58,14 @@ def draw_frontage(
             stop = block.end - (0 if block.open_end else margin)
             buildings += _houses(rng, row, kind, (start, stop), front + row.setback)
             buildings += _second_row(rng, row, kind, (start, stop), front + row.setback)
-            if rng.random() < 0.35 if block.park else row.setback > 1.4:
+            if rng.random() < 0.75 if block.park else row.setback > 1.0:
                 strips += _barriers(rng, kind, side, (start, stop), front)
         if rng.random() < 0.25:
             strips += _railings(rng, street, here)
         for before, after in pairwise(here):
             buildings += _behind_side_street(rng, street, row, kind, before.end, after.start)
+        for block in here if not here[0].park else ():
+            strips += _bounds(rng, kind, street, block, row.setback, buildings)
     if rng.random() < 0.75 * PLACE_KINDS[kind].built_up:  # something closes the view at the end of the street
         buildings += [
             _building(rng, kind, street.end + 10, street.end + 24, float(t), 1, int(rng.integers(2, 6)))
@@ -192,21 +194,51 @@ def _barriers(
     out, s = [], s_range[0]
     while s < s_range[1] - 3:
         stop = min(s + float(rng.uniform(8, 45)), s_range[1])
-        color, height = _barrier_look(rng, what)
-        out.append(
-            Strip(
-                kind=what,
-                line=((s, side * (front + 0.2)), (stop, side * (front + 0.2))),
-                height=height,
-                variant=int(rng.integers(0, 24)),
-                color=color,
-                seed=int(rng.integers(1 << 30)),
-            )
-        )
+        out.append(_strip(rng, what, ((s, side * (front + 0.2)), (stop, side * (front + 0.2)))))
         if rng.random() < 0.4:
-            what = str(rng.choice(["wall", "fence", "hedge"], p=[0.05, 0.35, 0.6]))
+            what = str(rng.choice(["wall", "fence", "hedge"], p=[0.08, 0.47, 0.45]))
         s = stop + float(rng.choice([0.0, rng.uniform(1, 4)]))
     return out
+
+
+def _bounds(
+    rng: np.random.Generator, kind: str, street: Street, block: Block, setback: float, houses: list[Building]
+) -> list[Strip]:
+    """Hedges and fences between the lots of a block, and along their far ends; they pass by the houses."""
+    out = []
+    margin = max(block.sidewalk, 1.5)
+    front = street.half_width + block.sidewalk + block.verge
+    s, end = block.start + margin + float(rng.uniform(2, 9)), block.end - margin
+    near, far = block.side * (front + 1.6), block.side * (front + setback + float(rng.uniform(18, 25)))
+    while s < end - 2:
+        stop = min(s + float(rng.uniform(9, 20)), end)
+        for line in (((s, near), (s, far)), ((s + 0.6, far), (stop - 0.6, far))):
+            if rng.random() < PLACE_KINDS[kind].bounds and not any(_crosses(line, house) for house in houses):
+                out.append(_strip(rng, str(rng.choice(["fence", "hedge"], p=[0.4, 0.6])), line))
+        s = stop
+    return out
+
+
+def _crosses(line: tuple[tuple[float, float], ...], house: Building) -> bool:
+    """Whether a line along or across the street runs through a house, or passes by within a hedge's width."""
+    (s0, t0), (s1, t1) = line
+    if t0 * house.side < 0:
+        return False
+    near, far = sorted((abs(t0), abs(t1)))
+    beside = s1 < house.s0 - 1.3 or s0 > house.s1 + 1.3
+    return not (beside or far < house.t0 - 1.3 or near > house.t0 + house.depth + 1.3)
+
+
+def _strip(rng: np.random.Generator, what: str, line: tuple[tuple[float, float], ...]) -> Strip:
+    color, height = _barrier_look(rng, what)
+    return Strip(
+        kind=what,
+        line=line,
+        height=height,
+        variant=int(rng.integers(0, 24)),
+        color=color,
+        seed=int(rng.integers(1 << 30)),
+    )
 
 
 def _barrier_look(rng: np.random.Generator, what: str) -> tuple[Color, float]:
@@ -218,9 +250,9 @@ def _barrier_look(rng: np.random.Generator, what: str) -> tuple[Color, float]:
         "rail": (0.45, 0.45, 0.46),
     }
     heights = {
-        "wall": rng.uniform(0.6, 2.4),
-        "fence": rng.uniform(0.8, 2.0),
-        "hedge": rng.uniform(0.8, 2.2),
+        "wall": rng.uniform(0.4, 1.9),
+        "fence": rng.uniform(0.8, 1.8),
+        "hedge": rng.uniform(0.7, 1.9),
         "rail": 0.75,
     }
     return colors[what], float(heights[what])

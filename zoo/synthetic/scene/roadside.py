@@ -18,20 +18,20 @@ __all__ = ["add_roadside", "add_signals"]
 _LENGTHS_M = {"car": 4.6, "truck": 10.0, "motorcycle": 2.0}
 """Of parked vehicles: street that they take up."""
 
-_TREES = 26
+_TREES = 14
 """At least as many trees stand in a place: what remains is planted along its kerbs."""
 _TREE_STYLES = VARIANTS // 3
 """Variants of a tree come in threes: bare first, then two with leaves (`shapes.plants`)."""
 _FURNITURE = (
-    ("sign", 0.045),
-    ("bollard", 0.02),
+    ("sign", 0.032),
+    ("bollard", 0.012),
     ("bin", 0.012),
     ("bench", 0.006),
     ("board", 0.006),
     ("mast", 0.006),
     ("shelter", 0.004),
 )
-"""Kinds, and how many there are per metre of block."""
+"""Kinds, and how many there are per metre of a town's blocks."""
 
 
 def add_roadside(
@@ -43,8 +43,9 @@ def add_roadside(
     for plot in plots:
         if plot.end - plot.start < 4:
             continue
-        _add_furniture(placer, plot)
-        _add_lamps(placer, plot)
+        _add_furniture(placer, plot, about.furniture)
+        if rng.random() < about.lamps:
+            _add_lamps(placer, plot)
         if street.parking[0 if plot.block.side > 0 else 1] > 0:
             _add_parked(placer, plot, ego, density)
         for _ in range(rng.poisson(density * about.racks * plot.length)):
@@ -89,7 +90,7 @@ def _add_rack(placer: Placer, plot: Plot) -> None:
 
 def _add_lamps(placer: Placer, plot: Plot) -> None:
     rng, side = placer.rng, plot.block.side
-    spacing, phase = float(rng.uniform(20, 42)), float(rng.uniform(0, 18))
+    spacing, phase = float(rng.uniform(24, 45)), float(rng.uniform(0, 18))
     style = int(rng.integers(VARIANTS))
     for s in np.arange(plot.start + phase, plot.end, spacing):
         if rng.random() < 0.9:
@@ -105,8 +106,11 @@ def _add_lamps(placer: Placer, plot: Plot) -> None:
 
 
 def _add_tree_row(placer: Placer, plot: Plot, bare: bool) -> None:
+    """Trees whose crowns nearly touch, next to the kerb or where the gardens begin."""
     rng = placer.rng
-    spacing, style, size = float(rng.uniform(6, 16)), int(rng.integers(_TREE_STYLES)), float(rng.uniform(0.7, 1.7))
+    style, size = int(rng.integers(_TREE_STYLES)), float(rng.uniform(0.8, 2.0))
+    spacing = float(rng.uniform(5, 8)) * (0.4 + 0.8 * size)
+    t = plot.posts if rng.random() < 0.6 else plot.back + 1.1
     for s in np.arange(plot.start + float(rng.uniform(0, 6)), plot.end, spacing):
         variant = 3 * style if bare else 3 * style + int(rng.integers(1, 3))
         height = size * float(rng.uniform(0.8, 1.2))
@@ -115,7 +119,7 @@ def _add_tree_row(placer: Placer, plot: Plot, bare: bool) -> None:
                 kind="tree",
                 variant=variant,
                 s=float(s),
-                t=plot.block.side * plot.posts,
+                t=plot.block.side * t,
                 yaw=float(rng.uniform(0, 6.3)),
                 scale=(height, height, height * float(rng.uniform(0.85, 1.15))),
             )
@@ -128,7 +132,7 @@ def _add_plants(placer: Placer, plot: Plot, about: PlaceKind, bare: bool) -> Non
     nearest = plot.back + 2
     for _ in range(rng.poisson(plot.length * about.plants)):
         kind = str(rng.choice(["tree", "conifer", "bush"], p=[0.45, 0.2, 0.35]))
-        height = float(rng.uniform(0.45, 1.3))  # those in gardens begin to branch low
+        height = float(rng.uniform(0.45, 1.5))  # those in gardens begin to branch low
         style = int(rng.integers(_TREE_STYLES))
         placer.put(
             Thing(
@@ -142,10 +146,10 @@ def _add_plants(placer: Placer, plot: Plot, about: PlaceKind, bare: bool) -> Non
         )
 
 
-def _add_furniture(placer: Placer, plot: Plot) -> None:
+def _add_furniture(placer: Placer, plot: Plot, share: float) -> None:
     rng, side = placer.rng, plot.block.side
     for kind, rate in _FURNITURE:
-        for _ in range(rng.poisson(rate * plot.length)):
+        for _ in range(rng.poisson(share * rate * plot.length)):
             s = float(rng.uniform(plot.start, plot.end))
             variant = int(rng.integers(VARIANTS))
             if kind == "bollard":

@@ -40,7 +40,8 @@ def _outline(kind: str, variant: int) -> tuple[np.ndarray, np.ndarray]:
 def _trunk(kind: str, variant: int, below: float) -> float:
     """How far trunk and branches of a tree reach from its middle, up to the height `below`; metres."""
     mesh = template(kind, variant)
-    bark = mesh.vertices[mesh.faces[mesh.material == Material.BARK]]  # (M, 3, 3)
+    wood = (mesh.material == Material.BARK) | (mesh.material == Material.BRANCH)
+    bark = mesh.vertices[mesh.faces[wood]]  # (M, 3, 3)
     low = bark[bark[..., 2].min(1) < below]
     return float(np.abs(low[low[..., 2] < below + 0.3][:, :2]).max())
 

@@ -68,7 +68,7 @@ def _lanes(rng: np.random.Generator, kind: str) -> int:
     if rng.random() < PLACE_KINDS[kind].one_way:
         return 1
     # Both are drawn for every kind of place: the draws that follow must not depend on it.
-    city, industrial = int(rng.choice([2, 3, 4])), int(rng.choice([2, 4]))
+    city, industrial = int(rng.choice([2, 2, 3])), int(rng.choice([2, 4]))
     return {"city": city, "boulevard": 4, "industrial": industrial, "retail": industrial}.get(kind, 2)
 
 
@@ -77,7 +77,7 @@ def _verge(rng: np.random.Generator, kind: str) -> float:
         return float(rng.choice([0, rng.uniform(1, 4)], p=[0.5, 0.5]))
     if kind == "village":
         return float(rng.choice([0, rng.uniform(0.8, 2.5)]))
-    return float(rng.uniform(2, 6)) if kind in ("rural", "country") else 0.0
+    return float(rng.uniform(1, 4)) if kind in ("rural", "country") else 0.0
 
 
 def draw_crossings(rng: np.random.Generator, kind: str) -> tuple[Crossing, ...]:

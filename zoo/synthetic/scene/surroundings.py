@@ -33,6 +33,8 @@ def add_surroundings(placer: Placer, plots: Sequence[Plot], kind: str, season: s
         _add_thickets(placer, plot, about, lush)
         _add_woods(placer, plot, about, lush, bare)
         _add_undergrowth(placer, plot, about, lush)
+        if rng.random() < about.verges:
+            _add_verge(placer, plot)
         _add_meadow(placer, plot, about)
 
 
@@ -61,20 +63,15 @@ def _add_thickets(placer: Placer, plot: Plot, about: PlaceKind, lush: float) -> 
     rng, block = placer.rng, plot.block
     if plot.end - plot.start < 10:
         return
-    if not block.park:
-        for s in np.arange(plot.start + 4, plot.end - 3, _THICKET_M):
-            if rng.random() < min(0.9, lush * about.thickets * _THICKET_M):
-                yaw, t = float(rng.normal(0, 0.06)), plot.back + 2.4 + float(rng.exponential(0.8))
-                _plant(
-                    placer,
-                    "thicket",
-                    float(s + rng.normal(0, 1)),
-                    block.side * t,
-                    float(rng.uniform(0.6, 1.2)),
-                    yaw=yaw,
-                )
+    share = min(0.9, lush * about.thickets * _THICKET_M) * (0.6 if block.park else 1)
+    for s in np.arange(plot.start + 4, plot.end - 3, _THICKET_M):
+        if rng.random() < share:
+            at, t = float(s + rng.normal(0, 1)), plot.back + 2.0 + float(rng.exponential(0.8))
+            size, yaw = float(rng.uniform(0.6, 1.2)), float(rng.normal(0, 0.06))
+            _plant(placer, "thicket", at, block.side * t, size, yaw=yaw)
     for _ in range(rng.poisson((0.12 if block.park else 0.5 * about.thickets) * lush * plot.length)):
-        s, t = float(rng.uniform(plot.start, plot.end)), plot.back + float(rng.uniform(5, 45))
+        beyond = 3 + float(rng.exponential(9)) if block.park and rng.random() < 0.5 else float(rng.uniform(5, 45))
+        s, t = float(rng.uniform(plot.start, plot.end)), plot.back + beyond
         _plant(placer, "thicket", s, block.side * t, float(rng.uniform(0.7, 1.4)))
 
 
@@ -85,7 +82,7 @@ def _add_woods(placer: Placer, plot: Plot, about: PlaceKind, lush: float, bare: 
     park = block.park
     for _ in range(rng.poisson((0.1 + about.woods if park else about.woods) * lush * plot.length)):
         for _ in range(_TRIES):
-            t = plot.back + (8 if park else about.woods_from) + float(rng.exponential(14))
+            t = plot.back + (6.5 if park else about.woods_from) + float(rng.exponential(14))
             s = float(rng.uniform(block.start + 6, block.end - 6))
             if t < _FARTHEST_M and _plant(placer, "grove", s, block.side * t, float(rng.uniform(0.7, 1.3)), bare=bare):
                 break
@@ -101,6 +98,18 @@ def _add_undergrowth(placer: Placer, plot: Plot, about: PlaceKind, lush: float) 
         for _ in range(int(rng.integers(2, 6))):
             _plant(placer, "bush", s, block.side * t, float(rng.uniform(0.6, 1.7)))
             s, t = s + float(rng.normal(1.8, 1.5)), max(t + float(rng.normal(0, 1.0)), plot.back + 1.2)
+
+
+def _add_verge(placer: Placer, plot: Plot) -> None:
+    """Low bushes, one next to the other, on a verge between road and pavement, or behind the pavement."""
+    rng, block = placer.rng, plot.block
+    if block.verge < 1.4:
+        return
+    t = plot.edge + (0 if block.verge_first else block.sidewalk) + block.verge / 2 + 0.15
+    size = min(float(rng.uniform(0.4, 0.9)), block.verge / 2.2)
+    for s in np.arange(plot.start, plot.end, 1.5 * size):
+        if rng.random() < 0.8:
+            _plant(placer, "bush", float(s), block.side * t, size * float(rng.uniform(0.85, 1.1)))
 
 
 def _add_meadow(placer: Placer, plot: Plot, about: PlaceKind) -> None:

@@ -35,6 +35,7 @@ _INFRARED = (
     (Material.SKIN, 0.4, 0.3),
     (Material.PAINT, 0.01, 0.35),
     (Material.BARK, 0.3, 0.6),
+    (Material.BRANCH, 0.3, 0.6),
     (Material.WOOD, 0.3, 0.5),
     (Material.RUBBER, 0.04, 0.5),
     (Material.METAL, 0.1, 0.5),

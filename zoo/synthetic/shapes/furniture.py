@@ -21,7 +21,7 @@ def lamp(rng: np.random.Generator, variant: int) -> Mesh:
     height = rng.uniform(6.5, 10) if style != 3 else rng.uniform(3.2, 4.5)
     color = [(0.35, 0.36, 0.36), (0.06, 0.07, 0.07), (0.12, 0.16, 0.13), (0.05, 0.05, 0.05)][int(rng.integers(4))]
     b.tubes(
-        [[0, 0, 0], [0, 0, 1.2]], [[0, 0, 1.2], [0, 0, height]], [0.1, 0.075], [0.1, 0.05], 8, color, Material.METAL
+        [[0, 0, 0], [0, 0, 1.2]], [[0, 0, 1.2], [0, 0, height]], [0.08, 0.062], [0.08, 0.045], 8, color, Material.METAL
     )
     if style == 3:
         b.ellipsoid([0, 0, height + 0.15], [0.2, 0.2, 0.25], (0.8, 0.8, 0.75), Material.LAMP, rings=5, sides=8)
@@ -203,7 +203,7 @@ def bollard(rng: np.random.Generator, variant: int) -> Mesh:
     """A bollard with a cap."""
     b = Builder(Label.POLE)
     color = [(0.04, 0.04, 0.04), (0.4, 0.4, 0.4), (0.5, 0.05, 0.03), (0.3, 0.25, 0.2)][variant % 4]
-    r, h = rng.uniform(0.05, 0.11), rng.uniform(0.75, 1.1)
+    r, h = rng.uniform(0.045, 0.09), rng.uniform(0.75, 1.1)
     b.tubes(
         [[0, 0, 0], [0, 0, h * 0.75]],
         [[0, 0, h * 0.75], [0, 0, h * 0.85]],
@@ -232,8 +232,8 @@ def mast(rng: np.random.Generator, variant: int) -> Mesh:
     b.tubes(
         [[0, 0, 0]],
         [[0, 0, h]],
-        0.14,
-        0.1,
+        0.12,
+        0.09,
         8,
         (0.16, 0.12, 0.08) if wood else (0.4, 0.4, 0.38),
         Material.BARK if wood else Material.CONCRETE,

@@ -7,7 +7,7 @@ import numpy as np
 from zoo.synthetic.shapes.mesh import Builder, Mesh, place
 from zoo.synthetic.shapes.surfaces import Label, Material
 
-__all__ = ["bush", "conifer", "far_tree", "grass", "grove", "thicket", "tree"]
+__all__ = ["bush", "conifer", "far_bush", "far_thicket", "far_tree", "grass", "grove", "thicket", "tree"]
 
 _WOOD = (0.13, 0.105, 0.085)
 
@@ -88,13 +88,13 @@ def tree(rng: np.random.Generator, variant: int, leaves: int = 26) -> Mesh:
     spread = rng.uniform(0.45, 0.8)
     lean = rng.normal(0, 0.05, 2)
     start = np.array([lean[0] * trunk, lean[1] * trunk, trunk])
-    b.tubes([[0, 0, -0.3]], [start], rng.uniform(0.13, 0.2), 0.12, 8, (0.14, 0.11, 0.085), Material.BARK)
+    b.tubes([[0, 0, -0.3]], [start], rng.uniform(0.09, 0.15), 0.09, 8, (0.14, 0.11, 0.085), Material.BARK)
     stems = int(rng.integers(1, 4))
     for _ in range(stems):
         tilt = rng.uniform(0.05, 0.5) if stems > 1 else 0.05
         turn = rng.uniform(0, 2 * np.pi)
         direction = np.array([np.sin(tilt) * np.cos(turn), np.sin(tilt) * np.sin(turn), np.cos(tilt)])
-        _branches(rng, start, direction, rng.uniform(3.2, 4.6), 0.12, 3, spread, out)
+        _branches(rng, start, direction, rng.uniform(3.2, 4.6), 0.09, 3, spread, out)
     p0, p1 = np.array([o[0] for o in out]), np.array([o[1] for o in out])
     r0, r1 = np.array([o[2] for o in out]), np.array([o[3] for o in out])
     level = np.array([o[4] for o in out])
@@ -111,7 +111,7 @@ def tree(rng: np.random.Generator, variant: int, leaves: int = 26) -> Mesh:
                 np.maximum(r1, 0.008)[chosen],
                 sides,
                 (0.12, 0.1, 0.08),
-                Material.BARK,
+                Material.BRANCH,
             )
     if bare:
         tips = p1[(level == 0) & keep]
@@ -123,7 +123,7 @@ def tree(rng: np.random.Generator, variant: int, leaves: int = 26) -> Mesh:
             0.005,
             3,
             _WOOD,
-            Material.BARK,
+            Material.BRANCH,
         )
     else:
         tips = p1[level <= 1]
@@ -143,7 +143,7 @@ def conifer(rng: np.random.Generator, variant: int) -> Mesh:
     """A conifer 9 m high, slender in every third variant."""
     b = Builder(Label.VEGETATION)
     height = 9.0
-    b.tubes([[0, 0, -0.3]], [[0, 0, height * 0.95]], 0.2, 0.03, 7, (0.1, 0.07, 0.05), Material.BARK)
+    b.tubes([[0, 0, -0.3]], [[0, 0, height * 0.95]], 0.15, 0.03, 7, (0.1, 0.07, 0.05), Material.BARK)
     z = np.sort(rng.uniform(0.8, height, 190))
     wide = rng.uniform(0.2, 0.33)
     column = variant % 3 == 0
@@ -155,15 +155,20 @@ def conifer(rng: np.random.Generator, variant: int) -> Mesh:
     return b.mesh()
 
 
-def bush(rng: np.random.Generator, variant: int) -> Mesh:
-    """A bush about 1.2 m high."""
+def bush(rng: np.random.Generator, variant: int, leaves: int = 16) -> Mesh:
+    """A bush about 1.2 m high, of 30 to 60 sprays with this many leaves each."""
     b = Builder(Label.VEGETATION)
     count = int(rng.integers(30, 60))
     p = rng.normal(0, 1, (count, 3))
     p = p / np.linalg.norm(p, axis=1, keepdims=True) * rng.uniform(0.4, 1, (count, 1)) ** 0.5
     centres = p * [0.8, 0.8, 0.6] + [0, 0, 0.6]
-    _add_leaves(b, rng, centres, 0.2, 16, 1.4)
+    _add_leaves(b, rng, centres, 0.2, leaves, 1.4 * (16 / leaves) ** 0.5)
     return b.mesh()
+
+
+def far_bush(rng: np.random.Generator, variant: int) -> Mesh:
+    """A bush for the distance: a third of the leaves, with as much area."""
+    return bush(rng, variant, 5)
 
 
 def grass(rng: np.random.Generator, variant: int) -> Mesh:
@@ -191,7 +196,9 @@ def grove(rng: np.random.Generator, variant: int) -> Mesh:
     foot = np.concatenate([rng.uniform(-4.6, 4.6, (count, 2)), np.zeros((count, 1))], 1)
     height = rng.uniform(4.5, 9, count)
     top = foot + np.stack([rng.normal(0, 0.3, count), rng.normal(0, 0.3, count), 0.8 * height], 1)
-    b.tubes(foot - [0, 0, 0.4], top, rng.uniform(0.1, 0.2, count), 0.04, 5, _WOOD, Material.BARK)
+    fork, thick = foot + (top - foot) * 0.35, rng.uniform(0.09, 0.17, count)
+    b.tubes(foot - [0, 0, 0.4], fork, thick, 0.7 * thick, 5, _WOOD, Material.BARK)
+    b.tubes(fork, top, 0.7 * thick, 0.04, 4, _WOOD, Material.BRANCH)
     heaps, per_heap = 9, 13
     around = rng.normal(0, 1, (count, heaps, 3))
     around *= rng.uniform(0.4, 1, (count, heaps, 1)) / np.linalg.norm(around, axis=2, keepdims=True)
@@ -199,9 +206,9 @@ def grove(rng: np.random.Generator, variant: int) -> Mesh:
     crown = (foot[:, None] + tall * (around * [0.27, 0.27, 0.34] + [0, 0, 0.64])).reshape(-1, 3)
     if variant % 3 == 0:
         fork = np.repeat(foot + (top - foot) * rng.uniform(0.4, 0.9, (count, 1)), heaps, 0)
-        b.tubes(fork, crown, 0.05, 0.02, 3, _WOOD, Material.BARK)
+        b.tubes(fork, crown, 0.05, 0.02, 3, _WOOD, Material.BRANCH)
         twig = np.repeat(crown, 5, 0)
-        b.tubes(twig, twig + rng.normal(0, 0.7, twig.shape), 0.02, 0.012, 3, _WOOD, Material.BARK)
+        b.tubes(twig, twig + rng.normal(0, 0.7, twig.shape), 0.02, 0.012, 3, _WOOD, Material.BRANCH)
     else:
         _add_leaves(b, rng, crown, 0.62, per_heap, 1.25)
     low = np.concatenate([rng.uniform(-5.2, 5.2, (70, 2)), rng.uniform(0.2, 1.5, (70, 1))], 1)
@@ -209,7 +216,7 @@ def grove(rng: np.random.Generator, variant: int) -> Mesh:
     return b.mesh()
 
 
-def thicket(rng: np.random.Generator, variant: int) -> Mesh:
+def thicket(rng: np.random.Generator, variant: int, leaves: int = 8) -> Mesh:
     """Shrubs grown into each other along x: 5 to 9 m long, 2 to 3 m deep, up to 4 m high, with leaves to the ground."""
     b = Builder(Label.VEGETATION)
     length, deep = rng.uniform(5, 9), rng.uniform(1.0, 1.6)
@@ -223,5 +230,10 @@ def thicket(rng: np.random.Generator, variant: int) -> Mesh:
     half = np.stack([np.full(count, 0.95), np.full(count, deep), 0.5 * high], 1)[:, None]
     centres = around * half + np.concatenate([middle, 0.52 * high[:, None]], 1)[:, None]
     centres[..., 2] = np.maximum(centres[..., 2], 0.12)
-    _add_leaves(b, rng, centres.reshape(-1, 3), 0.34, 8, 1.6)
+    _add_leaves(b, rng, centres.reshape(-1, 3), 0.34, leaves, 1.6 * (8 / leaves) ** 0.5)
     return b.mesh()
+
+
+def far_thicket(rng: np.random.Generator, variant: int) -> Mesh:
+    """The same for the distance: a third of the leaves, with as much area."""
+    return thicket(rng, variant, 3)

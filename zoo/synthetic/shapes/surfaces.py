@@ -64,3 +64,4 @@ class Material(IntEnum):
     METAL_RAIL = 26
     WOOD = 27
     EGO = 28  # the vehicle that carries the sensors, in lidar sweeps
+    BRANCH = 29  # bark above the trunk: SemanticKITTI counts it as vegetation

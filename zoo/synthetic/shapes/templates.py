@@ -44,10 +44,14 @@ KINDS: dict[str, Callable[[np.random.Generator, int], Mesh]] = {
     "far_tree": plants.far_tree,
     "grove": plants.grove,
     "thicket": plants.thicket,
+    "far_bush": plants.far_bush,
+    "far_thicket": plants.far_thicket,
 }
 """Makers by name. The position in this table is part of a kind's seed, so add new ones at the end."""
 
 
+_SHAPED_AS = {"far_bush": "bush", "far_thicket": "thicket"}
+"""Kinds that share their random numbers with another one, so that both have the same outline."""
 _POSED: dict[str, Callable[[np.random.Generator, int, int], Mesh]] = {"person": people.person}
 """Kinds whose limbs move: their makers take a pose as well."""
 
@@ -72,6 +76,6 @@ def template(kind: str, variant: int, pose: int = 0) -> Mesh:
     """The mesh of one variant of one kind, made once per process; `pose` is below `poses_of(kind)`."""
     if variant >= VARIANTS:
         return _OWN[kind, variant]
-    number = list(KINDS).index(kind)
+    number = list(KINDS).index(_SHAPED_AS.get(kind, kind))
     rng = np.random.default_rng([771, number, variant])
     return _POSED[kind](rng, variant, pose) if kind in _POSED else KINDS[kind](rng, variant)
