@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -172,12 +173,17 @@ def rendered_lidar(root: Path, name: str, facts: SensorFacts) -> SensorFacts:
     entry = own.get(name) if isinstance(own, dict) else None
     if not isinstance(entry, dict):
         return facts
-    if type(beams := entry.get("beams")) is int and beams > 0:
-        facts = dataclasses.replace(facts, beams=beams, points=None)
-    for key in ("height_m", "max_range_m"):
-        if type(value := entry.get(key)) in (int, float) and 0 < value < 1e6:
-            facts = dataclasses.replace(facts, **{key: float(value)})
+    if type(entry.get("beams")) is int and entry["beams"] > 0:
+        facts = dataclasses.replace(facts, beams=entry["beams"], points=None)
+    if _positive(entry.get("height_m")):
+        facts = dataclasses.replace(facts, height_m=float(entry["height_m"]))
+    if _positive(entry.get("max_range_m")):
+        facts = dataclasses.replace(facts, max_range_m=float(entry["max_range_m"]))
     return facts
+
+
+def _positive(value: object) -> bool:
+    return type(value) in (int, float) and 0 < value < math.inf  # type: ignore[operator]
 
 
 def _place_number(frame: Frame) -> int | None:
