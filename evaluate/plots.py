@@ -115,18 +115,19 @@ def rpd_plot(models: Sequence[Mapping[str, Any]], data: str, groups: Sequence[st
 
 
 def reliability_plot(model: Mapping[str, Any], data: str, groups: Sequence[str], title: str) -> str:
-    """Reliability diagram of one model, one line per condition, with the share of pixels per bin below."""
+    """Reliability diagram of one model, one line per condition, with the share of elements per bin below."""
     with matplotlib.rc_context(_STYLE):
         figure, (axes, below) = plt.subplots(
             2, 1, figsize=(3.9, 4.3), sharex=True, gridspec_kw={"height_ratios": [3, 1], "hspace": 0.12}
         )
         axes.plot([0, 1], [0, 1], color="#9aa5b1", lw=1, ls=(0, (4, 3)))
+        elements = model["results"][data]["groups"][groups[0]]["elements"]
         for number, group in enumerate(groups):
             result = model["results"][data]["groups"][group]
             count, confidence, right = np.array(result["reliability"]).T
             if not count.sum():
                 continue
-            # Bins with almost no pixels are noise, but would catch the eye.
+            # Bins with almost no elements are noise, but would catch the eye.
             seen = count >= 1e-4 * count.sum()
             error = result["ece"]["value"]
             label = f"{group}, ECE {100 * error:.1f} %"
@@ -138,7 +139,7 @@ def reliability_plot(model: Mapping[str, Any], data: str, groups: Sequence[str],
         axes.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy", title=title)
         axes.grid()
         axes.legend(fontsize=8, loc="upper left", handlelength=1.4)
-        below.set(ylabel="pixels [%]", xlabel="confidence", yscale="log", ylim=(0.05, 150))
+        below.set(ylabel=f"{elements} [%]", xlabel="confidence", yscale="log", ylim=(0.05, 150))
         below.set_yticks([0.1, 1, 10, 100], ["0.1", "1", "10", "100"])
         below.minorticks_off()
         below.grid()

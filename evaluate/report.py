@@ -45,6 +45,7 @@ def write_report(path: Path, metrics: Mapping[str, Any], pictures: Sequence[Mapp
     (metric,) = {model["metric"] for model in models}
     headline = headline_column(metric_class(metric))
     segmentation = "iou" in metric_class(metric).groups  # adds sections of its own to the report
+    elements = _elements(metric)
     sections = []
     for kind, data in metrics["data"].items():
         groups = shown_groups(metrics, kind)
@@ -78,6 +79,7 @@ def write_report(path: Path, metrics: Mapping[str, Any], pictures: Sequence[Mapp
     environment.filters |= {"heat": _heat, "verdict": _verdict}
     environment.globals |= {"titles": TITLES, "colors": MODEL_COLORS, "headline": headline}
     environment.globals |= {"segmentation": segmentation, "difference_unit": headline.difference_unit}
+    environment.globals |= {"elements": elements, "by_distance": "miou_at" in metric_class(metric).groups}
     source = resources.files("zoo.evaluate").joinpath(_TEMPLATE).read_text("utf-8")
     page = environment.from_string(source).render(metrics=metrics, models=models, sections=sections)
     write_bytes(path, page.encode())
@@ -115,8 +117,8 @@ def model_notes(kind: str, model: Mapping[str, Any]) -> list[str]:
     notes = [f"{model['name']}: {caveat['text']}." for caveat in model.get("caveats", ())]
     if never := model["results"][kind].get("unpredicted"):
         notes.append(
-            f"{model['name']} cannot predict {', '.join(never)}: such pixels count as wrong, and the IoU of these "
-            "classes is 0 where they occur in the ground truth."
+            f"{model['name']} cannot predict {', '.join(never)}: such {_elements(model['metric'])} count as wrong, and "
+            "the IoU of these classes is 0 where they occur in the ground truth."
         )
     return notes
 
@@ -155,6 +157,11 @@ def _finding(model: Mapping[str, Any], kind: str, groups: Sequence[str], headlin
     ratio = results[worst]["rpd"]
     start = f"{model['name']}: the worst condition is {worst}, {shown(worst)}"
     return f"{start}, rPD {with_interval(ratio, 1, 2)} relative to {ratio['source']}."
+
+
+def _elements(metric: str) -> str:
+    """What a metric counts, in the plural."""
+    return getattr(metric_class(metric), "elements", "elements")
 
 
 def _has_scores(model: Mapping[str, Any], kind: str) -> bool:

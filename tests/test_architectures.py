@@ -18,6 +18,7 @@ from zoo.encoders import GRID, POINTS
 from zoo.encoders.convnet import ConvNet
 from zoo.encoders.minkunet import VARIANTS, MinkUNet
 from zoo.encoders.range_unet import RangeUNet
+from zoo.encoders.range_vit import RangeViT
 from zoo.encoders.vit import ViT
 from zoo.engines import EngineSpec, TensorSpec
 from zoo.errors import InputError
@@ -137,6 +138,15 @@ FORMS: dict[str, Callable[[], torch.nn.Module]] = {
     "minkunet without decoder": lambda: MinkUNet(**SMALL_MINKUNET, decoder=False, reduce="mean"),
     "range U-Net with another convnet": lambda: RangeUNet(
         features=("range", "ring"), rows=32, columns=64, model="mobilenetv3_small_050", levels=(0, 1, 2, 3, 4), width=16
+    ),
+    "range ViT that sees the whole image": lambda: RangeViT(
+        features=("intensity", "range"),
+        rows=16,
+        columns=64,
+        crop_rows=(0, 16),
+        crop_columns=(0, 64),
+        size=(32, 64),
+        options=TINY_VIT,
     ),
     "minkunet with rings": lambda: MinkUNet(
         **SMALL_MINKUNET, channels=("ring", "z"), point_channels=("x", "y", "z", "intensity", "ring")
@@ -280,6 +290,7 @@ def test_vit_equals_timm_at_its_own_size() -> None:
         with torch.no_grad():
             expected = theirs.forward_features(image)[:, theirs.num_prefix_tokens :]
             (found,) = ours.forward_features(image)
+            assert_close(ours.forward_pooled(image), theirs.forward_features(image)[:, 0])
         assert_close(found.flatten(2).transpose(1, 2), expected)
 
 

@@ -63,6 +63,7 @@ def test_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:
         assert {"name", "task", "modality", "released", "classes", "parameters", "licence"} <= set(row)
     assert main(["list", "lip-loc*", "--json"]) == 0
     assert {row["name"] for row in json.loads(capsys.readouterr().out)} == {
+        "lip-loc-rangevit-s-kitti",
         "lip-loc-vit-s-kitti",
         "lip-loc-vit-s-kitti-kitti360",
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,12 @@ from test_lidar_segmentation import segmenter_folder
 
 from zoo.classes import SEMANTICKITTI, ClassTable
 from zoo.cli import main
+from zoo.data.terms import mark_synthetic
 from zoo.errors import InputError
 from zoo.evaluate.metrics.panoptic import count_segments, panoptic_quality
 from zoo.evaluate.metrics.segmentation3d import Segmentation3DMetric
+from zoo.folder.card import render_card
+from zoo.folder.model_folder import ModelFolder
 from zoo.frame import Frame, Sweep
 from zoo.geometry.clusters import clusters
 from zoo.prediction import Segmentation3D
@@ -184,16 +188,18 @@ def test_panoptic_quality_of_clusters() -> None:
             assert figures["pq/car"].value == pytest.approx(0.625 / 1.5)
 
 
-def write_sequence(root: Path, sweeps: int = 3) -> None:
-    """A SemanticKITTI folder with random points of class car and road."""
-    rng = np.random.default_rng(0)
+def write_sequence(root: Path, sweeps: int = 3, number: int = 8) -> Path:
+    """A SemanticKITTI folder with random points of class car and road; returns the folder of the sequence."""
+    rng = np.random.default_rng(number)
+    sequence = root / "sequences" / f"{number:02d}"
     for name in ("velodyne", "labels"):
-        (root / "sequences" / "08" / name).mkdir(parents=True)
+        (sequence / name).mkdir(parents=True)
     for i in range(sweeps):
         points = np.column_stack([rng.normal(size=(300, 3)) * (10, 10, 1), rng.random(300)]).astype("<f4")
-        points.tofile(root / "sequences" / "08" / "velodyne" / f"{i:06d}.bin")
+        points.tofile(sequence / "velodyne" / f"{i:06d}.bin")
         labels = rng.choice([0, 10, 40], 300).astype("<u4") + (rng.integers(0, 3, 300).astype("<u4") << 16)
-        labels.tofile(root / "sequences" / "08" / "labels" / f"{i:06d}.label")
+        labels.tofile(sequence / "labels" / f"{i:06d}.label")
+    return sequence
 
 
 def test_evaluation_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -222,3 +228,52 @@ def test_evaluation_from_the_command_line(tmp_path: Path, capsys: pytest.Capture
     report = (out / "report.html").read_text()
     assert "ground truth points" in report
     assert "data:image/jpeg" in report
+
+
+def test_a_rendered_folder_is_evaluated_per_condition_and_distance(tmp_path: Path) -> None:
+    """Two places, one of them in fog: figures of each, by distance, in metrics.json, report and card.
+
+    The IoU of car and road at 10 to 20 m in fog is counted here, from the files and the labels of zoo predict.
+    """
+    folder = segmenter_folder(tmp_path / "model", classes=dataclasses.replace(SEMANTICKITTI))
+    data, out = tmp_path / "data", tmp_path / "out"
+    write_sequence(data, 2)
+    foggy = write_sequence(data, 1, number=22)
+    (data / "semantic-kitti.yaml").write_text("split: {train: [], valid: [8, 22], test: []}\n")
+    mark_synthetic(data, "semantickitti", frames=3, seed=0, conditions=["clear", "fog"], severity=3)
+    words = ["evaluate", str(folder), "--data", f"semantickitti={data}", "--out", str(out), "--record"]
+    assert main(words) == 0
+    (model,) = json.loads((out / "metrics.json").read_text())["models"]
+    groups = model["results"]["semantickitti"]["groups"]
+    assert {name: groups[name]["frames"] for name in ("clear", "fog", "all")} == {"clear": 2, "fog": 1, "all": 3}
+    assert groups["fog"]["rpd"]["source"] == "semantickitti:clear"
+
+    assert main(["predict", str(folder), str(foggy / "velodyne" / "000000.bin"), "--out", str(tmp_path / "p")]) == 0
+    points = np.fromfile(foggy / "velodyne" / "000000.bin", "<f4").reshape(-1, 4)
+    found = np.fromfile(tmp_path / "p" / "000000.label", "<u4")
+    raw = np.fromfile(foggy / "labels" / "000000.label", "<u4") & 0xFFFF
+    distance = np.hypot(points[:, 0], points[:, 1])
+    chosen = (distance >= 10) & (distance < 20) & (raw > 0)
+    truth = np.where(raw == 10, 0, 8)
+    ious = []
+    for label in set(truth[chosen]) | set(found[chosen]):
+        one, other = truth[chosen] == label, found[chosen] == label
+        ious.append((one & other).sum() / (one | other).sum())
+    assert groups["fog"]["miou_at"]["10-20 m"]["value"] == pytest.approx(np.mean(ious))
+
+    shown = f"{100 * np.mean(ious):.1f}"
+    report = (out / "report.html").read_text()
+    table = report[report.index("mIoU by distance") : report.index("Calibration")]
+    cells = re.findall(r">([^<]*)</td>", table[table.index("10-20 m") : table.index("20-30 m")])
+    assert cells[["clear", "fog", "all"].index("fog")] == shown
+    assert report.count("<figcaption>errors</figcaption>") == 3  # two frames of clear, one of fog
+    assert "ring every 10 m" in report
+    assert "counts of points" in report
+    assert "pixel counts" not in report
+    card = render_card(ModelFolder.open(folder).config, ModelFolder.open(folder).metrics())
+    row = next(
+        line
+        for line in card.splitlines()
+        if line.startswith("| semantickitti | val | fog |") and "IoU" not in line and line.count("|") == 9
+    )
+    assert row.split("|")[5].strip() == shown

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import yaml
 from tolerances import assert_close
 
 from zoo.cli import main
+from zoo.condition import Condition
 from zoo.data import open_dataset
 from zoo.data.scans import MAX_POINTS, read_points
 from zoo.data.semantickitti import LABELS, SEQUENCES
@@ -214,6 +216,30 @@ def test_rendered_places_keep_their_seeds(tmp_path: Path) -> None:
     mark_synthetic(tmp_path, "semantickitti", frames=3, seed=70)
     dataset = open_dataset("semantickitti", tmp_path)
     assert places_of(dataset, dataset.frames[1:]) == [71, 72]  # the second and the third place of the run
+
+
+def test_rendered_places_take_the_conditions_in_turn(tmp_path: Path) -> None:
+    """Five places under clear, fog and night; the order of the frames stays that of the sequences."""
+    numbers = (8, 22, 23, 24, 25)
+    for number in numbers:
+        add(tmp_path, f"{number:02d}")
+    (tmp_path / "semantic-kitti.yaml").write_text(f"split:\n  train: []\n  valid: {list(numbers)}\n  test: []\n")
+    dataset = open_dataset("semantickitti", tmp_path)
+    assert (dataset.groups, dataset.source_group) == (("clear",), None)
+    settings: dict[str, Any] = {"frames": 5, "seed": 0, "severity": 2}
+    mark_synthetic(tmp_path, "semantickitti", conditions=["clear", "fog", "night"], **settings)
+    dataset = open_dataset("semantickitti", tmp_path)
+    assert [frame.group for frame in dataset.frames] == ["clear", "fog", "night", "clear", "fog"]
+    assert [frame.scene for frame in dataset.frames] == ["08", "22", "23", "24", "25"]
+    assert dataset.frames[1].condition == Condition(weather="fog", severity=2)
+    assert dataset.source_group == "clear"
+    mark_synthetic(tmp_path, "semantickitti", conditions=["fog:1", "fog:5"], **settings)
+    assert open_dataset("semantickitti", tmp_path).groups == ("fog-1", "fog-5")
+    mark_synthetic(tmp_path, "kitti", conditions=["fog"], **settings)
+    assert open_dataset("semantickitti", tmp_path).groups == ("clear",)
+    mark_synthetic(tmp_path, "semantickitti", conditions=["hail"], **settings)
+    with pytest.raises(InputError, match=r"synthetic\.json: unknown condition 'hail'"):
+        open_dataset("semantickitti", tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,8 @@
 For range networks and for voxel networks alike: the input of the catalogue entry prepares the sweeps.
 
 Presets:
-    `cpu`: for 2 cores: AdamW, averaged weights, and strong geometric augmentation, because models trained on one
-        sensor or on the synthetic world otherwise learn its beams and its flat streets.
+    `cpu`: for 2 cores: AdamW, averaged weights, and mild augmentation with pasted objects. Stronger changes of
+        intensity and relief made a model of the synthetic world worse on a real sweep (`training/README.md`).
     `probe`: linear probing: as `cpu`, with a frozen encoder and without augmentation of beams and intensity. Give
         `--init`, a model folder with the pretrained encoder.
 
@@ -70,9 +70,9 @@ class Settings(SegmentationSettings):
             yield "--frozen-encoder needs a pretrained encoder; give --init, a model folder or name"
 
 
-_GEOMETRY = PointAugmentation(
-    rotate_deg=180, scale=(0.9, 1.1), tilt_deg=1.0, lift_m=0.1, relief_m=0.4, point_drop=0.3, beam_drop=0.2,
-    cuboid_drop=0.3, intensity_drop=0.3, intensity_jitter=1.0, laser_mix=0.2,
+_TRANSFER = PointAugmentation(
+    rotate_deg=180, scale=(0.95, 1.05), tilt_deg=0.5, lift_m=0.05, beam_drop=0.1, intensity_drop=0.15,
+    intensity_jitter=0.3, instance_paste=0.4,
 )  # fmt: skip
 _CPU: dict[str, Any] = {
     "steps": 3000,
@@ -86,7 +86,7 @@ _CPU: dict[str, Any] = {
     "class_weights": "sqrt-median",
     "loss_points": 60_000,
     "average_decay": 0.998,
-    "augmentation": _GEOMETRY,
+    "augmentation": _TRANSFER,
     "holdout": 0.15,
     "evaluate_every": 250,
     "checkpoint_every": 100,

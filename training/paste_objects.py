@@ -20,6 +20,7 @@ import numpy as np
 
 from zoo.classes import THINGS, ClassTable
 from zoo.errors import InputError
+from zoo.geometry.clusters import clusters
 
 __all__ = ["Cutout", "Polar", "cut_out", "ground_labels", "paste", "place", "thing_labels"]
 
@@ -34,7 +35,6 @@ _MOST_OBJECTS = 8
 _DIRECTIONS = 10
 """Directions that are tried for an object."""
 _FEWEST_POINTS = 10
-_CLUSTER_M = 0.5
 _LONGEST_M = 20.0
 """Larger groups of points are several objects."""
 _HIDDEN_FOOT_M = 0.5
@@ -272,22 +272,6 @@ def _groups(xy: np.ndarray, instances: np.ndarray | None) -> Iterator[np.ndarray
     for number in np.unique(numbers[numbers > 0]):
         yield np.flatnonzero(numbers == number)
     free = np.flatnonzero(numbers == 0)
-    cluster = _clusters(xy[free])
+    cluster = clusters(xy[free])
     for number in np.unique(cluster):
         yield free[cluster == number]
-
-
-def _clusters(xy: np.ndarray) -> np.ndarray:
-    """`(N,)` cluster of each point: squares of half a metre that touch each other form one."""
-    cells, at = np.unique(np.floor(xy / _CLUSTER_M).astype(np.int64), axis=0, return_inverse=True)
-    place = {(int(x), int(y)): i for i, (x, y) in enumerate(cells)}
-    number = np.full(len(cells), -1)
-    for first in range(len(cells)):
-        reached = [first] if number[first] < 0 else []
-        while reached:
-            cell = reached.pop()
-            number[cell] = first
-            x, y = (int(value) for value in cells[cell])
-            around = (place.get((x + i, y + j)) for i in (-1, 0, 1) for j in (-1, 0, 1))
-            reached += [each for each in around if each is not None and number[each] < 0]
-    return number[at.reshape(-1)]

@@ -51,7 +51,7 @@ class Segmentation3DMetric(SegmentationMetric):
     name: ClassVar[str] = "segmentation3d"
     elements: ClassVar[str] = "points"
     accuracy: ClassVar[str] = "point_accuracy"
-    groups: ClassVar[tuple[str, ...]] = ("iou", "miou_at", "pq")
+    groups: ClassVar[tuple[str, ...]] = ("iou", "miou_at")
     protocol: ClassVar[Mapping[str, Any]] = {
         "ece_bins": ECE_BINS,
         "bands_m": list(BANDS_M),

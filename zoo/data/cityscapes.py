@@ -6,14 +6,12 @@ All of Cityscapes is the group `clear`. Frames of the synthetic world have their
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from zoo.classes import CITYSCAPES
 from zoo.condition import Condition
-from zoo.data.dataset import Dataset
+from zoo.data.dataset import Dataset, grouped_by_condition
 from zoo.data.folders import first_folder, visible_files
 from zoo.data.labels import read_instances, read_label_ids
 from zoo.errors import InputError
@@ -41,13 +39,13 @@ def read(root: Path, split: str) -> Dataset:
     paths = visible_files(images / split, "*/*_leftImg8bit.png")
     if not paths:
         raise InputError(f"cityscapes {split} is empty: no file {images / split}/CITY/*_leftImg8bit.png")
-    frames = _grouped([_frame(path, None if labels is None else labels / split) for path in paths])
+    frames = grouped_by_condition([_frame(path, None if labels is None else labels / split) for path in paths])
     return Dataset(
         kind="cityscapes",
         root=root,
         split=split,
         classes=CITYSCAPES,
-        frames=frames,
+        frames=tuple(sorted(frames, key=lambda frame: frame.condition.order)),
         source_group="clear",
         instances=True,
     )
@@ -56,19 +54,6 @@ def read(root: Path, split: str) -> Dataset:
 def city_of(condition: Condition) -> str:
     """Name of the folder, and first part of the file names, of rendered frames under `condition`."""
     return SYNTHETIC_CITY if not condition.parts else f"{SYNTHETIC_CITY}-{condition.label}"
-
-
-def _grouped(frames: Sequence[Frame]) -> tuple[Frame, ...]:
-    """Frames from mild to severe conditions; those with equal names and different severities in separate groups."""
-    labels: dict[str, set[str]] = {}
-    for frame in frames:
-        labels.setdefault(frame.condition.name, set()).add(frame.condition.label)
-    several = {name for name, found in labels.items() if len(found) > 1}
-    named = [
-        dataclasses.replace(frame, group=frame.condition.label) if frame.condition.name in several else frame
-        for frame in frames
-    ]
-    return tuple(sorted(named, key=lambda frame: frame.condition.order))
 
 
 def _frame(image: Path, labels_folder: Path | None) -> Frame:

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import importlib
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from zoo.classes import ClassTable
 from zoo.errors import InputError, closest
 from zoo.frame import Frame
 
-__all__ = ["READERS", "Dataset", "Reader", "open_dataset", "parse_source"]
+__all__ = ["READERS", "Dataset", "Reader", "grouped_by_condition", "open_dataset", "parse_source"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +134,18 @@ def _frame_line(frame: Frame) -> str:
                     digest = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
                     parts += [name, str(array.dtype), str(array.shape), digest]
     return "\t".join(parts)
+
+
+def grouped_by_condition(frames: Sequence[Frame]) -> tuple[Frame, ...]:
+    """The frames in groups named after their conditions, one per severity where a condition occurs in several."""
+    labels: dict[str, set[str]] = {}
+    for frame in frames:
+        labels.setdefault(frame.condition.name, set()).add(frame.condition.label)
+    several = {name for name, found in labels.items() if len(found) > 1}
+    return tuple(
+        dataclasses.replace(frame, group=frame.condition.label) if frame.condition.name in several else frame
+        for frame in frames
+    )
 
 
 @dataclass(frozen=True)

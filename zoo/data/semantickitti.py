@@ -1,5 +1,8 @@
 """SemanticKITTI: `sequences/{NN}/velodyne/*.bin` with `labels/*.label`, `poses.txt`, `calib.txt` and `image_2/*.png`.
 
+Sequences written by `zoo synthetic` form a group per condition, which its record names. All of SemanticKITTI is the
+group `clear`.
+
 The world frame of a sequence is the vehicle frame of its first scan, and the vehicle frame lies on the ground below the
 lidar, 1.73 m down, with the lidar's axes. The data set itself gives the poses of the rectified camera 0 (x right,
 y down, z forward) in that camera's first frame.
@@ -16,11 +19,12 @@ from pathlib import Path
 import numpy as np
 
 from zoo.classes import SEMANTICKITTI
-from zoo.data.dataset import Dataset
+from zoo.condition import Condition
+from zoo.data.dataset import Dataset, grouped_by_condition
 from zoo.data.folders import first_folder, visible_files
 from zoo.data.kitti_calibration import CHANNELS, EGO_FROM_VELODYNE, camera_of, read_numbers, rigid
 from zoo.data.scans import read_bytes, read_point_instances, read_point_labels, read_points
-from zoo.data.terms import rendered_lidar
+from zoo.data.terms import rendered_conditions, rendered_lidar
 from zoo.errors import InputError
 from zoo.frame import CameraFrame, Frame, SensorFacts, Sweep
 from zoo.geometry.transforms import invert
@@ -76,19 +80,24 @@ def read(root: Path, split: str) -> Dataset:
     sequences = first_folder(root, ("sequences", "dataset/sequences"), "SemanticKITTI")
     numbers = _split(root / "semantic-kitti.yaml", split)
     sensor = rendered_lidar(root, "velodyne", KITTI)
+    conditions = rendered_conditions(root, "semantickitti") or (Condition(),)
     frames: list[Frame] = []
     for place, number in enumerate(numbers):
-        frames += _sequence(sequences / f"{number:02d}", place, split != "test", sensor)
+        condition = conditions[place % len(conditions)]
+        frames += _sequence(sequences / f"{number:02d}", place, condition, sensor, labelled=split != "test")
     if not frames:
         listed = ", ".join(f"{number:02d}" for number in numbers) or "none"
         raise InputError(f"semantickitti {split} is empty: no file {sequences}/NN/velodyne/*.bin; its NN are {listed}")
+    grouped = grouped_by_condition(frames)
+    groups = {frame.group for frame in grouped}
     return Dataset(
         kind="semantickitti",
         root=root,
         split=split,
         classes=SEMANTICKITTI,
-        frames=tuple(frames),
+        frames=grouped,
         video=True,
+        source_group="clear" if "clear" in groups and len(groups) > 1 else None,
         absent_classes="zero",
         instances=True,
     )
@@ -105,7 +114,7 @@ def _split(path: Path, split: str) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _sequence(folder: Path, place: int, labelled: bool, sensor: SensorFacts) -> list[Frame]:
+def _sequence(folder: Path, place: int, condition: Condition, sensor: SensorFacts, labelled: bool) -> list[Frame]:
     """The frames of one sequence, the `place`-th of its split; none without its folder."""
     scans = visible_files(folder / "velodyne", "*.bin")
     labels = {path.stem: path for path in visible_files(folder / "labels", "*.label")}
@@ -131,6 +140,7 @@ def _sequence(folder: Path, place: int, labelled: bool, sensor: SensorFacts) -> 
             _frame(
                 scan,
                 place,
+                condition,
                 labels.get(scan.stem) if labelled else None,
                 cameras,
                 None if poses is None else poses[index],
@@ -144,6 +154,7 @@ def _sequence(folder: Path, place: int, labelled: bool, sensor: SensorFacts) -> 
 def _frame(
     scan: Path,
     place: int,
+    condition: Condition,
     labels: Path | None,
     cameras: dict[str, CameraFrame],
     world_from_ego: np.ndarray | None,
@@ -166,6 +177,7 @@ def _frame(
     return Frame(
         id=f"{sequence}_{scan.stem}",
         scene=sequence,
+        condition=condition,
         cameras=cameras,
         lidars={"velodyne": (sweep,)},
         timestamp_us=time_us,

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zoo.condition import DEFAULT_SEVERITY, Condition
 from zoo.data.dataset import Dataset
+from zoo.errors import InputError
 from zoo.files import write_json
 from zoo.frame import Frame, SensorFacts
 
@@ -29,6 +31,7 @@ __all__ = [
     "is_synthetic",
     "mark_synthetic",
     "places_of",
+    "rendered_conditions",
     "rendered_lidar",
     "rendered_split",
     "terms_named",
@@ -153,6 +156,22 @@ def rendered_split(root: Path) -> str | None:
     """The split that a rendered folder was written as; `None` for every other folder."""
     split = _marker(root).get("split")
     return split if isinstance(split, str) else None
+
+
+def rendered_conditions(root: Path, layout: str) -> tuple[Condition, ...]:
+    """Conditions that the places of a rendered folder take in turn; empty for every other folder.
+
+    Raises:
+        InputError: If the marker names a condition that does not exist.
+    """
+    marker = _marker(root)
+    names, severity = marker.get("conditions", []), marker.get("severity", DEFAULT_SEVERITY)
+    if marker.get("layout") != layout or not isinstance(names, list):
+        return ()
+    try:
+        return tuple(Condition.parse(str(name), severity) for name in names)
+    except InputError as error:
+        raise InputError(f"{root / MARKER}: {error}") from error
 
 
 def places_of(dataset: Dataset, frames: Sequence[Frame]) -> list[str | int]:

@@ -77,8 +77,9 @@ class ViT(nn.Module):
         self.strides: tuple[int, ...] = (self.patch_size,)
         self.inputs = (image_tensor(in_channels, self.patch_size),)
         self._grid: tuple[int, int] = tuple(body.patch_embed.grid_size)
-        # Number of prefix tokens (class token and, in some families, registers) that have a position embedding.
-        self._prefix_has_position: int = 0 if body.no_embed_class else body.num_prefix_tokens
+        # Prefix tokens (class token and, in some families, registers), and those of them with a position embedding.
+        self._prefix: int = body.num_prefix_tokens
+        self._prefix_has_position: int = 0 if body.no_embed_class else self._prefix
 
         self.projection = body.patch_embed.proj
         self.patch_norm = body.patch_embed.norm
@@ -112,26 +113,36 @@ class ViT(nn.Module):
             raise InputError(
                 f"image size {height} x {width} is not a multiple of the patch size {self.patch_size}; pad it"
             )
-        depth = len(self.blocks)
-        wanted = resolve_indices((-1,) if indices is None else indices, depth, "blocks")
+        wanted = resolve_indices((-1,) if indices is None else indices, len(self.blocks), "blocks")
+        rows, columns = height // self.patch_size, width // self.patch_size
+        return [
+            tokens[:, self._prefix :].transpose(1, 2).reshape(-1, self.embed_dim, rows, columns)
+            for tokens in self._tokens(image, wanted)
+        ]
+
+    def forward_pooled(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D"]:
+        """One normalised vector per image: the class token of the last block, without one the mean of the patches."""
+        (tokens,) = self._tokens(image, [len(self.blocks) - 1])
+        return tokens[:, self._prefix :].mean(1) if self.class_token is None else tokens[:, 0]
+
+    def _tokens(self, image: Float[Tensor, "B 3 H W"], wanted: list[int]) -> list[Float[Tensor, "B N D"]]:
+        """Normalised tokens, prefix tokens first, after the blocks `wanted`."""
         patches = self.projection(image)  # (B, D, h, w)
         rows, columns = patches.shape[-2:]
         tokens = self.patch_norm(patches.flatten(2).transpose(1, 2))  # (B, h * w, D)
         prefix = [token.expand(tokens.shape[0], -1, -1) for token in self._prefix_tokens()]
-        count = sum(token.shape[1] for token in prefix)
         positions = self.positions(rows, columns)
         if self._prefix_has_position:
             tokens = torch.cat([*prefix, tokens], dim=1) + positions
         else:
             tokens = torch.cat([*prefix, tokens + positions], dim=1)
         tokens = self.pre_norm(tokens)
-        levels: dict[int, Tensor] = {}
+        after: dict[int, Tensor] = {}
         for i, block in enumerate(self.blocks[: max(wanted) + 1]):
             tokens = block(tokens)  # (B, prefix + h * w, D)
             if i in wanted:
-                features = self.norm(tokens)[:, count:].transpose(1, 2)
-                levels[i] = features.reshape(-1, self.embed_dim, rows, columns)
-        return [levels[i] for i in wanted]
+                after[i] = self.norm(tokens)
+        return [after[i] for i in wanted]
 
     def forward_features(self, image: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B D h w"]]:
         """One level: normalised patch features of the last block."""
