@@ -19,8 +19,8 @@ from zoo.frame import CameraFrame, Frame, Sweep
 from zoo.synthetic.frames.own_meshes import with_meshes
 from zoo.synthetic.frames.picture import check_size, picture
 from zoo.synthetic.frames.shutter import Shot
-from zoo.synthetic.frames.times import clock_us, frame_times, stops
-from zoo.synthetic.frames.world import World
+from zoo.synthetic.frames.times import clock_us, drive_times, frame_times, stops
+from zoo.synthetic.frames.world import DriveWorld, World
 from zoo.synthetic.rendering.camera import ego_from_camera, intrinsics_of
 from zoo.synthetic.rendering.cast import Caster
 from zoo.synthetic.scene.describe import describe
@@ -87,7 +87,7 @@ def render_world(
 
 
 def render_rig(
-    world: World,
+    world: World | DriveWorld,
     index: int,
     rig: Rig,
     condition: Condition,
@@ -101,7 +101,7 @@ def render_rig(
     """Frame `index` of `world` as the sensors of `rig` take it, with boxes.
 
     Args:
-        world: The place.
+        world: The place, or the drive.
         index: Of the frame along the ego's way.
         rig: The sensors.
         condition: Light and weather.
@@ -111,8 +111,12 @@ def render_rig(
         exact: See `render_scene`.
         flow: See `render_scene`.
     """
+    if isinstance(world, DriveWorld):
+        stamp = drive_times(world.drive, rig, index + 1)[index]
+        world = world.at(stamp * 1e-6)
+    else:
+        stamp = frame_times(world.scene, rig, index + 1)[index]
     scene = world.scene
-    stamp = frame_times(scene, rig, index + 1)[index]
     ego = scene.ego_poses(np.array([stamp * 1e-6]))[0]
     cameras: dict[str, CameraFrame] = {}
     views: list[View] = []
