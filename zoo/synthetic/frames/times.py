@@ -57,15 +57,15 @@ def frame_times(scene: Scene, rig: Rig, frames: int) -> list[int]:
     return [clock_us(rig, k) for k in range(frames)]
 
 
-def drive_length(drive: Drive, rig: Rig) -> int:
-    """Number of frames that `rig` takes during a drive.
+def drive_length(seconds: float, rig: Rig) -> int:
+    """Number of frames that `rig` takes during a drive of so many seconds.
 
     Raises:
         InputError: If the rig has no clock.
     """
     if rig.period_s is None:
         raise InputError(f"drive: the frames of rig {rig.name!r} follow no clock; choose another rig")
-    return max(int(drive.seconds / rig.period_s + 1e-6), 1)
+    return max(int(seconds / rig.period_s + 1e-6), 1)
 
 
 def drive_times(drive: Drive, rig: Rig, frames: int) -> list[int]:
@@ -74,7 +74,7 @@ def drive_times(drive: Drive, rig: Rig, frames: int) -> list[int]:
     Raises:
         InputError: If the drive is shorter, or the rig has no clock.
     """
-    most = drive_length(drive, rig)
+    most = drive_length(drive.seconds, rig)
     if frames > most:
         raise InputError(
             f"{frames} frames of rig {rig.name!r}, {rig.period_s} s apart, are more than the {most} of a drive of "

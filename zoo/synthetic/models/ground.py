@@ -117,7 +117,11 @@ def horizon(middle: tuple[float, float], reach: float, height: float, scene: Sce
     plain.add(disc, np.stack([0 * k, k, k % 24 + 1], 1), (0.1, 0.12, 0.05), Material.HILL)
     for azimuth, width, tall in scene.hills:
         a = azimuth + np.linspace(-width, width, 12)
-        z = tall * np.cos(np.linspace(-np.pi / 2, np.pi / 2, 12)) * (1 + 0.25 * np.sin(np.arange(12) * 1.7 + azimuth * 9))
+        z = (
+            tall
+            * np.cos(np.linspace(-np.pi / 2, np.pi / 2, 12))
+            * (1 + 0.25 * np.sin(np.arange(12) * 1.7 + azimuth * 9))
+        )
         radius = 420 + 5 * tall + reach
         z = z * (radius / (radius - reach))  # as high above the horizon as from nearby
         low = np.stack([x + radius * np.cos(a), y + radius * np.sin(a), np.full(12, height - 8.0)], -1)

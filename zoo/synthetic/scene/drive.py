@@ -30,10 +30,10 @@ from zoo.synthetic.scene.kinds import PLACE_KINDS
 from zoo.synthetic.scene.network import REACH_M, WORLD, Drive, EgoTrack, LegStreet, ground_heights
 from zoo.synthetic.scene.plots import plot_of
 from zoo.synthetic.scene.roadside import add_roadside, add_signals
-from zoo.synthetic.scene.room import Room
+from zoo.synthetic.scene.room import Room, footprint
 from zoo.synthetic.scene.streets import draw_blocks, draw_street
 from zoo.synthetic.scene.surroundings import add_surroundings
-from zoo.synthetic.scene.traffic import ENTER_S, Ego, Placer, draw_phases, lane_middle, lanes_each_way
+from zoo.synthetic.scene.traffic import ENTER_S, SIDE_M, Ego, Placer, draw_phases, lane_middle, lanes_each_way
 from zoo.synthetic.scene.types import Block, Building, Crossing, Scene, Street, Strip, Thing, Way
 from zoo.synthetic.scene.walking import add_standing, add_walkers
 
@@ -42,12 +42,14 @@ __all__ = ["LONGEST_S", "SHORTEST_S", "describe_drive"]
 SHORTEST_S, LONGEST_S = 1.0, 900.0
 """Of a drive."""
 _ANY = Choices()
-_LENGTH_M = (205.0, 260.0)
+_LENGTH_M = (175.0, 230.0)
 _START_M = (-25.0, -100.0)  # of the first leg, and of the others, behind the crossing at which they begin
+_LEAST_SPEED = 8.0  # m/s on an empty street
 _SAME_KIND = 0.6  # probability that a leg is of the same kind as the one before
 _CORNER_M = 4.5  # least radius of corners where the ego vehicle turns
 _LEAD_S, _AFTER_S = 1.0, 3.0
 _LINE_M = 0.1  # between points of the vehicle's line
+_APART_M = 0.3  # left free before the next leg
 _PAST_M = 120.0  # how far behind the vehicle people are still moved
 
 
@@ -63,6 +65,27 @@ class _Leg:
     blocks: tuple[Block, ...]
     ego: Ego
     rng: np.random.Generator
+
+
+class _LegPlacer(Placer):
+    """Puts nothing on or over the ground of another leg."""
+
+    def put(self, thing: Thing, rider: Thing | None = None) -> bool:
+        """See `Placer`."""
+        street = self.street
+        assert isinstance(street, LegStreet)
+        if thing.way is None:
+            here = (block for block in self.blocks if block.side * thing.t > 0 and block.start < thing.s < block.end)
+            if next(here, None) is None:  # in the mouth of a side street
+                return False
+            x, y, length, width = footprint(thing, rider)
+            c, d = np.cos(thing.yaw), np.sin(thing.yaw)
+            across = np.array([-length, length, length, -length]), np.array([-width, -width, width, width])
+            s = thing.s + c * (x + across[0]) - d * (y + across[1])
+            t = thing.t + d * (x + across[0]) + c * (y + across[1])
+        else:
+            s, t = np.array(thing.way.s), np.array(thing.way.t)
+        return bool(street.owns(s + _APART_M, t).all()) and super().put(thing, rider)
 
 
 @lru_cache(maxsize=2)
@@ -106,7 +129,7 @@ def describe_drive(seed: int, seconds: float, choices: Choices = _ANY) -> Drive:
     rooms, placers = [], []
     for leg in legs:
         room = Room(leg.street)
-        placers.append(Placer(leg.rng, leg.street, leg.blocks, room, numbers))
+        placers.append(_LegPlacer(leg.rng, leg.street, leg.blocks, room, numbers))
         rooms.append(room)
     scenes = [_furnished(leg, placer, about, choices) for leg, placer in zip(legs, placers)]
     travellers, room = _travellers(moved, ego, streets, rooms, numbers)
@@ -120,8 +143,8 @@ def describe_drive(seed: int, seconds: float, choices: Choices = _ANY) -> Drive:
 def _legs(about: Scene, end_s: float, choices: Choices) -> list[_Leg]:
     """As many as the ego vehicle could come to on an empty road with all signals green, and two more."""
     rng = np.random.default_rng([20262, about.seed])
-    keep = 1 if about.ego_lane > 0 else -1
-    total = math.ceil(end_s * about.ego_speed / _LENGTH_M[0]) + 3
+    keep, speed = 1 if about.ego_lane > 0 else -1, max(about.ego_speed, _LEAST_SPEED)
+    total = math.ceil(end_s * speed / _LENGTH_M[0]) + 3
     kinds, turns, heading = [about.kind], [0], 0
     for _ in range(1, total + 1):
         same = rng.random() < _SAME_KIND
@@ -133,7 +156,10 @@ def _legs(about: Scene, end_s: float, choices: Choices) -> list[_Leg]:
     rngs = [np.random.default_rng([20263, about.seed, k]) for k in range(total + 1)]
     plain = [_street(rng, kind) for rng, kind in zip(rngs, kinds)]
     phases = [_junction_phases(rng, end_s) for _ in plain]
-    streets, out, crossing_count = _laid_out(rngs, plain, turns), [], 0
+    ends = [round(float(rng.uniform(*_LENGTH_M))) for rng in rngs]
+    streets = _laid_out(plain, ends, turns, 0.0)
+    lowest = min(street.origin[1] for street in streets)
+    streets, out, crossing_count = _laid_out(plain, ends, turns, -lowest), [], 0
     for k, street in enumerate(streets[:-1]):
         rng_k, kind = rngs[k], kinds[k]
         street = replace(street, first_crossing=crossing_count)
@@ -155,7 +181,7 @@ def _legs(about: Scene, end_s: float, choices: Choices) -> list[_Leg]:
         each = lanes_each_way(street)
         index = each - 1 if turns[k + 1] == keep else 0  # the ego turns from the lane next to where it turns to
         lane = keep * lane_middle(street, index)
-        ego = Ego(keep=keep, lane_index=index, lane=lane, speed=about.ego_speed, start=about.ego_start)
+        ego = Ego(keep=keep, lane_index=index, lane=lane, speed=speed, start=about.ego_start)
         out.append(
             _Leg(
                 kind=kind,
@@ -180,14 +206,14 @@ def _street(rng: np.random.Generator, kind: str) -> Street:
             return replace(street, tram=False, bend=(0.0,) * len(street.bend))
 
 
-def _laid_out(rngs: Sequence[np.random.Generator], plain: Sequence[Street], turns: Sequence[int]) -> list[LegStreet]:
+def _laid_out(plain: Sequence[Street], ends: Sequence[float], turns: Sequence[int], y: float) -> list[LegStreet]:
     """The streets with their places: each begins in the middle of the crossing at the end of the one before."""
     out: list[LegStreet] = []
-    quarter, at = 0, np.zeros(3)
+    quarter, at = 0, np.array([0.0, y, 0.0])
     for k, street in enumerate(plain):
         quarter += turns[k]
         about = {field.name: getattr(street, field.name) for field in fields(Street)}
-        about |= {"start": _START_M[k > 0], "end": round(float(rngs[k].uniform(*_LENGTH_M)))}
+        about |= {"start": _START_M[k > 0], "end": ends[k]}
         leg = LegStreet(
             **about,
             number=k,
@@ -219,7 +245,7 @@ def _junction_phases(
     rng: np.random.Generator, end_s: float
 ) -> tuple[tuple[tuple[float, float], ...], tuple[tuple[float, float], ...], tuple[tuple[float, float], ...]]:
     """When a leg's end, the next leg's street and the stub opposite are stopped."""
-    cycle, ours, theirs = float(rng.uniform(38, 52)), float(rng.uniform(12, 17)), float(rng.uniform(6, 8))
+    cycle, ours, theirs = float(rng.uniform(36, 46)), float(rng.uniform(14, 19)), float(rng.uniform(4, 6))
     begins = np.arange(-60 - float(rng.uniform(0, cycle)), end_s + cycle, cycle).tolist()
     leg = tuple((at + ours, at + cycle) for at in begins)
     across = tuple((at - 3, at + ours + theirs + 6) for at in begins)
@@ -262,8 +288,11 @@ def _frontage(leg: _Leg) -> tuple[tuple[Building, ...], tuple[Strip, ...]]:
         if house.s0 >= street.end:
             kept.append(replace(house, s0=street.start - 24, s1=street.start - 10))
             continue
+        if any(house.side * c.side >= 0 and house.s0 < c.end and house.s1 > c.start for c in leg.crossings):
+            house = replace(house, t0=max(house.t0, SIDE_M + 3))  # behind a side street: traffic leaves it before
         behind = street.stem == house.side and house.s0 < REACH_M - 1 and house.s1 > 1 - REACH_M
-        if not behind and house.s1 < street.end and house.t0 + house.depth < REACH_M - 1:
+        own = house.t0 > SIDE_M or house.t0 + house.depth < REACH_M - 1
+        if not behind and house.s1 < street.end and own:
             kept.append(house)
     own = [strip for strip in strips if street.owns(*np.array(strip.line).T).all()]
     return tuple(kept), tuple(own)
@@ -299,20 +328,14 @@ def _furnished(leg: _Leg, placer: Placer, about: Scene, choices: Choices) -> Sce
 def _ego_track(moved: Moved, streets: Sequence[LegStreet]) -> EgoTrack:
     route = moved.drivers[0].route
     x = moved.x[:, 0]
-    line_x = np.arange(0.0, float(np.nanmax(x)) + 10, _LINE_M)
     first = float(np.nanmin(x)) - 1  # metres along the route at which the line begins
+    line_x = np.arange(0.0, float(np.nanmax(x)) - first + 10, _LINE_M)
     px, py, yaw = route.at(line_x + first)
     middle = np.stack([px, py], 1)
     left = 0.75 * np.stack([-np.sin(yaw), np.cos(yaw)], 1)
     height = (ground_heights(streets, middle + left) + ground_heights(streets, middle - left)) / 2
-    needed = moved.times_s <= moved.times_s[-1]
-    way = Way(
-        times_s=tuple(moved.times_s[needed].tolist()),
-        s=tuple((x[needed] - first).tolist()),
-        t=(0.0,) * int(needed.sum()),
-        yaw=(0.0,) * int(needed.sum()),
-        h=(0.0,) * int(needed.sum()),
-    )
+    zeros = (0.0,) * len(x)
+    way = Way(times_s=tuple(moved.times_s.tolist()), s=tuple((x - first).tolist()), t=zeros, yaw=zeros, h=zeros)
     begins = tuple(float(begin - first) for begin in moved.begins if begin <= np.nanmax(x))
     return EgoTrack(way=way, line=np.column_stack([middle, height]), step_m=_LINE_M, begins=begins)
 
@@ -348,7 +371,7 @@ def _presence(ego: EgoTrack, number: int, times_s: np.ndarray) -> slice:
 
 
 def _peopled(leg: _Leg, placer: Placer, scene: Scene, part: slice, moving: Room, choices: Choices) -> Scene:
-    """The leg with people, and without what ended up on the ground of another leg."""
+    """The leg with people."""
     about, rng = PLACE_KINDS[leg.kind], leg.rng
     plots = [plot_of(leg.street, block) for block in leg.blocks]
     crowd = about.crowd * float(rng.uniform(0.3, 1.9)) * choices.density
@@ -365,16 +388,10 @@ def _peopled(leg: _Leg, placer: Placer, scene: Scene, part: slice, moving: Room,
         for plot in plots:
             add_standing(placer, plot, 0.6 * crowd)
     things = placer.things[:still] + [_later(thing, late) for thing in placer.things[still:]]
-    return replace(scene, things=tuple(thing for thing in things if _is_own(leg.street, thing)))
+    return replace(scene, things=tuple(things))
 
 
 def _later(thing: Thing, seconds: float) -> Thing:
     if thing.way is None:
         return thing
     return replace(thing, way=replace(thing.way, times_s=tuple(time + seconds for time in thing.way.times_s)))
-
-
-def _is_own(street: LegStreet, thing: Thing) -> bool:
-    """Whether a thing stays on the leg's own ground."""
-    s, t = (thing.s, thing.t) if thing.way is None else (thing.way.s, thing.way.t)
-    return bool(street.owns(np.array(s) + 0.3, np.array(t)).all())

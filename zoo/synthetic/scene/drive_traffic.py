@@ -34,7 +34,7 @@ _UPSTREAM_M = 700.0  # of road before a leg, where vehicles start that arrive la
 _TURNING = 0.3  # share of the cars at the end of a leg that turn off to the near side
 _SIGHT_M = 250.0  # from the ego vehicle: what is farther away is not there
 _ARC = 60  # points of a turn
-_LATERAL = 2.2  # m / s2, in a turn
+_LATERAL = 1.8  # m / s2, in a turn
 _EGO_LENGTH_M = 5.0
 
 
@@ -101,7 +101,14 @@ def _chain(lines: Sequence[_Line], turns: Sequence[_Turn], first: float, tail: f
 
     It starts `first` metres along the first line, which is also where its own metres start to count from.
     """
-    x, points, yaws, slow, joins, ends = [first], [lines[0].point + first * lines[0].direction], [lines[0].yaw], [], [], []
+    x, points, yaws, slow, joins, ends = (
+        [first],
+        [lines[0].point + first * lines[0].direction],
+        [lines[0].yaw],
+        [],
+        [],
+        [],
+    )
     yaw, shift = lines[0].yaw, 0.0  # metres along the line less metres along the route
     for line, turn, after in zip(lines, turns, lines[1:]):
         angle = np.linspace(0, np.pi / 2, _ARC)
@@ -116,7 +123,7 @@ def _chain(lines: Sequence[_Line], turns: Sequence[_Turn], first: float, tail: f
         end = begins + turn.radius * np.pi / 2
         shift = turn.ends - end
         slow.append((begins, end, float(np.sqrt(_LATERAL * turn.radius))))
-        joins.append(((begins + end) / 2, after.number, shift))
+        joins.append((begins, after.number, shift))
         ends.append(end)
     x.append(x[-1] + tail)
     points.append(points[-1] + tail * lines[len(turns)].direction)
@@ -187,9 +194,7 @@ def _longest(here: np.ndarray) -> slice:
     return slice(int(edges[2 * k]), int(edges[2 * k + 1]))
 
 
-def move(
-    rng: np.random.Generator, legs: Sequence[LegTraffic], busy: float, end_s: float
-) -> Moved:
+def move(rng: np.random.Generator, legs: Sequence[LegTraffic], busy: float, end_s: float) -> Moved:
     """Everything that drives on the legs, up to scene time `end_s`; `busy` is a factor on the number of vehicles."""
     placer = Placer(rng, WORLD, (), Room(WORLD))
     plans, mains, base = [], [], 0
@@ -247,9 +252,7 @@ def _lanes(plan: Plan, leg: LegTraffic) -> list[MainLane]:
     return lanes
 
 
-def _fill(
-    plan: Plan, placer: Placer, leg: LegTraffic, lanes: Sequence[MainLane], busy: float, upstream: float
-) -> None:
+def _fill(plan: Plan, placer: Placer, leg: LegTraffic, lanes: Sequence[MainLane], busy: float, upstream: float) -> None:
     about = PLACE_KINDS[leg.kind]
     inner = leg.crossings[1:-1] if leg.street.stem else leg.crossings[:-1]
     sides = side_lanes(plan, inner, lanes, leg.blocks)

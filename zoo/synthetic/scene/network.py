@@ -16,7 +16,15 @@ import numpy as np
 
 from zoo.synthetic.scene.types import Scene, Street, Thing, Way
 
-__all__ = ["REACH_M", "WORLD", "Drive", "EgoTrack", "LegStreet", "Stretch", "WorldPlane", "ground_heights",
+__all__ = [
+    "REACH_M",
+    "WORLD",
+    "Drive",
+    "EgoTrack",
+    "LegStreet",
+    "Stretch",
+    "WorldPlane",
+    "ground_heights",
     "leg_of_uv",
     "uv_offset",
 ]

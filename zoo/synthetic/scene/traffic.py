@@ -311,6 +311,7 @@ def _placed(driver: Driver, thing: Thing, times: np.ndarray, x: np.ndarray, stre
 
 
 def main_lanes(plan: Plan, crossings: Sequence[Crossing]) -> list[MainLane]:
+    """The lanes of the main street, from the middle outwards, first those along s; with their stop lines."""
     street, keep = plan.street, plan.ego.keep
     lanes = []
     each = lanes_each_way(street)
@@ -333,6 +334,7 @@ def _add_stops(plan: Plan, number: int, forward: int, crossings: Sequence[Crossi
 def side_lanes(
     plan: Plan, crossings: Sequence[Crossing], mains: Sequence[MainLane], blocks: Sequence[Block]
 ) -> list[SideLane]:
+    """Two lanes across the main street at every crossing, one from each side; with their stop lines."""
     out = []
     for crossing in crossings:
         middle, quarter = (crossing.start + crossing.end) / 2, (crossing.end - crossing.start) / 4
