@@ -92,9 +92,9 @@ LINES = {
     ),
     "synthetic": Command(
         "synthetic --layout acdc --frames 2 --out o",
-        ("--layout", "--frames", "--out"),
-        numbers=("--scenes", "--seed", "--severity", "--sweeps", "--workers"),
-        texts=("--size", "--split", "--conditions", "--rig"),
+        ("--layout", "--out"),
+        numbers=("--frames", "--scenes", "--seed", "--severity", "--sweeps", "--workers"),
+        texts=("--size", "--split", "--conditions", "--rig", "--drive"),
         switches=("--exact", "--resume"),
     ),
     "train": Command(

@@ -16,6 +16,8 @@ from zoo.synthetic.models.barriers import strip_mesh
 from zoo.synthetic.models.build import MOVING
 from zoo.synthetic.models.houses import building
 from zoo.synthetic.scene.describe import describe
+from zoo.synthetic.scene.drive import describe_drive
+from zoo.synthetic.scene.network import Stretch
 from zoo.synthetic.scene.types import Scene, Thing
 from zoo.synthetic.shapes.mesh import Mesh, place
 from zoo.synthetic.shapes.surfaces import Material
@@ -47,19 +49,21 @@ def surface_points(mesh: Mesh, spacing: float = 0.3) -> np.ndarray:
 
 def solid_points(scene: Scene) -> np.ndarray:
     """`(N, 3)` world points on everything that never moves."""
-    street, parts = scene.street, []
-    for mesh in [building(street, house) for house in scene.buildings]:
-        parts.append(surface_points(mesh))
-    for strip in scene.strips:
-        parts.append(surface_points(strip_mesh(street, strip)))
-    for thing in scene.things:
-        if thing.kind in MOVING or thing.kind == "grass":
-            continue
-        where, yaw, _ = thing.places(street, np.zeros(1))
-        mesh = place(template(thing.kind, thing.variant), where[0], float(yaw[0]), thing.scale)
-        tall = thing.kind in ("tree", "conifer")
-        points = surface_points(mesh) if not tall else mesh.vertices[mesh.faces[mesh.material == Material.BARK]].mean(1)
-        parts.append(points[points[:, 2] < where[0, 2] + 1.5] if tall else points)
+    parts = []
+    for leg in scene.parts:
+        street = leg.street
+        for mesh in [building(street, house) for house in leg.buildings]:
+            parts.append(surface_points(mesh))
+        for strip in leg.strips:
+            parts.append(surface_points(strip_mesh(street, strip)))
+        for thing in leg.things:
+            if thing.kind in MOVING or thing.kind == "grass":
+                continue
+            where, yaw, _ = thing.places(street, np.zeros(1))
+            mesh = place(template(thing.kind, thing.variant), where[0], float(yaw[0]), thing.scale)
+            tall = thing.kind in ("tree", "conifer")
+            bark = mesh.vertices[mesh.faces[mesh.material == Material.BARK]].mean(1) if tall else np.zeros((0, 3))
+            parts.append(bark[bark[:, 2] < where[0, 2] + 1.5] if tall else surface_points(mesh))
     points = np.concatenate(parts)
     cells = np.round(points / 0.15).astype(np.int64) @ [1, 100_000, 10_000_000_000]
     return points[np.unique(cells, return_index=True)[1]]  # one point in each cube of 15 cm
@@ -75,12 +79,13 @@ class Agents:
             poses = range(poses_of(thing.kind)) if thing.moves else (0,)
             vertices = np.concatenate([template(thing.kind, thing.variant, pose).vertices for pose in poses])
             vertices = vertices * np.asarray(thing.scale)
-            where, yaw, there = thing.places(scene.street, times_s)
+            where, yaw, there = scene.places(thing, times_s)
             rows.append(np.column_stack([where, yaw, there]))
             sizes.append([vertices.min(0) + SHRINK_M, vertices.max(0) - SHRINK_M])
         pose = scene.ego_poses(times_s)
         yaw = np.arctan2(pose[:, 1, 0], pose[:, 0, 0])
-        inside = scene.ego_along(times_s) < scene.street.end
+        on_its_way = isinstance(scene, Stretch)  # a drive ends before the street does
+        inside = on_its_way | (scene.ego_along(times_s) < scene.street.end)
         rows.append(np.column_stack([pose[:, :3, 3], yaw, inside]))
         vertices = template("car", 0).vertices
         sizes.append([vertices.min(0) + SHRINK_M, vertices.max(0) - SHRINK_M])
@@ -159,7 +164,21 @@ def meetings_with_solids(agents: Agents, points: np.ndarray) -> set[str]:
 
 
 def check(seed: int, times_s: np.ndarray) -> list[str]:
-    scene = describe(seed)
+    return meetings(seed, describe(seed), times_s)
+
+
+def check_drive(seed: int, seconds: float, step_s: float) -> list[str]:
+    """A drive, stretch after stretch."""
+    drive, out = describe_drive(seed, seconds), []
+    times = np.arange(1, 1 + seconds, step_s)
+    number = np.array([drive.stretch_at(time_s) for time_s in times])
+    assert len(set(number.tolist())) > 1
+    for k in sorted(set(number.tolist())):
+        out += meetings(seed, drive.stretch(k), times[number == k])
+    return out
+
+
+def meetings(seed: int, scene: Scene, times_s: np.ndarray) -> list[str]:
     agents = Agents(scene, times_s)
     out = [f"{seed}: {a} and {b}" for a, b in sorted(meetings_of_agents(agents))]
     return out + [f"{seed}: {a} in something solid" for a in sorted(meetings_with_solids(agents, solid_points(scene)))]
@@ -189,4 +208,14 @@ def test_nothing_passes_through_anything():
 @pytest.mark.slow
 def test_nothing_passes_through_anything_in_twenty_places():
     found = list(itertools.chain.from_iterable(check(seed, np.arange(0, 30.1, 0.4)) for seed in range(100, 120)))
+    assert not found, "\n".join(found)
+
+
+def test_nothing_passes_through_anything_in_a_drive():
+    assert not check_drive(7, 40.0, 1.0)
+
+
+@pytest.mark.slow
+def test_nothing_passes_through_anything_in_drives_of_two_minutes():
+    found = list(itertools.chain.from_iterable(check_drive(seed, 120.0, 0.5) for seed in range(300, 308)))
     assert not found, "\n".join(found)

@@ -22,14 +22,15 @@ from zoo.files import write_json
 from zoo.frame import Frame
 from zoo.synthetic.frames.own_meshes import with_meshes
 from zoo.synthetic.frames.picture import check_size
-from zoo.synthetic.frames.render import check_flow, render_rig, render_world
-from zoo.synthetic.frames.times import frame_times, stops
+from zoo.synthetic.frames.render import check_flow, drive_world, render_rig, render_world
+from zoo.synthetic.frames.times import drive_length, frame_times, stops
 from zoo.synthetic.frames.world import World
 from zoo.synthetic.layouts import Layout, Place, Rendered
 from zoo.synthetic.layouts.extras import CALIBRATION, CAMERA_LABELS, DEPTH, FLOW
 from zoo.synthetic.layouts.writer import write_files
 from zoo.synthetic.scene.choices import Choices
 from zoo.synthetic.scene.describe import describe
+from zoo.synthetic.scene.drive import LONGEST_S, SHORTEST_S
 from zoo.synthetic.sensors.rig_file import read_rig
 from zoo.synthetic.sensors.rigs import Rig, RigLidar, rig_of
 from zoo.synthetic.shapes.own_mesh import read_mesh
@@ -50,6 +51,7 @@ class _Kind:
         reference: Whether every frame comes with a clear-weather reference of the same moment.
         most_scenes: How many places each split has names for.
         lenses: Whether its calibration has a place for lens distortion and rolling shutters.
+        longest_drive_s: Length of a drive that it has room for; 0: it has no sequences.
     """
 
     conditions: tuple[str, ...] = ("clear",)
@@ -60,16 +62,23 @@ class _Kind:
     reference: bool = False
     most_scenes: Mapping[str, int] = field(default_factory=dict)
     lenses: bool = True
+    longest_drive_s: float = LONGEST_S
 
 
 _ADVERSE = ("fog", "night", "rain", "snow")
 LAYOUTS = {
-    "cityscapes": _Kind(lists=False),
-    "acdc": _Kind(conditions=_ADVERSE, allowed=_ADVERSE, mixtures=False, lists=False, reference=True),
+    "cityscapes": _Kind(lists=False, longest_drive_s=0),
+    "acdc": _Kind(
+        conditions=_ADVERSE, allowed=_ADVERSE, mixtures=False, lists=False, reference=True, longest_drive_s=0
+    ),
     "a2d2": _Kind(),
     "kitti": _Kind(lenses=False),
     "semantickitti": _Kind(lenses=False),
-    "nuscenes": _Kind(sweeps=9, most_scenes={"train": 700, "val": 150, "test": 150}),
+    "nuscenes": _Kind(
+        sweeps=9,
+        most_scenes={"train": 700, "val": 150, "test": 150},
+        longest_drive_s=300.0,  # its map has ten pixels to the metre
+    ),
 }
 """Layouts by name; each is the module of the same name in `zoo.synthetic.layouts`."""
 _WITHOUT = {
@@ -82,6 +91,7 @@ _SPLITS = ("train", "val", "test")
 _RECORD = "synthetic.json"
 _RECORDS = ".synthetic"  # folder of the frames' records
 _CHUNK = 8  # frames of one place that a process renders in one go, so that it builds the place once
+_DRIVE_CHUNK = 64  # the same of a drive, of which it builds several streets
 
 
 @dataclass(frozen=True)
@@ -90,13 +100,16 @@ class Arguments:
 
     layout: Annotated[str, tyro.conf.arg(metavar="|".join(LAYOUTS))]
     """Data set whose layout is written."""
-    frames: Annotated[int, tyro.conf.arg(metavar="N")]
-    """Total number of frames; acdc adds a clear-weather reference to each. In nuscenes they are keyframes, two per
-    second."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """New folder; an existing one is refused without --resume."""
+    frames: Annotated[int, tyro.conf.arg(metavar="N")] = 0
+    """Total number of frames, required without --drive; acdc adds a clear-weather reference to each. In nuscenes they
+    are keyframes, two per second."""
+    drive: Annotated[str, tyro.conf.arg(metavar="120s|2min")] = ""
+    """Length of a drive over several streets with turns at crossings, instead of frames in one street, in layouts with
+    sequences. Every place is then such a drive."""
     scenes: Annotated[int, tyro.conf.arg(metavar="M")] = 0
-    """Number of places; 0: one for every eight frames."""
+    """Number of places; 0: one for every eight frames, or one drive."""
     seed: Annotated[int, tyro.conf.arg(metavar="S")] = 0
     """Seed of the first place; the others count up from it."""
     size: Annotated[str, tyro.conf.arg(metavar="HxW")] = ""
@@ -151,6 +164,7 @@ class _Plan:
     exact: bool
     out: Path
     choices: Choices
+    drive_s: float | None = None
     extras: tuple[str, ...] = ()
     meshes: tuple[tuple[str, Path], ...] = ()
 
@@ -176,12 +190,13 @@ def run(arguments: Arguments) -> int:
     jobs = list(_jobs(places, plan))
     total = sum(map(len, jobs))
     workers = arguments.workers or os.cpu_count() or 1
-    _render_all(jobs, plan, min(workers, max(len(jobs), 1)), total, arguments.frames - total)
+    _render_all(jobs, plan, min(workers, max(len(jobs), 1)), total, settings["frames"] - total)
     if LAYOUTS[plan.layout].lists:
         records = [(place, _read_record(plan, place)) for place in places]
         assert all(record is not None for _, record in records)
         write_files(out, _module(plan.layout).closing_files([(p, r["record"]) for p, r in records if r is not None]))
-    print(f"{arguments.frames} frames of {settings['scenes']} places in {out}")
+    what = "places" if plan.drive_s is None else "drives"
+    print(f"{settings['frames']} frames of {settings['scenes']} {what} in {out}")
     return 0
 
 
@@ -198,13 +213,8 @@ def _plan(arguments: Arguments) -> tuple[_Plan, dict]:
         raise InputError(
             f"unknown split {arguments.split!r}{closest(arguments.split, _SPLITS)}; known: {', '.join(_SPLITS)}"
         )
-    if arguments.frames < 1:
-        raise InputError(f"--frames {arguments.frames}: at least one frame is needed")
-    scenes = arguments.scenes or -(-arguments.frames // 8)
-    if not 1 <= scenes <= arguments.frames:
-        raise InputError(
-            f"--scenes {arguments.scenes}: between 1 and the {arguments.frames} frames, so that no place is left empty"
-        )
+    drive_s = _drive_seconds(arguments) if arguments.drive else None
+    frames, scenes = _counts(arguments, drive_s)
     if scenes > LAYOUTS[arguments.layout].most_scenes.get(arguments.split, scenes):
         raise InputError(
             f"{scenes} places: split {arguments.split} of {arguments.layout} has names for "
@@ -227,7 +237,7 @@ def _plan(arguments: Arguments) -> tuple[_Plan, dict]:
     choices = Choices.parse(arguments.kind, arguments.season, arguments.density)
     settings = {
         "layout": arguments.layout,
-        "frames": arguments.frames,
+        "frames": frames,
         "scenes": scenes,
         "seed": arguments.seed,
         "size": list(size),
@@ -241,14 +251,69 @@ def _plan(arguments: Arguments) -> tuple[_Plan, dict]:
         settings |= {"rig": described, "sweeps": sweeps}
         if isinstance(described, dict):  # for the readers
             settings["lidars"] = {name: _lidar_facts(lidar) for name, lidar in rig.lidars.items()}
+    if drive_s is not None:
+        settings["drive_s"] = drive_s
     if extras := _extras(arguments, layout, rig):
         settings["extras"] = list(extras)
     if meshes := _meshes(arguments.mesh):
         settings["meshes"] = [{"kind": kind, "sha256": read_mesh(kind, path).sha256} for kind, path in meshes]
     plan = _Plan(
-        arguments.layout, size, conditions, rig, sweeps, arguments.exact, arguments.out, choices, extras, meshes
+        arguments.layout,
+        size,
+        conditions,
+        rig,
+        sweeps,
+        arguments.exact,
+        arguments.out,
+        choices,
+        drive_s,
+        extras,
+        meshes,
     )
+    if drive_s is not None and arguments.frames == 0:
+        settings["frames"] = scenes * drive_length(drive_s, rig)
     return plan, settings
+
+
+def _counts(arguments: Arguments, drive_s: float | None) -> tuple[int, int]:
+    """Frames and places; a drive's frames are not known yet."""
+    if drive_s is not None:
+        if arguments.frames:
+            raise InputError(
+                f"--frames {arguments.frames}: with --drive the number of frames follows from its length; omit it"
+            )
+        if arguments.scenes < 0:
+            raise InputError(f"--scenes {arguments.scenes}: at least one drive is needed")
+        return 0, arguments.scenes or 1
+    if arguments.frames < 1:
+        raise InputError(f"--frames {arguments.frames}: at least one frame is needed")
+    scenes = arguments.scenes or -(-arguments.frames // 8)
+    if not 1 <= scenes <= arguments.frames:
+        raise InputError(
+            f"--scenes {arguments.scenes}: between 1 and the {arguments.frames} frames, so that no place is left empty"
+        )
+    return arguments.frames, scenes
+
+
+def _drive_seconds(arguments: Arguments) -> float:
+    """The length of a drive, which the layout must have sequences for."""
+    layout = arguments.layout
+    if LAYOUTS[layout].longest_drive_s == 0:
+        others = ", ".join(name for name, kind in LAYOUTS.items() if kind.longest_drive_s)
+        raise InputError(f"--drive: layout {layout} has no sequences; choose {others}, or --frames instead")
+    text = arguments.drive.strip().lower()
+    number, factor = (text[:-3], 60) if text.endswith("min") else (text.removesuffix("s"), 1)
+    try:
+        seconds = float(number) * factor
+    except ValueError:
+        raise InputError(f"--drive {arguments.drive}: expected a time, for example 120s or 2min") from None
+    longest = LAYOUTS[layout].longest_drive_s
+    if not SHORTEST_S <= seconds <= longest:  # false for what is not a number, too
+        raise InputError(
+            f"--drive {arguments.drive}: a drive takes {SHORTEST_S:g} to {longest:g} s in layout {layout}; "
+            "choose a length in between, and --scenes for several drives"
+        )
+    return seconds
 
 
 def _meshes(text: str) -> tuple[tuple[str, Path], ...]:
@@ -367,9 +432,12 @@ def _places(arguments: Arguments, scenes: int, plan: _Plan) -> Iterator[Place]:
     """Every frame of the data set."""
     index, conditions = 0, plan.conditions
     for sequence in range(scenes):
-        count = arguments.frames // scenes + (sequence < arguments.frames % scenes)
         scene = describe(arguments.seed + sequence, plan.choices)
-        frame_times(scene, plan.rig, count)  # fails before anything is written if the frames do not fit into the street
+        if plan.drive_s is None:
+            count = arguments.frames // scenes + (sequence < arguments.frames % scenes)
+            frame_times(scene, plan.rig, count)  # fails before anything is written if they do not fit into the street
+        else:
+            count = drive_length(plan.drive_s, plan.rig)
         for number in range(count):
             turn = sequence if LAYOUTS[plan.layout].lists else sequence + number
             yield Place(
@@ -389,7 +457,8 @@ def _places(arguments: Arguments, scenes: int, plan: _Plan) -> Iterator[Place]:
 
 def _jobs(places: list[Place], plan: _Plan) -> Iterator[_Job]:
     """What remains to be rendered: frames of which any file is missing."""
-    for _, group in groupby(places, key=lambda place: (place.sequence, place.number // _CHUNK)):
+    chunk = _CHUNK if plan.drive_s is None else _DRIVE_CHUNK
+    for _, group in groupby(places, key=lambda place: (place.sequence, place.number // chunk)):
         missing = tuple(place for place in group if not _done(plan, place))
         if missing:
             yield missing
@@ -427,8 +496,18 @@ def _render_job(job: _Job, plan: _Plan) -> int:
 
 def _frames(job: _Job, plan: _Plan) -> Iterator[Rendered]:
     """The frames of a job, one by one."""
-    meshes = [read_mesh(kind, path) for kind, path in plan.meshes]
-    world, rig = World(with_meshes(describe(job[0].seed, plan.choices), meshes)), plan.rig
+    meshes, rig = [read_mesh(kind, path) for kind, path in plan.meshes], plan.rig
+    if plan.drive_s is not None:
+        drive = drive_world(job[0].seed, plan.drive_s, plan.choices, meshes)
+        for place in job:
+            flow = FLOW in plan.extras and place.number < place.count - 1
+            frame = render_rig(
+                drive, place.number, rig, place.condition, plan.size, sweeps=plan.sweeps, exact=plan.exact, flow=flow
+            )
+            assert frame.timestamp_us is not None
+            yield Rendered(frame=frame, scene=drive.at(frame.timestamp_us * 1e-6).scene)
+        return
+    world = World(with_meshes(describe(job[0].seed, plan.choices), meshes))
 
     def render(place: Place, condition: Condition) -> Frame:
         if rig.period_s is not None:

@@ -19,11 +19,13 @@ from zoo.frame import CameraFrame, Frame, Sweep
 from zoo.synthetic.frames.own_meshes import with_meshes
 from zoo.synthetic.frames.picture import check_size, picture
 from zoo.synthetic.frames.shutter import Shot
-from zoo.synthetic.frames.times import clock_us, frame_times, stops
-from zoo.synthetic.frames.world import World
+from zoo.synthetic.frames.times import clock_us, drive_times, frame_times, stops
+from zoo.synthetic.frames.world import DriveWorld, World
 from zoo.synthetic.rendering.camera import ego_from_camera, intrinsics_of
 from zoo.synthetic.rendering.cast import Caster
+from zoo.synthetic.scene.choices import Choices
 from zoo.synthetic.scene.describe import describe
+from zoo.synthetic.scene.drive import describe_drive
 from zoo.synthetic.scene.types import Optics, Scene
 from zoo.synthetic.sensors.lidar import sweep_at
 from zoo.synthetic.sensors.rigs import Rig, RigCamera, rig_of
@@ -31,9 +33,10 @@ from zoo.synthetic.shapes.own_mesh import OwnMesh
 from zoo.synthetic.truth.boxes import View, boxes_at
 from zoo.synthetic.truth.flow import Next
 
-__all__ = ["check_flow", "iter_frames", "render_frame", "render_rig", "render_scene", "render_world"]
+__all__ = ["check_flow", "drive_world", "iter_frames", "render_frame", "render_rig", "render_scene", "render_world"]
 
 _CLEAR = Condition()
+_ANY = Choices()
 _AFTER_ANY_TIME = 10**12  # microseconds: scene times may be negative, the parts of a seed must not be
 
 
@@ -87,7 +90,7 @@ def render_world(
 
 
 def render_rig(
-    world: World,
+    world: World | DriveWorld,
     index: int,
     rig: Rig,
     condition: Condition,
@@ -101,7 +104,7 @@ def render_rig(
     """Frame `index` of `world` as the sensors of `rig` take it, with boxes.
 
     Args:
-        world: The place.
+        world: The place, or the drive.
         index: Of the frame along the ego's way.
         rig: The sensors.
         condition: Light and weather.
@@ -111,8 +114,12 @@ def render_rig(
         exact: See `render_scene`.
         flow: See `render_scene`.
     """
+    if isinstance(world, DriveWorld):
+        stamp = drive_times(world.drive, rig, index + 1)[index]
+        world = world.at(stamp * 1e-6)
+    else:
+        stamp = frame_times(world.scene, rig, index + 1)[index]
     scene = world.scene
-    stamp = frame_times(scene, rig, index + 1)[index]
     ego = scene.ego_poses(np.array([stamp * 1e-6]))[0]
     cameras: dict[str, CameraFrame] = {}
     views: list[View] = []
@@ -199,6 +206,8 @@ def render_scene(
     optics: Optics | None = None,
     flow: bool = False,
     meshes: Sequence[OwnMesh] = (),
+    choices: Choices = _ANY,
+    drive_s: float | None = None,
 ) -> Iterator[Frame]:
     """Frames `start` to `frames - 1` of one place along the ego's way; frame k has condition `k % len(conditions)`.
 
@@ -221,9 +230,11 @@ def render_scene(
         optics: What the camera does to the light; `None`: the place's own.
         flow: Also the optical flow to the picture of the next frame, for rigs with a clock.
         meshes: Of one's own, in the places of things of their kinds that never move.
+        choices: Kind of place, season and density.
+        drive_s: Seconds of a drive over several streets instead of one place, for rigs with a clock.
 
     Raises:
-        InputError: If sizes or counts are impossible, or the rig is unknown.
+        InputError: If sizes, counts or times are impossible, or the rig is unknown.
         MissingExtraError: If embreex is not installed.
     """
     rig = _checked(rig, size, sweeps, conditions)
@@ -235,7 +246,14 @@ def render_scene(
         raise InputError(f"edge_rays {edge_rays} is negative; 0 gives one ray per pixel")
     if flow:
         check_flow(rig)
-    scene = with_meshes(describe(seed), meshes)
+    if drive_s is not None:
+        world = drive_world(seed, drive_s, choices, meshes, optics)
+        drive_times(world.drive, rig, frames)
+        for k in range(start, frames):
+            condition = conditions[k % len(conditions)]
+            yield render_rig(world, k, rig, condition, size, sweeps=sweeps, edge_rays=edge_rays, exact=exact, flow=flow)
+        return
+    scene = with_meshes(describe(seed, choices), meshes)
     if optics is not None:
         scene = replace(scene, optics=optics)
     frame_times(scene, rig, frames)
@@ -247,6 +265,18 @@ def render_scene(
             yield render_world(world, k, *place, condition, rig.sizes(size)["front"], edge_rays=edge_rays, exact=exact)
         else:
             yield render_rig(world, k, rig, condition, size, sweeps=sweeps, edge_rays=edge_rays, exact=exact, flow=flow)
+
+
+def drive_world(
+    seed: int, seconds: float, choices: Choices, meshes: Sequence[OwnMesh] = (), optics: Optics | None = None
+) -> DriveWorld:
+    """The world of a drive, see `render_scene`."""
+    drive = describe_drive(seed, seconds, choices)
+    if meshes:
+        drive = replace(drive, legs=tuple(with_meshes(leg, meshes) for leg in drive.legs))
+    if optics is not None:
+        drive = replace(drive, about=replace(drive.about, optics=optics))
+    return DriveWorld(drive)
 
 
 def check_flow(rig: Rig) -> None:
@@ -314,10 +344,19 @@ class _Job:
     size: tuple[int, int] | None
     rig: str | Rig
     sweeps: int
+    choices: Choices
+    drive_s: float | None
 
     def run(self) -> Iterator[Frame]:
         return render_scene(
-            self.seed, self.frames, conditions=self.conditions, size=self.size, rig=self.rig, sweeps=self.sweeps
+            self.seed,
+            self.frames,
+            conditions=self.conditions,
+            size=self.size,
+            rig=self.rig,
+            sweeps=self.sweeps,
+            choices=self.choices,
+            drive_s=self.drive_s,
         )
 
 
@@ -335,6 +374,8 @@ def iter_frames(
     workers: int = 0,
     rig: str | Rig = "camera",
     sweeps: int = 0,
+    choices: Choices = _ANY,
+    drive_s: float | None = None,
 ) -> Iterable[Frame]:
     """`count` frames of places `seed`, `seed + 1`, ..., in the same order for every number of `workers`.
 
@@ -347,9 +388,11 @@ def iter_frames(
         workers: Processes; 0 renders in this one.
         rig: See `render_scene`.
         sweeps: See `render_scene`.
+        choices: See `render_scene`.
+        drive_s: See `render_scene`; every place is then a drive.
 
     Raises:
-        InputError: If sizes or counts are impossible or the rig is unknown.
+        InputError: If sizes, counts or times are impossible or the rig is unknown.
         MissingExtraError: If embreex is not installed.
     """
     checked = _checked(rig, size, sweeps, conditions)
@@ -357,7 +400,10 @@ def iter_frames(
         raise InputError(f"{count} frames, {frames_per_scene} per scene: both must be at least 1")
     if seed < 0 or workers < 0:
         raise InputError(f"seed {seed}, workers {workers}: neither may be negative")
-    frame_times(describe(seed), checked, frames_per_scene)  # fails early if the frames do not fit into the first street
+    if drive_s is None:  # fails early if the frames do not fit into the first street
+        frame_times(describe(seed, choices), checked, frames_per_scene)
+    else:
+        drive_times(describe_drive(seed, drive_s, choices), checked, frames_per_scene)
     places = -(-count // frames_per_scene)
     jobs = [
         _Job(
@@ -367,6 +413,8 @@ def iter_frames(
             size,
             rig,
             sweeps,
+            choices,
+            drive_s,
         )
         for k in range(places)
     ]

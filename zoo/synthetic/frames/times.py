@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from zoo.errors import InputError
+from zoo.synthetic.scene.network import Drive
 from zoo.synthetic.scene.types import Scene
 from zoo.synthetic.sensors.rigs import Rig, rig_of
 
-__all__ = ["clock_us", "frame_times", "longest", "stops"]
+__all__ = ["clock_us", "drive_length", "drive_times", "frame_times", "longest", "stops"]
 
 _LEAD_S = 1.0  # scene time of the first frame of a rig, so that there is time for older sweeps before it
 _ROOM_M = 10.0  # metres of street left ahead of the ego vehicle in its last frame
@@ -52,6 +53,32 @@ def frame_times(scene: Scene, rig: Rig, frames: int) -> list[int]:
         raise InputError(
             f"{frames} frames of rig {rig.name!r}, {rig.period_s} s apart, are more than the {most} that fit into the "
             f"street of place {scene.seed}; ask for fewer frames of more places"
+        )
+    return [clock_us(rig, k) for k in range(frames)]
+
+
+def drive_length(seconds: float, rig: Rig) -> int:
+    """Number of frames that `rig` takes during a drive of so many seconds.
+
+    Raises:
+        InputError: If the rig has no clock.
+    """
+    if rig.period_s is None:
+        raise InputError(f"drive: the frames of rig {rig.name!r} follow no clock; choose another rig")
+    return max(int(seconds / rig.period_s + 1e-6), 1)
+
+
+def drive_times(drive: Drive, rig: Rig, frames: int) -> list[int]:
+    """Scene times of the first `frames` frames of a drive in microseconds.
+
+    Raises:
+        InputError: If the drive is shorter, or the rig has no clock.
+    """
+    most = drive_length(drive.seconds, rig)
+    if frames > most:
+        raise InputError(
+            f"{frames} frames of rig {rig.name!r}, {rig.period_s} s apart, are more than the {most} of a drive of "
+            f"{drive.seconds:g} s; ask for fewer frames or a longer drive"
         )
     return [clock_us(rig, k) for k in range(frames)]
 

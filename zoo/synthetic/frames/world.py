@@ -10,24 +10,26 @@ from typing import Any
 import numpy as np
 
 from zoo.synthetic.models.barriers import build_sheets
-from zoo.synthetic.models.build import build_moving, build_parked, build_static
+from zoo.synthetic.models.build import build_leg, build_moving, build_parked, build_static
+from zoo.synthetic.models.ground import horizon
 from zoo.synthetic.rendering.cast import Caster
 from zoo.synthetic.rendering.embree import embree_scene
+from zoo.synthetic.scene.network import Drive, LegStreet, Stretch
 from zoo.synthetic.scene.types import Scene
 from zoo.synthetic.sensors.lidar import Movers
 from zoo.synthetic.shapes.mesh import Mesh, concatenate
 from zoo.synthetic.shapes.surfaces import Material
 from zoo.synthetic.truth.boxes import bodies_of, track_table
 
-__all__ = ["World"]
+__all__ = ["DriveWorld", "World"]
 
 
 class World:
     """Triangles and search trees of a scene, reused for all of its frames."""
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: Scene, static: Mesh | None = None) -> None:
         self.scene = scene
-        self.static = build_static(scene)
+        self.static = build_static(scene) if static is None else static
         self.lamps = _lamp_positions(self.static)
         sheets, self.sheet_boxes = build_sheets(scene)
         self.sheets = None if sheets is None else Caster([sheets])
@@ -36,6 +38,10 @@ class World:
         self.movers = Movers(scene)
         self.last_view: tuple[Any, Any, Any] | None = None  # kept for `picture`, with what identifies it
         self._moving: tuple[float, Caster, np.ndarray] | None = None
+
+    def at(self, time_s: float) -> World:
+        """The world at a scene time: a place is the same at all times."""
+        return self
 
     @cached_property
     def still(self) -> tuple[Mesh, Any]:
@@ -60,8 +66,8 @@ class World:
 
         Without things that enter or leave the street between them, and without the ego vehicle.
         """
-        times, street = np.asarray(times_s, float), self.scene.street
-        there = [thing for thing in self.scene.things if not thing.moves or thing.places(street, times)[2].all()]
+        times = np.asarray(times_s, float)
+        there = [thing for thing in self.scene.things if not thing.moves or self.scene.places(thing, times)[2].all()]
         scene = replace(self.scene, things=tuple(there))
         return [self._join(build_moving(scene, time_s, None, parked=False)[0], *self.still) for time_s in times_s]
 
@@ -74,6 +80,37 @@ class World:
     def world_from_ego(self, s: float) -> np.ndarray:
         """`(4, 4)` pose of the ego vehicle `s` metres along the street."""
         return self.scene.street.poses(np.array([s]), self.scene.ego_lane)[0]
+
+
+class DriveWorld:
+    """The worlds of the stretches of a drive, built when they are needed; only the last one is kept, and its legs."""
+
+    def __init__(self, drive: Drive) -> None:
+        self.drive = drive
+        self._legs: dict[int, Mesh] = {}
+        self._world: World | None = None
+
+    def at(self, time_s: float) -> World:
+        """The world of the stretch that the vehicle is in at a scene time."""
+        number = self.drive.stretch_at(time_s)
+        scene = None if self._world is None else self._world.scene
+        if self._world is None or not isinstance(scene, Stretch) or scene.number != number:
+            self._world = None  # its memory is needed
+            self._world = self._built(number)
+        return self._world
+
+    def _built(self, number: int) -> World:
+        stretch = self.drive.stretch(number)
+        streets = {street.number: leg for leg in stretch.legs if isinstance(street := leg.street, LegStreet)}
+        self._legs = {k: self._legs[k] if k in self._legs else build_leg(leg) for k, leg in streets.items()}
+        return World(stretch, concatenate([*self._legs.values(), self._horizon]))
+
+    @cached_property
+    def _horizon(self) -> Mesh:
+        line = self.drive.ego.line
+        low, high = line.min(0), line.max(0)
+        x, y = ((low + high) / 2)[:2].tolist()
+        return horizon((x, y), float(np.linalg.norm((high - low)[:2]) / 2), float(low[2]), self.drive.about)
 
 
 def _lamp_positions(mesh: Mesh) -> np.ndarray:

@@ -39,6 +39,7 @@ from zoo.geometry.distortion import KannalaBrandt
 from zoo.geometry.transforms import quaternion_from_rotation, transform
 from zoo.synthetic.layouts import Files, Place, Record, Rendered, png, reader_of
 from zoo.synthetic.layouts.extras import CAMERA_LABELS, DEPTH, FLOW, camera_files
+from zoo.synthetic.scene.network import Stretch
 from zoo.synthetic.scene.types import Scene
 from zoo.synthetic.shapes.surfaces import Label, Material
 
@@ -360,17 +361,28 @@ def _lidarseg(sweep: Sweep, frame: Frame) -> bytes:
 
 
 def _map(scene: Scene) -> bytes:
-    """Greyscale PNG of the place from above, y up: 255 on streets and pavements, without their rounded corners."""
-    side = round(_MAP_SIDE_M / _MAP_RESOLUTION_M)
-    image = Image.new("L", (side, side))
+    """Greyscale PNG of the place or the drive from above, y up: 255 on streets and pavements, without their rounded corners."""
+    wide, tall = _MAP_SIDE_M, _MAP_SIDE_M
+    legs = scene.parts
+    if isinstance(scene, Stretch):  # the map is that of the whole drive
+        legs, line = scene.drive.legs, scene.drive.ego.line
+        wide, tall = (_MAP_SIDE_M + float(np.ceil(line[:, axis].max())) for axis in (0, 1))
+    image = Image.new("L", (round(wide / _MAP_RESOLUTION_M), round(tall / _MAP_RESOLUTION_M)))
     draw = ImageDraw.Draw(image)
+    for leg in legs:
+        _draw_streets(draw, leg, tall)
+    return png(np.asarray(image))
+
+
+def _draw_streets(draw: ImageDraw.ImageDraw, scene: Scene, tall: float) -> None:
+    """Draws one street, its side streets and its pavements on a map that is `tall` metres high."""
     street = scene.street
 
     def band(s0: float, s1: float, t0: float, t1: float) -> None:
         s = np.linspace(s0, s1, max(2, int((s1 - s0) / 2)))
         edge = np.concatenate([street.to_world(s, np.full_like(s, t0)), street.to_world(s[::-1], np.full_like(s, t1))])
         metres = edge + GLOBAL_FROM_WORLD_M
-        pixels = np.stack([metres[:, 0], _MAP_SIDE_M - metres[:, 1]], 1) / _MAP_RESOLUTION_M
+        pixels = np.stack([metres[:, 0], tall - metres[:, 1]], 1) / _MAP_RESOLUTION_M
         draw.polygon([(x, y) for x, y in pixels], fill=255)
 
     band(street.start - 60, street.end + 60, -street.half_width, street.half_width)
@@ -380,7 +392,6 @@ def _map(scene: Scene) -> bytes:
     for block in scene.blocks:
         first = street.half_width + (block.verge if block.verge_first else 0)
         band(block.start, block.end, block.side * first, block.side * (first + block.sidewalk))
-    return png(np.asarray(image))
 
 
 # --- records ----------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from enum import IntEnum
 import numpy as np
 
 from zoo.synthetic.rendering.street_texture import road_albedo
+from zoo.synthetic.scene.network import REACH_M, LegStreet, Stretch
 from zoo.synthetic.scene.types import Scene, Street
 
 __all__ = ["Marking", "markings_at", "street_coordinates"]
@@ -53,8 +54,21 @@ def street_coordinates(street: Street, xy: np.ndarray) -> tuple[np.ndarray, np.n
 
 def markings_at(scene: Scene, points: np.ndarray) -> np.ndarray:
     """`(N,)` uint8 `Marking` of `(N, 3)` world points on the road."""
+    if not isinstance(scene, Stretch):
+        return _markings(scene, *street_coordinates(scene.street, points[:, :2]))
+    out = np.zeros(len(points), np.uint8)
+    for leg in scene.legs:
+        assert isinstance(leg.street, LegStreet)
+        s, t = leg.street.locate(points[:, :2])
+        own = np.nonzero(leg.street.owns(s, t) & (s > leg.street.start - 60) & (np.abs(t) < REACH_M))[0]
+        if len(own):
+            out[own] = _markings(leg, s[own], t[own])
+    return out
+
+
+def _markings(scene: Scene, s: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """The same at `(N,)` street coordinates."""
     street = scene.street
-    s, t = street_coordinates(street, points[:, :2])
     color, gloss = road_albedo(scene, s, t, np.full(len(s), 0.05))
     out = np.zeros(len(s), np.uint8)
     wide, outer = scene.street.lane_width, street.half_width - max(street.parking)

@@ -162,19 +162,23 @@ def _bars(b: Builder, length: float, low: float, high: float, spacing: float, r:
 
 def build_sheets(scene: Scene) -> tuple[Mesh | None, np.ndarray]:
     """Sheets that close the gaps in see-through fences, for annotations only, and `(K, 8, 3)` boxes around them."""
-    parts = []
-    for strip in scene.strips:
-        if strip.kind != "fence" and not _bars_on_wall(strip):
-            continue
-        low, high = (0.05, strip.height) if strip.kind == "fence" else (strip.height, strip.height + _BARS_M)
-        (s0, t0), (s1, t1) = strip.line
-        steps = np.linspace(0, 1, max(2, int(np.hypot(s1 - s0, t1 - t0) / _PIECE_M)))
-        line = np.stack([s0 + (s1 - s0) * steps, t0 + (t1 - t0) * steps], -1)
-        b = Builder(Label.FENCE)
-        rings = [np.concatenate([line, np.full((len(line), 1), scene.street.kerb + h)], 1) for h in (low, high)]
-        b.loft(np.stack(rings), smooth=False)
-        parts.append(bent(scene.street, b.mesh()))
+    parts = [_sheet(part.street, strip) for part in scene.parts for strip in part.strips if _is_open(strip)]
     return (concatenate(parts), boxes_around(parts)) if parts else (None, np.zeros((0, 8, 3), np.float32))
+
+
+def _is_open(strip: Strip) -> bool:
+    return strip.kind == "fence" or _bars_on_wall(strip)
+
+
+def _sheet(street: Street, strip: Strip) -> Mesh:
+    low, high = (0.05, strip.height) if strip.kind == "fence" else (strip.height, strip.height + _BARS_M)
+    (s0, t0), (s1, t1) = strip.line
+    steps = np.linspace(0, 1, max(2, int(np.hypot(s1 - s0, t1 - t0) / _PIECE_M)))
+    line = np.stack([s0 + (s1 - s0) * steps, t0 + (t1 - t0) * steps], -1)
+    b = Builder(Label.FENCE)
+    rings = [np.concatenate([line, np.full((len(line), 1), street.kerb + h)], 1) for h in (low, high)]
+    b.loft(np.stack(rings), smooth=False)
+    return bent(street, b.mesh())
 
 
 def boxes_around(parts: list[Mesh]) -> np.ndarray:

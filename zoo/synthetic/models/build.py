@@ -8,14 +8,15 @@ from dataclasses import replace
 import numpy as np
 
 from zoo.synthetic.models.barriers import boxes_around, strip_mesh
-from zoo.synthetic.models.ground import ground
+from zoo.synthetic.models.ground import ground, street_ground
 from zoo.synthetic.models.houses import building
+from zoo.synthetic.scene.network import LegStreet, uv_offset
 from zoo.synthetic.scene.types import MOVABLE, Scene, Thing
 from zoo.synthetic.shapes.mesh import Mesh, concatenate, place
 from zoo.synthetic.shapes.surfaces import Label, Material
 from zoo.synthetic.shapes.templates import template
 
-__all__ = ["LABELS_WITH_INSTANCES", "MOVING", "build_body", "build_moving", "build_parked", "build_static"]
+__all__ = ["LABELS_WITH_INSTANCES", "MOVING", "build_body", "build_leg", "build_moving", "build_parked", "build_static"]
 
 LABELS_WITH_INSTANCES = tuple(range(Label.PERSON, Label.BICYCLE + 1))
 _NEAR_SIDE, _NEAR_AHEAD = 11.0, 130.0  # metres: plants farther away have fewer and larger leaves
@@ -29,10 +30,11 @@ def _placed(scene: Scene, chosen: Callable[[Thing], bool], time_s: float) -> lis
     for index, thing in enumerate(scene.things):
         if not chosen(thing):
             continue
-        position, yaw, there = thing.places(scene.street, np.array(time_s))
+        position, yaw, there = scene.places(thing, np.array(time_s))
         if thing.kind in MOVING and not there:
             continue
-        far = abs(thing.t) > _NEAR_SIDE or thing.s > _NEAR_AHEAD
+        ahead = thing.s > _NEAR_AHEAD and not isinstance(scene.street, LegStreet)  # legs are driven to their ends
+        far = abs(thing.t) > _NEAR_SIDE or ahead
         name = _FAR.get(thing.kind, thing.kind) if far else thing.kind
         mesh = template(name, thing.variant, thing.pose(time_s))
         mesh = place(mesh, position, float(yaw), thing.scale, thing.palette, thing.instance, thing.label)
@@ -60,8 +62,24 @@ def _tinted(mesh: Mesh, tint: np.ndarray) -> Mesh:
 
 def build_static(scene: Scene) -> Mesh:
     """Everything that never moves, without vehicles and people."""
+    return _on_ground(scene, ground(scene))
+
+
+def build_leg(scene: Scene) -> Mesh:
+    """The same of one leg of a drive, without the horizon; surface coordinates and signals carry the leg's number."""
     street = scene.street
-    parts = [ground(scene)]
+    assert isinstance(street, LegStreet)
+    mesh = _on_ground(scene, street_ground(scene))
+    uv = mesh.uv.copy()
+    level = (mesh.material == Material.ASPHALT) | (mesh.material == Material.GROUND)
+    uv[np.unique(mesh.faces[level]), 0] += uv_offset(street)
+    uv[np.unique(mesh.faces[mesh.material == Material.SIGNAL]), 1] += street.first_crossing
+    return replace(mesh, uv=uv)
+
+
+def _on_ground(scene: Scene, below: Mesh) -> Mesh:
+    street = scene.street
+    parts = [below]
     parts += [building(street, house) for house in scene.buildings]
     for index, strip in enumerate(scene.strips):
         mesh = strip_mesh(street, strip)

@@ -9,17 +9,19 @@ from dataclasses import replace
 
 import numpy as np
 
+from zoo.synthetic.scene.network import LegStreet
 from zoo.synthetic.scene.plots import KERB_M, ROUND_M, kerb_heights
 from zoo.synthetic.scene.types import Block, Scene, Street
 from zoo.synthetic.shapes.mesh import Builder, Mesh, concatenate
 from zoo.synthetic.shapes.surfaces import Label, Material
 
-__all__ = ["bent", "ground"]
+__all__ = ["bent", "ground", "horizon", "street_ground"]
 
 _STEP_M = 1.0  # between vertices along the street
 _ASIDE_M = np.concatenate([np.arange(1.0, 20, 1), np.arange(20.0, 75, 2)])
 """From the first vertex on the block to the others: as fine as the relief is there."""
 _BELOW_M = 0.5  # that the road's sheet lies deeper below blocks
+_UNDER_M = 0.3  # of a street under the next one of a drive, and as deep
 _BEYOND_M = np.array([20.0, 60.0, 120.0])
 _SIDE_REACH = 75.0  # metres to each side; streets bend with radii above 125 m, so the inner side does not fold over
 
@@ -61,6 +63,11 @@ def _hidden(scene: Scene, s: np.ndarray, t: np.ndarray) -> np.ndarray:
 
 def ground(scene: Scene) -> Mesh:
     """Road, blocks, and what closes the view at the horizon."""
+    return concatenate([street_ground(scene), horizon((100.0, 0.0), 0.0, 0.0, scene)])
+
+
+def street_ground(scene: Scene) -> Mesh:
+    """Road and blocks."""
     street = scene.street
     b = Builder(Label.ROAD)
     s = np.concatenate(
@@ -71,27 +78,53 @@ def ground(scene: Scene) -> Mesh:
         ]
     )
     t = _across(street.half_width + ROUND_M)
+    if isinstance(street, LegStreet):
+        # The next leg's ground begins at the end. A strip under it hides cracks between vertices of either.
+        s = np.append(s[s <= street.end], street.end + _UNDER_M)
+        t = np.unique(np.append(t, [-street.half_width, street.half_width]))
     h = _hidden(scene, s, t)
+    if isinstance(street, LegStreet):
+        h[-1] = -_UNDER_M
+        _leave_out(h, street, s, t)
     _grid(b, s, np.broadcast_to(t, (len(s), len(t))), h, Material.ASPHALT, Label.ROAD)
     for block in scene.blocks:
         _block(b, street, block)
-    # A plain of grass out to the horizon, 6 m lower: on a slope the street would otherwise sink into it.
-    far = 900.0
+    return bent(street, b.mesh())
+
+
+def _leave_out(h: np.ndarray, street: LegStreet, s: np.ndarray, t: np.ndarray) -> None:
+    """Marks in `h`, as `_grid` reads it, vertices on the previous leg's ground, all but those at its edges."""
+    theirs = np.logical_not(street.owns(s[:, None], t[None])) & (s[:, None] < street.end)
+    h[theirs] = -_BELOW_M
+
+
+def horizon(middle: tuple[float, float], reach: float, height: float, scene: Scene) -> Mesh:
+    """A plain of grass, 6 m lower: on a slope the street would otherwise sink into it, and the hills around it.
+
+    Args:
+        middle: World metres.
+        reach: Radius of what lies within, beyond that of a place.
+        height: Of the street, metres.
+        scene: Gives the hills.
+    """
+    far = 900.0 + reach
+    x, y = middle
     n = np.arange(24) * 2 * np.pi / 24
-    disc = np.concatenate([[[100, 0, -6.0]], np.stack([100 + far * np.cos(n), far * np.sin(n), np.full(24, -6.0)], -1)])
+    rim = np.stack([x + far * np.cos(n), y + far * np.sin(n), np.full(24, height - 6.0)], -1)
+    disc = np.concatenate([[[x, y, height - 6.0]], rim])
     k = np.arange(1, 25)
-    mesh = bent(street, b.mesh())
     plain = Builder(Label.TERRAIN)
     plain.add(disc, np.stack([0 * k, k, k % 24 + 1], 1), (0.1, 0.12, 0.05), Material.HILL)
-    for azimuth, width, height in scene.hills:
+    for azimuth, width, tall in scene.hills:
         a = azimuth + np.linspace(-width, width, 12)
         z = (
-            height
+            tall
             * np.cos(np.linspace(-np.pi / 2, np.pi / 2, 12))
             * (1 + 0.25 * np.sin(np.arange(12) * 1.7 + azimuth * 9))
         )
-        radius = 420 + 5 * height
-        low = np.stack([100 + radius * np.cos(a), radius * np.sin(a), np.full(12, -8.0)], -1)
+        radius = 420 + 5 * tall + reach
+        z = z * (radius / (radius - reach))  # as high above the horizon as from nearby
+        low = np.stack([x + radius * np.cos(a), y + radius * np.sin(a), np.full(12, height - 8.0)], -1)
         plain.loft(
             np.stack([low, low + np.stack([0 * a, 0 * a, z + 8], -1)]),
             (0.06, 0.08, 0.04),
@@ -99,7 +132,7 @@ def ground(scene: Scene) -> Mesh:
             smooth=False,
             label=Label.VEGETATION,
         )
-    return concatenate([mesh, plain.mesh()])
+    return plain.mesh()
 
 
 def _block(b: Builder, street: Street, block: Block) -> None:

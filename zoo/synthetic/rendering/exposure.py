@@ -120,6 +120,6 @@ def _moved(scene: Scene, instance: np.ndarray, times_s: np.ndarray) -> np.ndarra
     table = np.zeros((int(seen[-1]) + 2 if len(seen) else 1, 3), np.float32)
     for number in seen.tolist():
         if number in moving:
-            where, _, _ = moving[number].places(scene.street, times_s)
+            where, _, _ = scene.places(moving[number], times_s)
             table[number] = where[2] - where[0]
     return table[instance] if table.any() else None

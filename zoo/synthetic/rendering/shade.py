@@ -6,6 +6,7 @@ channel, because they are several times as fast (`docs/synthetic.md`, Figures).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from zoo.synthetic.rendering.light import Light, sky_radiance
 from zoo.synthetic.rendering.noise import hash01, noise
 from zoo.synthetic.rendering.street_texture import ground_albedo, road_albedo
 from zoo.synthetic.rendering.surface_texture import surface_albedo, window_albedo
+from zoo.synthetic.scene.network import Stretch, leg_of_uv, uv_offset
 from zoo.synthetic.scene.signals import Lens, lit_lenses
 from zoo.synthetic.scene.types import Scene
 from zoo.synthetic.shapes.surfaces import Label, Material
@@ -312,9 +314,9 @@ def _surface(stage: Stage, points: _Points, foot: np.ndarray) -> tuple[np.ndarra
     for value, start, stop in zip(values.tolist(), starts, [*starts[1:], len(face)]):
         at = slice(start, stop)
         if value == Material.ASPHALT:
-            albedo[at], _ = road_albedo(scene, *_columns(uv[at]), foot[at])
+            albedo[at], _ = _by_street(road_albedo, scene, uv[at], foot[at])
         elif value == Material.GROUND:
-            albedo[at], label[at] = ground_albedo(scene, *_columns(uv[at]), foot[at])
+            albedo[at], label[at] = _by_street(ground_albedo, scene, uv[at], foot[at])
         elif value in (Material.WINDOW, Material.SHOP):
             albedo[at], gloss[at], lit = window_albedo(albedo[at], uv[at], value == Material.SHOP)
         elif value not in _SMOOTH:
@@ -336,6 +338,25 @@ def _surface(stage: Stage, points: _Points, foot: np.ndarray) -> tuple[np.ndarra
         elif value in _BEAMS and light.beam:  # parked vehicles have theirs off
             glow[at] = (caster.is_first(face[at]) * np.float32(light.beam))[:, None] * _BEAMS[value]
     return albedo, gloss, glow
+
+
+def _by_street(
+    pattern: Callable[..., tuple[np.ndarray, np.ndarray]], scene: Scene, uv: np.ndarray, foot: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """What `road_albedo` or `ground_albedo` say of the points of each street of the scene."""
+    if not isinstance(scene, Stretch):
+        return pattern(scene, *_columns(uv), foot)
+    s, t = _columns(uv)
+    leg = leg_of_uv(s)
+    found: list[tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]] = []
+    for part in scene.parts:
+        offset = uv_offset(part.street)
+        some = np.nonzero(leg == leg_of_uv(np.array(offset)))[0]
+        if len(some):
+            found.append((some, pattern(part, s.take(some) - np.float32(offset), t.take(some), foot.take(some))))
+    back = np.argsort(np.concatenate([some for some, _ in found]), kind="stable")
+    color, other = (np.concatenate([values[k] for _, values in found])[back] for k in (0, 1))
+    return color, other
 
 
 def _columns(uv: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -90,7 +90,7 @@ def spray(
         size = {"car": 1.0, "truck": 2.0, "bus": 2.0}.get(thing.kind)
         if size is None or not thing.moves:
             continue
-        place, yaw, there = thing.places(scene.street, np.array([time_s - 0.05, time_s + 0.05]))
+        place, yaw, there = scene.places(thing, np.array([time_s - 0.05, time_s + 0.05]))
         speed = float(np.linalg.norm(place[1] - place[0]) / 0.1)
         ahead = np.array([np.cos(yaw[1]), np.sin(yaw[1]), 0.0])
         middle = place[1] - ahead * (3.0 + 2.5 * size) + [0, 0, 0.5]

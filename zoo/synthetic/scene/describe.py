@@ -27,7 +27,7 @@ from zoo.synthetic.scene.types import Block, Bonnet, CameraSpec, Color, Crossing
 from zoo.synthetic.scene.walking import add_standing, add_walkers
 from zoo.synthetic.shapes.templates import VARIANTS
 
-__all__ = ["describe"]
+__all__ = ["describe", "drawn", "with_relief"]
 
 _ANY = Choices()
 _FOLIAGE = {"summer": (0.27, 0.6), "spring": (0.23, 0.6), "autumn": (0.12, 0.65), "winter": (0.2, 0.38)}
@@ -47,12 +47,12 @@ def describe(seed: int, choices: Choices = _ANY) -> Scene:
     if seed < 0:
         raise InputError(f"seed {seed} is negative; seeds are 0 or larger")
     rng = np.random.default_rng([20260, seed])
-    kind = _drawn(rng, {name: about.share for name, about in PLACE_KINDS.items()}, choices.kinds)
+    kind = drawn(rng, {name: about.share for name, about in PLACE_KINDS.items()}, choices.kinds)
     street = draw_street(rng, kind)
     crossings = draw_crossings(rng, kind)
     blocks = draw_blocks(rng, street, crossings, kind)
-    street = _with_relief(seed, kind, street, crossings, blocks)
-    season = _drawn(rng, SEASONS, choices.seasons)
+    street = with_relief(seed, kind, street, crossings, blocks)
+    season = drawn(rng, SEASONS, choices.seasons)
     buildings, strips = draw_frontage(rng, street, blocks, kind)
     ego = draw_ego(rng, street, *PLACE_KINDS[kind].speeds)
     crossings = draw_phases(rng, crossings, PLACE_KINDS[kind].crossing_people)
@@ -101,13 +101,13 @@ def describe(seed: int, choices: Choices = _ANY) -> Scene:
     )
 
 
-def _drawn(rng: np.random.Generator, shares: Mapping[str, float], chosen: Sequence[str]) -> str:
+def drawn(rng: np.random.Generator, shares: Mapping[str, float], chosen: Sequence[str]) -> str:
     """One of the chosen names, or of all of them if none is chosen, in proportion to its share."""
     weights = np.array([share * (not chosen or name in chosen) for name, share in shares.items()])
     return str(rng.choice(list(shares), p=weights / weights.sum()))
 
 
-def _with_relief(
+def with_relief(
     seed: int, kind: str, street: Street, crossings: tuple[Crossing, ...], blocks: tuple[Block, ...]
 ) -> Street:
     """The street with its relief: banks begin behind the pavement, be it before or behind the verge."""

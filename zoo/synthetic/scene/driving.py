@@ -24,6 +24,7 @@ _WILLING = 4.0  # m / s2: who would have to brake harder for a line that closes 
 _HEADWAY_S = 1.3
 _STANDSTILL_M = 2.0
 _CURVE_BRAKING = 1.5  # m / s2, before a turn
+_ROOM_TO_WAKE_M = 4.0  # to the vehicles ahead and behind
 _PATIENCE_S = 4.5  # gap in time that a driver who has to give way waits for
 
 
@@ -31,16 +32,16 @@ _PATIENCE_S = 4.5  # gap in time that a driver who has to give way waits for
 class Route:
     """A line in street coordinates: `(K,)` metres along it, `s`, `t`, and radians; beyond its ends it goes straight on.
 
-    `slow` is the part with a turn: from, to, and the speed there in m/s. `joins` are the lanes that the route goes
-    over to: metres along it, the lane, and what is added to get metres along that lane.
+    `slow` are the parts with a turn, in order: from, to, and the speed there in m/s. `joins` are the lanes that the
+    route goes over to, in order: metres along it, the lane, and what is added to get metres along that lane.
     """
 
     x: np.ndarray
     s: np.ndarray
     t: np.ndarray
     yaw: np.ndarray
-    slow: tuple[float, float, float] | None = None
-    joins: tuple[float, int, float] | None = None
+    slow: tuple[tuple[float, float, float], ...] = ()
+    joins: tuple[tuple[float, int, float], ...] = ()
 
     def at(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """s, t and yaw at each of `x`."""
@@ -57,6 +58,8 @@ class Driver:
         length: Metres.
         speed: What it would drive on an empty street, m/s.
         route: Where it drives.
+        wakes: Metres along the route of the first vehicle. It is put on the street when the first one gets there,
+            unless its place is taken; minus infinity: from the beginning.
     """
 
     lane: int
@@ -64,6 +67,7 @@ class Driver:
     length: float
     speed: float
     route: Route
+    wakes: float = -np.inf
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +98,11 @@ class _State:
     length: np.ndarray
     wanted: np.ndarray
     active: np.ndarray
-    slow: np.ndarray  # (N, 3): `Route.slow`, infinity for none
-    join: np.ndarray  # (N, 3): `Route.joins`, infinity for none
+    slow: np.ndarray  # (N, 3): the next of `Route.slow`, infinity for none
+    join: np.ndarray  # (N, 3): the next of `Route.joins`, infinity for none
+    later_slow: list[list[tuple[float, float, float]]]
+    later_joins: list[list[tuple[float, int, float]]]
+    wakes: np.ndarray  # infinity for who has been woken
     entrance: float  # where the first vehicle enters, metres along its lane
 
 
@@ -128,6 +135,8 @@ def drive(
     for k in range(len(times)):
         if k == enters:
             _enter(state)
+        if k >= enters:
+            _wake(state)
         acceleration = _accelerations(state, stops, closed[:, k])
         faster = np.clip(state.speed + acceleration * STEP_S, 0, None)
         out[k] = np.where(state.active, state.at, np.nan)
@@ -137,7 +146,11 @@ def drive(
         if len(joining):
             state.lane[joining] = state.join[joining, 1].astype(int)
             state.shift[joining] = state.join[joining, 2]
-            state.join[joining, 0] = np.inf
+            for one in joining.tolist():
+                state.join[one] = state.later_joins[one].pop(0) if state.later_joins[one] else np.inf
+        turned = np.nonzero(state.at >= state.slow[:, 1])[0]
+        for one in turned.tolist():
+            state.slow[one] = state.later_slow[one].pop(0) if state.later_slow[one] else np.inf
     return times[enters:], out[enters:]
 
 
@@ -145,10 +158,10 @@ def _start(drivers: Sequence[Driver]) -> _State:
     count = len(drivers)
     slow, join = np.full((count, 3), np.inf), np.full((count, 3), np.inf)
     for k, driver in enumerate(drivers):
-        if driver.route.slow is not None:
-            slow[k] = driver.route.slow
-        if driver.route.joins is not None:
-            join[k] = driver.route.joins
+        if driver.route.slow:
+            slow[k] = driver.route.slow[0]
+        if driver.route.joins:
+            join[k] = driver.route.joins[0]
     state = _State(
         at=np.array([driver.x for driver in drivers]),
         speed=np.array([driver.speed for driver in drivers]) * 0.8,
@@ -156,9 +169,12 @@ def _start(drivers: Sequence[Driver]) -> _State:
         shift=np.zeros(count),
         length=np.array([driver.length for driver in drivers]),
         wanted=np.array([driver.speed for driver in drivers]),
-        active=np.ones(count, bool),
+        active=np.array([driver.wakes == -np.inf for driver in drivers]),
         slow=slow,
         join=join,
+        later_slow=[list(driver.route.slow[1:]) for driver in drivers],
+        later_joins=[list(driver.route.joins[1:]) for driver in drivers],
+        wakes=np.array([np.inf if driver.wakes == -np.inf else driver.wakes for driver in drivers]),
         entrance=drivers[0].x,
     )
     state.active[0] = False
@@ -185,6 +201,15 @@ def _enter(state: _State) -> None:
             state.speed[behind],
             np.sqrt(state.speed[0] ** 2 + _BRAKING * np.maximum(-x[behind] - reach[behind] - 2, 0)),
         )
+
+
+def _wake(state: _State) -> None:
+    """Puts vehicles on the street whose time has come; those whose place is taken stay away."""
+    for one in np.nonzero(state.wakes <= state.at[0])[0].tolist():
+        state.wakes[one] = np.inf
+        same = state.active & (state.lane == state.lane[one])
+        gap = np.abs((state.at + state.shift)[same] - state.at[one])
+        state.active[one] = bool((gap > (state.length[same] + state.length[one]) / 2 + _ROOM_TO_WAKE_M).all())
 
 
 def _accelerations(state: _State, stops: Sequence[Stop], closed: np.ndarray) -> np.ndarray:
@@ -241,7 +266,7 @@ def way_of(route: Route, times_s: np.ndarray, x: np.ndarray, h: float = 0.0) -> 
     if keep.sum() < 2:
         return None
     times_s, x = times_s[keep], x[keep]
-    if route.slow is None:
+    if not route.slow:
         some = np.arange(0, len(x), 2)
         if some[-1] != len(x) - 1:
             some = np.append(some, len(x) - 1)

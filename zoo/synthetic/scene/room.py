@@ -123,6 +123,18 @@ class Room:
             self._add_still(np.array([x, y, c, s, reach / 2 + 0.1, half]), yields=True)
         self._spans.append((min(s0, s1), max(s0, s1), min(t0, t1) - half, max(t0, t1) + half))
 
+    def add_still(self, other: Room) -> None:
+        """Everything that stands in another room."""
+        for row, yields in zip(other._still[: other._still_count], other._yields):
+            self._add_still(row, bool(yields))
+
+    def follow_part(self, other: Room, part: slice, times_s: np.ndarray) -> None:
+        """What moves in another room, at `part` of its times, which are called `times_s` here."""
+        self.follow(times_s)
+        for rows in other._moving[: other._count, part]:
+            if not np.isnan(rows[:, 0]).all():
+                self._add_moving(rows)
+
     def follow(self, times_s: np.ndarray) -> None:
         """Looks at what moves at `times_s` from now on; nothing that moves may have been added before."""
         self.times_s = times_s

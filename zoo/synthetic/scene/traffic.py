@@ -7,7 +7,7 @@ they cross nobody's way.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 
@@ -21,17 +21,38 @@ from zoo.synthetic.scene.room import Room
 from zoo.synthetic.scene.types import MOVABLE, Block, Crossing, Street, Thing, Way
 from zoo.synthetic.shapes.templates import VARIANTS, template
 
-__all__ = ["ENTER_S", "Ego", "Placer", "add_traffic", "draw_ego", "draw_phases", "lanes_each_way"]
+__all__ = [
+    "ENTER_S",
+    "SIDE_M",
+    "STOP_M",
+    "WARM_UP_S",
+    "Ego",
+    "MainLane",
+    "Placer",
+    "Plan",
+    "SideLane",
+    "add_cycle_lanes",
+    "add_traffic",
+    "draw_ego",
+    "draw_phases",
+    "fill_main",
+    "fill_side",
+    "lane_middle",
+    "lanes_each_way",
+    "main_lanes",
+    "quarter_turn",
+    "side_lanes",
+]
 
 ENTER_S = -2.0
 """Scene time at which everything is in its place: there may be older sweeps before the first frame."""
-_WARM_UP_S = 14.0  # before that, for queues to form
+WARM_UP_S = 14.0  # before that, for queues to form
 _LEAST_S = 34.0  # of scene time that is prepared
 _MOST_S = 90.0
 _RIDER_OF = {"bicycle": "cyclist", "motorcycle": "motorcyclist"}
-_SIDE_M = 70.0  # of a side street that vehicles use
+SIDE_M = 70.0  # of a side street that vehicles use
 _BEHIND_KERB_M = 1.6  # where they stop before the main street
-_STOP_M = 4.9  # where those on the main street stop before a side street: in front of the stop line
+STOP_M = 4.9  # where those on the main street stop before a side street: in front of the stop line
 _CLEARING_S = 3.0  # between the end of one green and the next
 _TURN_SPEED = 4.2  # m/s
 _UPSTREAM_M = 330.0  # of road before the street, where vehicles start that arrive later
@@ -63,7 +84,7 @@ def lanes_each_way(street: Street) -> int:
     return max(1, street.lanes // 2)
 
 
-def _lane_middle(street: Street, index: int) -> float:
+def lane_middle(street: Street, index: int) -> float:
     """Metres from the centre line."""
     return 0.0 if street.lanes == 1 else (index + 0.5) * street.lane_width
 
@@ -75,30 +96,33 @@ def draw_ego(rng: np.random.Generator, street: Street, slowest: float, fastest: 
     return Ego(
         keep=keep,
         lane_index=lane_index,
-        lane=keep * _lane_middle(street, lane_index),
+        lane=keep * lane_middle(street, lane_index),
         speed=float(rng.uniform(slowest, fastest)),
         start=float(rng.uniform(-15, 5)),
     )
 
 
-def draw_phases(rng: np.random.Generator, crossings: Sequence[Crossing], people: float) -> tuple[Crossing, ...]:
+def draw_phases(
+    rng: np.random.Generator, crossings: Sequence[Crossing], people: float, until: float = _MOST_S
+) -> tuple[Crossing, ...]:
     """The crossings with the times at which they stop the main street: signals in cycles, zebras when people come.
 
     Args:
         rng: Random numbers.
         crossings: The side streets.
         people: How many cross at a zebra, on average, in ten seconds.
+        until: Scene time up to which they are needed.
     """
     out = []
     for crossing in crossings:
         closed: list[tuple[float, float]] = []
         if crossing.signals:
             cycle, share = float(rng.uniform(32, 60)), float(rng.uniform(0.35, 0.5))
-            start = -_WARM_UP_S - float(rng.uniform(0, cycle))
-            closed = [(at, at + share * cycle) for at in np.arange(start, _MOST_S, cycle).tolist()]
+            start = -WARM_UP_S - float(rng.uniform(0, cycle))
+            closed = [(at, at + share * cycle) for at in np.arange(start, until, cycle).tolist()]
         elif crossing.zebra:
             at = ENTER_S + float(rng.exponential(14 / max(people, 0.05)))
-            while at < _MOST_S:
+            while at < until:
                 closed.append((at, at + float(rng.uniform(11, 16))))
                 at = closed[-1][1] + float(rng.uniform(5, 10) + rng.exponential(14 / max(people, 0.05)))
         out.append(replace(crossing, closed=tuple(closed)))
@@ -108,13 +132,20 @@ def draw_phases(rng: np.random.Generator, crossings: Sequence[Crossing], people:
 class Placer:
     """Collects the things of a place: gives each an instance number and keeps them out of each other."""
 
-    def __init__(self, rng: np.random.Generator, street: Street, blocks: Sequence[Block], room: Room) -> None:
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        street: Street,
+        blocks: Sequence[Block],
+        room: Room,
+        numbers: Iterator[int] | None = None,
+    ) -> None:
         self.rng = rng
         self.street = street
         self.blocks = blocks
         self.room = room
         self.things: list[Thing] = []
-        self._numbers = count()
+        self._numbers = count() if numbers is None else numbers
 
     def put(self, thing: Thing, rider: Thing | None = None) -> bool:
         """Adds a thing where there is room, and right after it its rider: `truth.boxes` joins the two by that.
@@ -156,7 +187,7 @@ class Placer:
 
 
 @dataclass(kw_only=True)
-class _Plan:
+class Plan:
     """The lanes of a place and who drives on them; a vehicle's thing has the same index as its driver."""
 
     street: Street
@@ -178,7 +209,7 @@ class _Plan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _MainLane:
+class MainLane:
     """A lane of the main street: `forward` is +1 along s and -1 against it; metres along it are `forward` times s."""
 
     number: int
@@ -199,7 +230,7 @@ class _MainLane:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _SideLane:
+class SideLane:
     """A lane across the main street; it comes from `side` (or would) and metres along it are -`side` times t."""
 
     number: int
@@ -209,7 +240,7 @@ class _SideLane:
 
     def straight(self) -> Route:
         """From one end to the other."""
-        x = np.array([-_SIDE_M, _SIDE_M])
+        x = np.array([-SIDE_M, SIDE_M])
         return Route(x=x, s=np.full(2, self.s), t=-self.side * x, yaw=np.full(2, -self.side * np.pi / 2))
 
 
@@ -227,24 +258,24 @@ def add_traffic(
     Returns:
         The ego vehicle's way.
     """
-    plan = _Plan(street=street, ego=ego)
-    mains = _main_lanes(plan, crossings)
+    plan = Plan(street=street, ego=ego)
+    mains = main_lanes(plan, crossings)
     own = next(lane for lane in mains if lane.forward > 0 and lane.t == ego.lane)
     plan.add(
         Driver(lane=own.number, x=ego.start, length=5.0, speed=ego.speed, route=own.straight()),
         Thing(kind="car", variant=0, s=ego.start, t=ego.lane),
     )
-    sides = _side_lanes(plan, crossings, mains, blocks)
+    sides = side_lanes(plan, crossings, mains, blocks)
     density = busy * PLACE_KINDS[kind].traffic * float(placer.rng.uniform(0.3, 1.7))
     if busy > 0:
         _add_trams(plan, placer, mains)
     for lane in mains:
-        _fill_main(plan, placer, lane, sides, blocks, density)
+        fill_main(plan, placer, lane, sides, blocks, density)
     for side in sides:
-        _fill_side(plan, placer, side, mains, blocks, density)
-    _add_cycle_lanes(plan, placer, mains, crossings, busy / PLACE_KINDS[kind].cyclist_gap)
+        fill_side(plan, placer, side, mains, blocks, density)
+    add_cycle_lanes(plan, placer, mains, crossings, busy / PLACE_KINDS[kind].cyclist_gap)
     end_s = min(_MOST_S, max(_LEAST_S, 25 + 1.6 * (street.end - ego.start) / ego.speed))
-    times, x = drive(plan.drivers, plan.stops, ENTER_S - _WARM_UP_S, ENTER_S, end_s)
+    times, x = drive(plan.drivers, plan.stops, ENTER_S - WARM_UP_S, ENTER_S, end_s)
     arrived = np.nonzero((x[:, 0] > street.end) & (times > _LEAST_S))[0]
     last = int(arrived[0]) + 1 if len(arrived) else len(times)
     times, x = times[:last], x[:last]
@@ -268,7 +299,7 @@ def _ego_track(street: Street, ego: Ego, way: Way, times_s: np.ndarray) -> tuple
 def _placed(driver: Driver, thing: Thing, times: np.ndarray, x: np.ndarray, street: Street) -> Thing | None:
     """The thing with its way, or standing if it never moves; `None` if it never is on the street."""
     s, t, yaw = driver.route.at(np.nan_to_num(x, nan=-1e4))
-    seen = ~np.isnan(x) & (s > street.start - 30) & (s < street.end + 30) & (np.abs(t) < _SIDE_M)
+    seen = ~np.isnan(x) & (s > street.start - 30) & (s < street.end + 30) & (np.abs(t) < SIDE_M)
     if seen.sum() < 2:
         return None
     first, last = np.nonzero(seen)[0][[0, -1]]
@@ -279,35 +310,37 @@ def _placed(driver: Driver, thing: Thing, times: np.ndarray, x: np.ndarray, stre
     return None if way is None else replace(thing, s=way.s[0], t=way.t[0], yaw=way.yaw[0], way=way)
 
 
-def _main_lanes(plan: _Plan, crossings: Sequence[Crossing]) -> list[_MainLane]:
+def main_lanes(plan: Plan, crossings: Sequence[Crossing]) -> list[MainLane]:
+    """The lanes of the main street, from the middle outwards, first those along s; with their stop lines."""
     street, keep = plan.street, plan.ego.keep
     lanes = []
     each = lanes_each_way(street)
     for forward in (1, -1) if street.lanes > 1 else (1,):
         for index in range(each):
-            t = forward * keep * _lane_middle(street, index)
-            lanes.append(_MainLane(number=plan.lane(), forward=forward, t=t, outermost=index == each - 1))
+            t = forward * keep * lane_middle(street, index)
+            lanes.append(MainLane(number=plan.lane(), forward=forward, t=t, outermost=index == each - 1))
     for lane in lanes:
         _add_stops(plan, lane.number, lane.forward, crossings)
     return lanes
 
 
-def _add_stops(plan: _Plan, number: int, forward: int, crossings: Sequence[Crossing]) -> None:
+def _add_stops(plan: Plan, number: int, forward: int, crossings: Sequence[Crossing]) -> None:
     for crossing in crossings:
         if crossing.closed:
-            line = crossing.start - _STOP_M if forward > 0 else -(crossing.end + _STOP_M)
+            line = crossing.start - STOP_M if forward > 0 else -(crossing.end + STOP_M)
             plan.stops.append(Stop(lane=number, x=line, closed=crossing.closed))
 
 
-def _side_lanes(
-    plan: _Plan, crossings: Sequence[Crossing], mains: Sequence[_MainLane], blocks: Sequence[Block]
-) -> list[_SideLane]:
+def side_lanes(
+    plan: Plan, crossings: Sequence[Crossing], mains: Sequence[MainLane], blocks: Sequence[Block]
+) -> list[SideLane]:
+    """Two lanes across the main street at every crossing, one from each side; with their stop lines."""
     out = []
     for crossing in crossings:
         middle, quarter = (crossing.start + crossing.end) / 2, (crossing.end - crossing.start) / 4
         for side in (1, -1):
             s = middle + plan.ego.keep * side * quarter
-            lane = _SideLane(number=plan.lane(), side=side, s=s, crossing=crossing)
+            lane = SideLane(number=plan.lane(), side=side, s=s, crossing=crossing)
             out.append(lane)
             if crossing.side not in (0, side):
                 continue
@@ -333,7 +366,7 @@ def _side_red(crossing: Crossing) -> tuple[tuple[float, float], ...]:
     return tuple(zip(edges[::2], edges[1::2]))
 
 
-def _near_lane(mains: Sequence[_MainLane], side: int) -> _MainLane | None:
+def _near_lane(mains: Sequence[MainLane], side: int) -> MainLane | None:
     """The lane next to the kerb of one side."""
     here = [lane for lane in mains if lane.outermost and (lane.side == side or lane.t == 0)]
     return here[0] if here else None
@@ -345,13 +378,13 @@ def _corner(blocks: Sequence[Block], side: int, s: float) -> float:
     return found[0] if found else 3.0
 
 
-def _arc(radius: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def quarter_turn(radius: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """A quarter turn to the left from the origin along +x: metres along it, x, y, yaw."""
     a = np.linspace(0, np.pi / 2, 9)
     return radius * a, radius * np.sin(a), radius * (1 - np.cos(a)), a
 
 
-def _turn_in(plan: _Plan, lane: _SideLane, near: _MainLane, blocks: Sequence[Block]) -> Route | None:
+def _turn_in(plan: Plan, lane: SideLane, near: MainLane, blocks: Sequence[Block]) -> Route | None:
     """From a side street into the near lane of the main street; `None` if its corner is too tight."""
     side, forward = lane.side, near.forward
     edge = lane.crossing.end if forward > 0 else lane.crossing.start
@@ -362,18 +395,18 @@ def _turn_in(plan: _Plan, lane: _SideLane, near: _MainLane, blocks: Sequence[Blo
     if inside < 1.25 or radius < 3.5:
         return None
     x0 = -(abs(near.t) + radius)
-    along, ahead, aside, turn = _arc(radius)
-    x = np.concatenate([[-_SIDE_M], x0 + along, [x0 + along[-1] + 4000]])
+    along, ahead, aside, turn = quarter_turn(radius)
+    x = np.concatenate([[-SIDE_M], x0 + along, [x0 + along[-1] + 4000]])
     s = np.concatenate([[lane.s], lane.s + forward * aside, [lane.s + forward * (radius + 4000)]])
-    t = np.concatenate([[side * _SIDE_M], side * (abs(near.t) + radius - ahead), [near.t]])
+    t = np.concatenate([[side * SIDE_M], side * (abs(near.t) + radius - ahead), [near.t]])
     yaw = np.concatenate([[0], turn, [np.pi / 2]]) * side * forward - side * np.pi / 2
     end = x0 + along[-1]
     leaves = -(plan.street.half_width + _BEHIND_KERB_M) - 1.5
     joins = (leaves, near.number, forward * (lane.s + forward * radius) - end)
-    return Route(x=x, s=s, t=t, yaw=yaw, slow=(x0, end, _TURN_SPEED), joins=joins)
+    return Route(x=x, s=s, t=t, yaw=yaw, slow=((x0, end, _TURN_SPEED),), joins=(joins,))
 
 
-def _turn_out(plan: _Plan, near: _MainLane, out: _SideLane, blocks: Sequence[Block]) -> Route | None:
+def _turn_out(plan: Plan, near: MainLane, out: SideLane, blocks: Sequence[Block]) -> Route | None:
     """From the near lane of the main street into a side street on its side, where `out` leads away."""
     side, forward = near.side, near.forward
     edge = out.crossing.start if forward > 0 else out.crossing.end
@@ -382,17 +415,17 @@ def _turn_out(plan: _Plan, near: _MainLane, out: _SideLane, blocks: Sequence[Blo
     if inside < 1.25 or radius < 3.5 or near.t == 0:
         return None
     x0 = forward * out.s - radius
-    along, ahead, aside, turn = _arc(radius)
+    along, ahead, aside, turn = quarter_turn(radius)
     end = x0 + along[-1]
-    x = np.concatenate([[x0 - 2000], x0 + along, [end + _SIDE_M]])
+    x = np.concatenate([[x0 - 2000], x0 + along, [end + SIDE_M]])
     s = np.concatenate([[forward * (x0 - 2000)], forward * (x0 + ahead), [out.s]])
-    t = np.concatenate([[near.t], side * (abs(near.t) + aside), [side * (abs(near.t) + radius + _SIDE_M)]])
+    t = np.concatenate([[near.t], side * (abs(near.t) + aside), [side * (abs(near.t) + radius + SIDE_M)]])
     yaw = np.concatenate([[0], turn, [np.pi / 2]]) * side * forward + (0.0 if forward > 0 else np.pi)
     joins = (end, out.number, abs(near.t) + radius - end)
-    return Route(x=x, s=s, t=t, yaw=yaw, slow=(x0, end, _TURN_SPEED), joins=joins)
+    return Route(x=x, s=s, t=t, yaw=yaw, slow=((x0, end, _TURN_SPEED),), joins=(joins,))
 
 
-def _vehicle(plan: _Plan, placer: Placer, kind: str | None, wide: float) -> Thing:
+def vehicle_of(plan: Plan, placer: Placer, kind: str | None, wide: float) -> Thing:
     """A vehicle for traffic; no truck or bus in a lane that it would fill with its mirrors."""
     rng = placer.rng
     what = kind or str(rng.choice([name for name, _ in _MIX], p=[share for _, share in _MIX]))
@@ -401,13 +434,13 @@ def _vehicle(plan: _Plan, placer: Placer, kind: str | None, wide: float) -> Thin
     return placer.vehicle(what, 0.0, 0.0, 0.0)
 
 
-def _length(thing: Thing) -> float:
+def length_of(thing: Thing) -> float:
     vertices = template(thing.kind, thing.variant).vertices[:, 0]
     # Templates do not all have their origin in the middle: twice the longer part is safe.
     return float(2 * np.abs(vertices).max() * thing.scale[0])
 
 
-def _add_trams(plan: _Plan, placer: Placer, mains: Sequence[_MainLane]) -> None:
+def _add_trams(plan: Plan, placer: Placer, mains: Sequence[MainLane]) -> None:
     """Trams in the inner lanes of a street with rails."""
     rng = placer.rng
     if not plan.street.tram:
@@ -420,16 +453,17 @@ def _add_trams(plan: _Plan, placer: Placer, mains: Sequence[_MainLane]) -> None:
         speed = float(rng.uniform(5, 11))
         thing = placer.vehicle("train", 0.0, 0.0, 0.0)
         x = lane.forward * (s - lane.forward * 14 * speed * 0.8)
-        plan.add(Driver(lane=lane.number, x=x, length=_length(thing), speed=speed, route=lane.straight()), thing)
+        plan.add(Driver(lane=lane.number, x=x, length=length_of(thing), speed=speed, route=lane.straight()), thing)
 
 
-def _fill_main(
-    plan: _Plan,
+def fill_main(
+    plan: Plan,
     placer: Placer,
-    lane: _MainLane,
-    sides: Sequence[_SideLane],
+    lane: MainLane,
+    sides: Sequence[SideLane],
     blocks: Sequence[Block],
     density: float,
+    upstream: float = _UPSTREAM_M,
 ) -> None:
     """Traffic along one lane, from far behind the street to its end; some of it turns off."""
     rng, street = placer.rng, plan.street
@@ -445,14 +479,14 @@ def _fill_main(
     low, high = sorted((lane.forward * (street.start - 5), lane.forward * (street.end + 5)))
     pace = float(rng.uniform(0.75, 1.1)) * plan.ego.speed
     taken = [(driver.x, driver.length) for driver in plan.drivers if driver.lane == lane.number]
-    x = low - _UPSTREAM_M + float(rng.uniform(0, 40))
+    x = low - upstream + float(rng.uniform(0, 40))
     while x < high:
-        thing = _vehicle(plan, placer, None, street.lane_width)
-        length = _length(thing)
+        thing = vehicle_of(plan, placer, None, street.lane_width)
+        length = length_of(thing)
         aside = float(rng.normal(0, 0.08))
         speed = float(np.clip(pace * rng.normal(1, 0.08), 2.5, 16))
         route = lane.straight()
-        turns = [one for one in outs if one.slow is not None and one.slow[0] > x + 25]
+        turns = [one for one in outs if one.slow[0][0] > x + 25]
         if thing.kind == "bicycle":
             speed = float(rng.uniform(3.8, 6))
             aside += lane.side * (street.lane_width / 2 - 0.55) if lane.outermost and lane.t else 0.0
@@ -464,11 +498,11 @@ def _fill_main(
         x += length + 5 + float(rng.exponential(max(1 / max(density, 1e-3) - 10, 4)))
 
 
-def _fill_side(
-    plan: _Plan,
+def fill_side(
+    plan: Plan,
     placer: Placer,
-    lane: _SideLane,
-    mains: Sequence[_MainLane],
+    lane: SideLane,
+    mains: Sequence[MainLane],
     blocks: Sequence[Block],
     density: float,
 ) -> None:
@@ -482,18 +516,18 @@ def _fill_side(
     if turn is None and not through:
         return
     x = -(plan.street.half_width + 6 + float(rng.uniform(0, 25)))
-    while x > -_SIDE_M and rng.random() < min(0.75, 22 * density):
+    while x > -SIDE_M and rng.random() < min(0.75, 22 * density):
         thing = placer.vehicle("car" if rng.random() < 0.9 else "motorcycle", 0.0, 0.0, 0.0)
         route = lane.straight() if through and (turn is None or rng.random() < 0.6) else turn
         assert route is not None
-        length = _length(thing)
+        length = length_of(thing)
         speed = float(rng.uniform(6, 10))
         plan.add(Driver(lane=lane.number, x=x, length=length, speed=speed, route=route), thing)
         x -= length + float(rng.uniform(3, 14))
 
 
-def _add_cycle_lanes(
-    plan: _Plan, placer: Placer, mains: Sequence[_MainLane], crossings: Sequence[Crossing], density: float
+def add_cycle_lanes(
+    plan: Plan, placer: Placer, mains: Sequence[MainLane], crossings: Sequence[Crossing], density: float
 ) -> None:
     """Cyclists on lanes of their own, `density` to the metre, where the street has them."""
     rng, street = placer.rng, plan.street
@@ -504,7 +538,7 @@ def _add_cycle_lanes(
         if near is None or near.t == 0:
             continue
         t = side * (street.half_width - max(street.parking) - 0.7)
-        lane = _MainLane(number=plan.lane(), forward=near.forward, t=t, outermost=False)
+        lane = MainLane(number=plan.lane(), forward=near.forward, t=t, outermost=False)
         _add_stops(plan, lane.number, lane.forward, crossings)
         low, high = sorted((lane.forward * street.start, lane.forward * street.end))
         x = low - 200 + float(rng.exponential(20))

@@ -438,6 +438,15 @@ class Scene:
     kind: str  # of `kinds.PLACE_KINDS`
     ego_way: Way | None = None  # otherwise the ego drives at its speed
 
+    @property
+    def parts(self) -> tuple[Scene, ...]:
+        """The streets with their blocks, one by one; a place has a single one."""
+        return (self,)
+
+    def places(self, thing: Thing, times_s: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`Thing.places` of one of its things."""
+        return thing.places(self.street, times_s)
+
     def ego_along(self, times_s: np.ndarray) -> np.ndarray:
         """`(N,)` metres along the street of the ego vehicle at `(N,)` scene times."""
         times_s = np.asarray(times_s, float)

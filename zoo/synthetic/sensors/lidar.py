@@ -171,7 +171,7 @@ def cast_turn(
     ahead = np.einsum("cij,cj->ci", rotation, np.stack([np.cos(azimuth), np.sin(azimuth), zero], 1))
     aside = np.einsum("cij,cj->ci", rotation, np.stack([-np.sin(azimuth), np.cos(azimuth), zero], 1))
     for index, thing in enumerate(movers.things):
-        where, yaw, there = thing.places(scene.street, times)
+        where, yaw, there = scene.places(thing, times)
         gap = where[columns // 2] - origin[columns // 2]
         if not there.any() or gap @ gap > (lidar.max_range_m + 30) ** 2:
             continue

@@ -185,7 +185,7 @@ def boxes_at(
     near: list[tuple[Body, Box3D]] = []
     for body in bodies:
         around = np.array([time_s - 0.05, time_s, time_s + 0.05])
-        where, yaw, there = body.thing.places(scene.street, around)
+        where, yaw, there = scene.places(body.thing, around)
         center = where[1] + yaw_matrix(yaw[1]) @ ((body.low + body.high) / 2)
         if not there[1] or np.linalg.norm((center - world_from_ego[:3, 3])[:2]) > RANGE_M:
             continue
@@ -236,7 +236,7 @@ def _visibility(scene: Scene, bodies: list[Body], tracks: np.ndarray, views: Seq
 
 def _points_at(scene: Scene, body: Body, time_s: float) -> np.ndarray:
     """`(60, 3)` world points on the surface; with a rider, half of them on the rider."""
-    where, yaw, _ = body.thing.places(scene.street, np.array([time_s]))
+    where, yaw, _ = scene.places(body.thing, np.array([time_s]))
     share = _SAMPLES // len(body.parts)
     local = np.concatenate(
         [_surface_points(part.kind, part.variant, part.pose(time_s))[:share] * part.scale for part in body.parts]

@@ -94,7 +94,7 @@ def _moved(scene: Scene, caster: Caster, face: np.ndarray, points: np.ndarray, t
     owner = caster.instance[face[on_mover]]
     for number in np.unique(owner).tolist():
         here = on_mover[owner == number]
-        position, yaw, still_there = things[number].places(scene.street, np.array(time_s))
+        position, yaw, still_there = scene.places(things[number], np.array(time_s))
         if not still_there:
             gone[here] = True
             continue
