@@ -32,6 +32,8 @@ RANGE_M = np.arange(5.0, 60.0, 5.0)
 def sweeps_of(dataset: Dataset) -> Iterator[tuple[Sweep, np.ndarray, np.ndarray]]:
     """Each labelled sweep with its labels and the `(N,)` cell of each point."""
     for frame in dataset.frames:
+        if not frame.lidars:
+            continue
         ((sweep, *_),) = frame.lidars.values()
         if (labels := sweep.labels) is not None:
             yield sweep, labels, cells(sweep)

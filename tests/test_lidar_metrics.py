@@ -98,8 +98,10 @@ def test_points_that_do_not_match_their_labels() -> None:
     short = frame_of(np.zeros((3, 2)), np.zeros(3))
     with pytest.raises(InputError, match="frame f: prediction has shape"):
         metric.tally(short, prediction)
-    with pytest.raises(InputError, match="has 0 lidars"):
-        metric.has_truth(Frame(id="g"))
+    assert not metric.has_truth(Frame(id="g"))  # A2D2 has images without a sweep
+    two = frame_of(np.zeros((3, 2)), np.zeros(3)).lidars
+    with pytest.raises(InputError, match=r"has 2 lidars \(one, other\)"):
+        metric.has_truth(Frame(id="h", lidars={name: next(iter(two.values())) for name in ("one", "other")}))
 
 
 def test_clusters_by_hand() -> None:

@@ -11,8 +11,11 @@ from PIL import Image
 from test_points import ENCODER, cloud, lidar_folder
 
 import zoo
-from zoo.classes import ClassTable
+from zoo.classes import SEMANTICKITTI, ClassTable
 from zoo.cli import main
+from zoo.data.kitti_calibration import CHANNELS
+from zoo.data.scans import read_point_labels
+from zoo.data.semantickitti import LABELS
 from zoo.errors import InputError
 from zoo.inputs import Prepared
 from zoo.inputs.points import PointsContext, PointsInput
@@ -97,6 +100,27 @@ def test_prediction_from_the_command_line(tmp_path: Path, capsys: pytest.Capture
     assert summary["fractions"] == {name: share for name, share in counted.items() if share}
     with Image.open(tmp_path / "out" / "sweep_points.png") as picture:
         assert picture.width >= 1024
+
+
+def test_label_files_have_the_ids_of_the_data_set(tmp_path: Path) -> None:
+    """SemanticKITTI's ids, as its semantic-kitti.yaml lists them, with which the official tools read a prediction."""
+    official = {
+        "car": 10, "bicycle": 11, "motorcycle": 15, "truck": 18, "other-vehicle": 20, "person": 30, "bicyclist": 31,
+        "motorcyclist": 32, "road": 40, "parking": 44, "sidewalk": 48, "other-ground": 49, "building": 50, "fence": 51,
+        "vegetation": 70, "trunk": 71, "terrain": 72, "pole": 80, "traffic-sign": 81,
+    }  # fmt: skip
+    labels = np.arange(19, dtype=np.uint8)
+    task = Segmentation3DTask(SEMANTICKITTI)
+    prediction = Segmentation3D(labels, np.ones(19), SEMANTICKITTI, cloud(19))
+    content = task.files(prediction, 0.5)[".label"]
+    assert [official[name] for name in SEMANTICKITTI.names] == np.frombuffer(content, "<u4").tolist()
+    assert {row["name"]: row["label_id"] for row in task.summary(prediction)["classes"]} == official
+    cloud(19).tofile(tmp_path / "a.bin")
+    (tmp_path / "a.label").write_bytes(content)
+    read = read_point_labels(tmp_path / "a.label", tmp_path / "a.bin", CHANNELS, LABELS)
+    np.testing.assert_array_equal(read, labels)
+    own = Segmentation3D(labels[:3], np.ones(3), CLASSES, cloud(3))
+    assert np.frombuffer(Segmentation3DTask(CLASSES).files(own, 0.5)[".label"], "<u4").tolist() == [0, 1, 2]
 
 
 def test_files_of_a_declared_sensor(tmp_path: Path) -> None:

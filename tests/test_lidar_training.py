@@ -202,11 +202,32 @@ def test_published_subsets() -> None:
     assert [frame.id for frame in label_subset("semantickitti", files, 1)] == ["0-0", "3-10", "6-20"]
     for percent, count in ((1, 3), (5, 15), (10, 30), (25, 75), (100, 300)):
         assert len(label_subset("semantickitti", files, percent)) == count
-    scenes = frames_of(250, 2)
-    assert [frame.id for frame in label_subset("nuscenes", scenes, 1)] == [
-        "0-0", "0-1", "100-0", "100-1", "200-0", "200-1",
-    ]  # fmt: skip
-    assert len(label_subset("nuscenes", scenes, 25)) == 2 * 63
+
+
+def test_the_published_scenes_of_nuscenes() -> None:
+    """SLidR's loop, written out: it walks through scene.json, whose order is not that of the names, and counts."""
+    drawn = np.random.default_rng(0).permutation(850)
+    table = [f"scene-{number:04d}" for number in drawn]
+    split = set(table[::7] + table[::2])
+    frames = [
+        Frame(id=f"{name}-{k}", scene=name, meta={"scene_row": row})
+        for row, name in sorted(enumerate(table), key=lambda item: item[1])
+        if name in split
+        for k in range(2)
+    ]
+    for percent in (1, 5, 10, 25, 100):
+        skip_ratio, skip_counter, expected = 100 // percent, 0, []
+        for name in table:
+            if name in split:
+                skip_counter += 1
+                if skip_counter % skip_ratio == 0:
+                    expected.append(name)
+        found = label_subset("nuscenes", frames, percent)
+        assert {frame.scene for frame in found} == set(expected)
+        assert len(found) == 2 * len(expected)
+    few = [frame for frame in frames if frame.scene in table[:20]]
+    with pytest.raises(InputError, match=r"every 100th of \d+ scenes is none"):
+        label_subset("nuscenes", few, 1)
 
 
 def test_the_sensor_that_is_recorded() -> None:

@@ -3,8 +3,8 @@
 For range networks and for voxel networks alike: the input of the catalogue entry prepares the sweeps.
 
 Presets:
-    `cpu`: for 2 cores: AdamW, averaged weights, and mild augmentation with pasted objects. Stronger changes of
-        intensity and relief made a model of the synthetic world worse on a real sweep (`training/README.md`).
+    `cpu`: for 2 cores: AdamW, averaged weights, and mild augmentation. Stronger changes of intensity and relief made a
+        model of the synthetic world worse on a real sweep (`training/README.md`).
     `probe`: linear probing: as `cpu`, with a frozen encoder and without augmentation of beams and intensity. Give
         `--init`, a model folder with the pretrained encoder.
 
@@ -41,7 +41,17 @@ from zoo.training.samples import loader
 from zoo.training.segmentation import SegmentationRecipe, SegmentationSettings
 from zoo.training.segmenter_parts import class_weights, initial_model, read_training_data
 from zoo.training.settings import Range
-from zoo.training.sweeps import Batch, Collate, Percent, SweepStream, label_subset, sensor_of, sweep_of, tensors_of
+from zoo.training.sweeps import (
+    Batch,
+    Collate,
+    Percent,
+    SweepStream,
+    label_subset,
+    labelled_sweeps,
+    sensor_of,
+    sweep_of,
+    tensors_of,
+)
 
 __all__ = ["PRESETS", "LidarSegmenter", "Settings", "train"]
 
@@ -72,7 +82,7 @@ class Settings(SegmentationSettings):
 
 _TRANSFER = PointAugmentation(
     rotate_deg=180, scale=(0.95, 1.05), tilt_deg=0.5, lift_m=0.05, beam_drop=0.1, intensity_drop=0.15,
-    intensity_jitter=0.3, instance_paste=0.4,
+    intensity_jitter=0.3,
 )  # fmt: skip
 _CPU: dict[str, Any] = {
     "steps": 3000,
@@ -119,11 +129,8 @@ class LidarSegmenter(SegmentationRecipe):
         settings = self.settings
         self._check_model()
         self.classes, self.sources, self.holdout, self.used = read_training_data(
-            settings, lambda dataset, frames: label_subset(dataset.kind, frames, settings.labels)
+            settings, lambda dataset: label_subset(dataset.kind, labelled_sweeps(dataset), settings.labels)
         )
-        for source in self.sources:
-            for frame in source.frames:
-                sweep_of(frame)
         model, chosen, start = initial_model(settings, self.classes)
         (section,) = chosen.inputs
         self.sensor = sensor_of(self.sources[0].frames)

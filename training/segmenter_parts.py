@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,13 +32,13 @@ __all__ = ["class_weights", "count_frames", "initial_model", "read_training_data
 
 
 def read_training_data(
-    settings: Any, choose: Callable[[Dataset, tuple[Frame, ...]], tuple[Frame, ...]] = lambda dataset, frames: frames
+    settings: Any, choose: Callable[[Dataset], tuple[Frame, ...]] = lambda dataset: dataset.frames
 ) -> tuple[ClassTable, list[Source], list[tuple[Frame, np.ndarray]], list[Used]]:
     """The model's classes, the training sources, the held-back frames with their label maps, and the data's records.
 
     Args:
         settings: Of the recipe: `model`, `data`, `mixture` and `holdout`.
-        choose: The frames to train on, from those that are not held back.
+        choose: The frames of a data set whose labels may be used, for training or held back.
     """
     datasets = [_open(value) for value in settings.data]
     if not entry(settings.model).architecture.get("head"):
@@ -49,10 +50,10 @@ def read_training_data(
     used: list[Used] = []
     for dataset, share in zip(datasets, shares, strict=True):
         label_map = _label_map(dataset.classes, classes)
-        frames, held = split_training(dataset, 0.0 if sources else settings.holdout)
+        usable = dataclasses.replace(dataset, frames=choose(dataset))
+        frames, held = split_training(usable, 0.0 if sources else settings.holdout)
         if not sources:
             holdout = [(frame, label_map) for frame in held]
-        frames = choose(dataset, frames)
         sources.append(Source(frames, label_map, share))
         used.append(Used(dataset, frames, len(held)))
     return classes, sources, holdout, used

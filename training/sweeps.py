@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import Dataset as TorchDataset
 
 from zoo.classes import ClassTable
+from zoo.data.dataset import Dataset
 from zoo.errors import InputError
 from zoo.frame import Frame, SensorFacts, Sweep
 from zoo.inputs.points import PointsInput
@@ -25,7 +26,16 @@ from zoo.training.augment_points import PointAugmentation, augment, laser_mix
 from zoo.training.paste_objects import Cutout, cut_out, ground_labels, paste, thing_labels
 from zoo.training.samples import Source, stream_order
 
-__all__ = ["Collate", "Percent", "SweepStream", "label_subset", "sensor_of", "sweep_of", "tensors_of"]
+__all__ = [
+    "Collate",
+    "Percent",
+    "SweepStream",
+    "label_subset",
+    "labelled_sweeps",
+    "sensor_of",
+    "sweep_of",
+    "tensors_of",
+]
 
 Percent = Literal[1, 5, 10, 25, 100]
 """Shares of the labels that are trained on in published comparisons."""
@@ -39,40 +49,57 @@ Batch = tuple[tuple[torch.Tensor, ...], torch.Tensor]
 def label_subset(kind: str, frames: Sequence[Frame], percent: Percent) -> tuple[Frame, ...]:
     """The frames that published comparisons with a share of the labels train on.
 
-    In nuScenes every Nth scene, in the order of its table, and in other data sets every Nth sweep, with N = 100 over
-    the percentage, beginning with the first.
+    With N = 100 over the percentage: in nuScenes the Nth, 2Nth and so on of the split's scenes, in the order of
+    `scene.json`, and in other data sets every Nth sweep, beginning with the first.
 
-    Source: code of SLidR (Sautier et al., 2022): `[::N]` on nuScenes' scenes and SemanticKITTI's sorted files.
+    Source: code of SLidR (Sautier et al., 2022), which counts nuScenes' scenes and keeps those whose number is a
+    multiple of N, and takes `[::N]` of SemanticKITTI's sorted files.
+
+    Raises:
+        InputError: If nuScenes has fewer than N scenes.
     """
     step = 100 // percent
     if kind != "nuscenes":
         return tuple(frames[::step])
-    scenes = list(dict.fromkeys(frame.scene for frame in frames))[::step]
-    return tuple(frame for frame in frames if frame.scene in set(scenes))
+    rows = {frame.scene: frame.meta["scene_row"] for frame in frames}
+    chosen = set(sorted(rows, key=lambda scene: rows[scene])[step - 1 :: step])
+    if not chosen:
+        raise InputError(f"--labels {percent}: every {step}th of {len(rows)} scenes is none; choose a larger share")
+    return tuple(frame for frame in frames if frame.scene in chosen)
+
+
+def labelled_sweeps(dataset: Dataset) -> tuple[Frame, ...]:
+    """The frames with a labelled sweep; A2D2 has camera images without one.
+
+    Raises:
+        InputError: If there is none, or a frame has several lidars.
+    """
+    found = tuple(frame for frame in dataset.frames if frame.lidars and sweep_of(frame).labels_source is not None)
+    if not found:
+        raise InputError(f"{dataset.kind} {dataset.split} has no labels for its points to train on")
+    return found
 
 
 def sweep_of(frame: Frame) -> Sweep:
     """The newest sweep of a frame with one lidar.
 
     Raises:
-        InputError: If the frame has another number of lidars, or the sweep no labels.
+        InputError: If the frame has another number of lidars.
     """
     if len(frame.lidars) != 1 or not next(iter(frame.lidars.values())):
         names = ", ".join(frame.lidars) or "none"
         raise InputError(f"frame {frame.id} has {len(frame.lidars)} lidars ({names}); training needs sweeps of one")
-    (sweeps,) = frame.lidars.values()
-    if sweeps[0].labels_source is None:
-        raise InputError(f"frame {frame.id} has no labels for its points to train on")
-    return sweeps[0]
+    ((sweep, *_),) = frame.lidars.values()
+    return sweep
 
 
 def sensor_of(frames: Sequence[Frame]) -> SensorFacts:
     """The facts about the training sweeps that the model folder records.
 
-    What the reader of the first data set states, and where it does not, the median number of points of 16 sweeps.
+    What the reader of the first data set states, and where it does not, the median number of points of up to 16 sweeps.
     Intensities of sweeps are always 0 to 1.
     """
-    chosen = [sweep_of(frame) for frame in frames[:: max(1, len(frames) // 16)]]
+    chosen = [sweep_of(frame) for frame in frames[:: -(-len(frames) // 16)]]
     facts = dataclasses.replace(chosen[0].sensor or SensorFacts(), intensity_scale="0-1")
     if facts.points is None:
         facts = dataclasses.replace(facts, points=int(np.median([len(sweep.points) for sweep in chosen])))

@@ -68,7 +68,7 @@ class Segmentation3DMetric(SegmentationMetric):
 
     def has_truth(self, frame: Frame) -> bool:
         """Whether the newest sweep of the frame's lidar has labels."""
-        return _sweep(frame).labels_source is not None
+        return bool(frame.lidars) and _sweep(frame).labels_source is not None
 
     def tally(self, frame: Frame, prediction: Segmentation3D) -> PointTally:
         """Counts one sweep.

@@ -170,6 +170,7 @@ class _Tables:
     def __init__(self, root: Path, folder: Path, wanted: Callable[[str], bool]) -> None:
         self.root, self.folder = root, folder
         self._facts = rendered_lidar(root, "LIDAR_TOP", HDL_32E)
+        self._scene_rows: dict[str, int] = {}
         self.samples = self._samples(wanted)
         self.row_of_sample = {sample.token: row for row, sample in enumerate(self.samples)}
         self._places = {scene: place for place, scene in enumerate(dict.fromkeys(each.scene for each in self.samples))}
@@ -191,9 +192,10 @@ class _Tables:
 
     def _samples(self, wanted: Callable[[str], bool]) -> list[_Sample]:
         scenes: dict[str, tuple[str, Condition]] = {}
-        for token, name, description in self.rows("scene", token=str, name=str, description=str):
+        for row, (token, name, description) in enumerate(self.rows("scene", token=str, name=str, description=str)):
             if wanted(name):
                 scenes[token] = (name, _condition(description))
+                self._scene_rows[name] = row
         found, links = [], []
         for token, time_us, scene, before in self.rows("sample", token=str, timestamp=int, scene_token=str, prev=str):
             if scene in scenes:
@@ -335,7 +337,12 @@ class _Tables:
             boxes=None if self._boxes is None else self._boxes.of_sample(row),
             timestamp_us=sample.timestamp_us,
             world_from_ego=self._world_from_ego(self._scans[self._key_scan[row]]),
-            meta={"sample_token": sample.token, "place": self._places[sample.scene], "files": self._files(row)},
+            meta={
+                "sample_token": sample.token,
+                "place": self._places[sample.scene],
+                "scene_row": self._scene_rows[sample.scene],  # in scene.json
+                "files": self._files(row),
+            },
         )
 
     def _world_from_ego(self, data: _Data) -> np.ndarray:

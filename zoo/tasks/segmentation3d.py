@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -71,20 +71,27 @@ class Segmentation3DTask(SegmentationTask):
         )
 
     def files(self, prediction: Segmentation3D, alpha: float) -> dict[str, bytes]:
-        """The labels as SemanticKITTI writes them, one uint32 per point, and a picture from above and from the sensor.
+        """The labels in SemanticKITTI's format, and a picture from above and from the sensor.
 
-        The semantic id of a point is in the lower 16 bits. It is the class's position in the summary's table.
+        One little-endian uint32 per point, with the id of its class in the lower 16 bits: SemanticKITTI's own id (10
+        for a car) if the model has its classes, otherwise the class's position.
         """
         picture = io.BytesIO()
         prediction.picture().save(picture, "PNG")
-        return {".label": prediction.labels.astype("<u4").tobytes(), "_points.png": picture.getvalue()}
+        ids = np.array(self._ids(), "<u4")
+        return {".label": ids[prediction.labels].tobytes(), "_points.png": picture.getvalue()}
+
+    def _ids(self) -> Sequence[int]:
+        """The number of each class in `.label` files."""
+        from zoo.data.semantickitti import LABELS
+
+        return LABELS.ids if self.classes.names == LABELS.classes.names else range(len(self.classes))
 
     def summary(self, prediction: Segmentation3D) -> dict[str, Any]:
-        """Number of points, mean score, share of each class, and the class table."""
-        return {
-            "number_of_points": len(prediction.labels),
-            **self.shares(prediction),
-        }
+        """Number of points, mean score, share of each class, and the class table with the ids in the `.label` file."""
+        shares = self.shares(prediction)
+        rows = [{**row, "label_id": id} for row, id in zip(shares["classes"], self._ids(), strict=True)]
+        return {"number_of_points": len(prediction.labels), **shares, "classes": rows}
 
     def truth(self, frame: Frame) -> np.ndarray | None:
         """`(N,)` labels of the newest sweep of the frame's lidar."""
