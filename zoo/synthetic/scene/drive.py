@@ -17,7 +17,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from itertools import count
+from itertools import count, pairwise
 
 import numpy as np
 
@@ -153,7 +153,7 @@ def _legs(about: Scene, end_s: float, choices: Choices) -> list[_Leg]:
         same = rng.random() < _SAME_KIND
         drawn_kind = drawn(rng, {name: kind.share for name, kind in PLACE_KINDS.items()}, choices.kinds)
         kinds.append(kinds[-1] if same else drawn_kind)
-        # Directions are 0, one quarter turn to either side, 0, and so on: the drive always leads away from where it was.
+        # Directions are 0, a quarter turn to either side, 0, and so on: the drive never comes back to where it was.
         turns.append(int(rng.choice([-1, 1])) if heading == 0 else -heading)
         heading += turns[-1]
     rngs = [np.random.default_rng([20263, about.seed, k]) for k in range(total + 1)]
@@ -197,7 +197,7 @@ def _legs(about: Scene, end_s: float, choices: Choices) -> list[_Leg]:
                 rng=rng_k,
             )
         )
-    joined = [replace(leg, street=replace(leg.street, onto=after.street)) for leg, after in zip(out, out[1:])]
+    joined = [replace(leg, street=replace(leg.street, onto=after.street)) for leg, after in pairwise(out)]
     return joined  # without the last one, which joins nothing
 
 
@@ -297,8 +297,8 @@ def _frontage(leg: _Leg) -> tuple[tuple[Building, ...], tuple[Strip, ...]]:
         own = house.t0 > SIDE_M or house.t0 + house.depth < REACH_M - 1
         if not behind and house.s1 < street.end and own:
             kept.append(house)
-    own = [strip for strip in strips if street.owns(*np.array(strip.line).T).all()]
-    return tuple(kept), tuple(own)
+    barriers = [strip for strip in strips if street.owns(*np.array(strip.line).T).all()]
+    return tuple(kept), tuple(barriers)
 
 
 def _furnished(leg: _Leg, placer: Placer, about: Scene, choices: Choices) -> Scene:
@@ -357,7 +357,7 @@ def _travellers(
     room.follow(moved.times_s)
     poses = ego.poses(moved.times_s)
     room.add_ego(poses[:, 0, 3], poses[:, 1, 3], np.arctan2(poses[:, 1, 0], poses[:, 0, 0]))
-    placer = Placer(moved.rng, WORLD, (), room, numbers)
+    placer = Placer(moved.rng, streets[0], (), room, numbers)
     for thing in moved.things_near(poses[:, :2, 3], streets):
         placer.put(thing, placer.rider(thing))
     return tuple(placer.things), room
