@@ -93,7 +93,7 @@ LINES = {
     "synthetic": Command(
         "synthetic --layout acdc --frames 2 --out o",
         ("--layout", "--out"),
-        numbers=("--frames", "--scenes", "--seed", "--severity", "--sweeps", "--workers"),
+        numbers=("--scenes", "--seed", "--severity", "--sweeps", "--workers"),
         texts=("--size", "--split", "--conditions", "--rig", "--drive"),
         switches=("--exact", "--resume"),
     ),

@@ -99,7 +99,7 @@ def test_the_wheels_stay_on_the_road(drive: Drive):
     turning = [float(times(drive)[np.searchsorted(along, begin - 12)]) for begin in drive.ego.begins[1:2]]
     for time_s in [3.0, *np.arange(turning[0] - 2, turning[0] + 4, 0.7)]:
         here = world.at(time_s)
-        caster = Caster([here.static], [here.still[1]]) if False else Caster([here.static])
+        caster = Caster([here.static])
         pose = drive.ego.poses(np.array([time_s]))[0]
         wheels = np.array([[x, y, 0.6, 1] for x in (0.0, 2.7) for y in (-0.75, 0.75)]) @ pose.T
         hits = caster.trace(wheels[:, :3].astype(np.float32), np.tile(np.float32([0, 0, -1]), (4, 1)))
@@ -205,7 +205,7 @@ def test_bad_drives_are_refused(
 
 def test_bad_times_are_refused_in_python():
     for seconds in (-1.0, 0.0, float("nan"), 1e6):
-        with pytest.raises(InputError, match="a drive of .* s: choose 1 to 900 s"):
+        with pytest.raises(InputError, match=r"a drive of .* s: choose 1 to 900 s"):
             describe_drive(0, seconds)
     with pytest.raises(InputError, match="rig 'camera' follow no clock"):
         list(render_scene(3, 1, drive_s=5.0))

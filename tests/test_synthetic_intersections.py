@@ -212,7 +212,7 @@ def test_nothing_passes_through_anything_in_twenty_places():
 
 
 def test_nothing_passes_through_anything_in_a_drive():
-    assert not check_drive(7, 40.0, 1.0)
+    assert not check_drive(7, 60.0, 4.0)
 
 
 @pytest.mark.slow

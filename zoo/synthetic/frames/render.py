@@ -247,11 +247,13 @@ def render_scene(
     if flow:
         check_flow(rig)
     if drive_s is not None:
-        world = drive_world(seed, drive_s, choices, meshes, optics)
-        drive_times(world.drive, rig, frames)
+        driven = drive_world(seed, drive_s, choices, meshes, optics)
+        drive_times(driven.drive, rig, frames)
         for k in range(start, frames):
             condition = conditions[k % len(conditions)]
-            yield render_rig(world, k, rig, condition, size, sweeps=sweeps, edge_rays=edge_rays, exact=exact, flow=flow)
+            yield render_rig(
+                driven, k, rig, condition, size, sweeps=sweeps, edge_rays=edge_rays, exact=exact, flow=flow
+            )
         return
     scene = with_meshes(describe(seed, choices), meshes)
     if optics is not None:

@@ -361,7 +361,7 @@ def _lidarseg(sweep: Sweep, frame: Frame) -> bytes:
 
 
 def _map(scene: Scene) -> bytes:
-    """Greyscale PNG of the place or the drive from above, y up: 255 on streets and pavements, without their rounded corners."""
+    """Greyscale PNG of the place or drive from above, y up: 255 on streets and pavements, without rounded corners."""
     wide, tall = _MAP_SIDE_M, _MAP_SIDE_M
     legs = scene.parts
     if isinstance(scene, Stretch):  # the map is that of the whole drive

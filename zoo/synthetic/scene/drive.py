@@ -17,7 +17,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from itertools import count
+from itertools import count, pairwise
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from zoo.errors import InputError
 from zoo.synthetic.scene.choices import Choices
 from zoo.synthetic.scene.describe import describe, drawn, with_relief
 from zoo.synthetic.scene.drive_traffic import LegTraffic, Moved, move
+from zoo.synthetic.scene.driving import STEP_S
 from zoo.synthetic.scene.frontage import draw_frontage
 from zoo.synthetic.scene.kinds import PLACE_KINDS
 from zoo.synthetic.scene.network import REACH_M, WORLD, Drive, EgoTrack, LegStreet, ground_heights
@@ -48,6 +49,8 @@ _LEAST_SPEED = 8.0  # m/s on an empty street
 _SAME_KIND = 0.6  # probability that a leg is of the same kind as the one before
 _CORNER_M = 4.5  # least radius of corners where the ego vehicle turns
 _LEAD_S, _AFTER_S = 1.0, 3.0
+_LEAST_S = 34.0  # of scene time that is prepared
+_WALK_S = 15.0  # shorter walks are not worth it
 _LINE_M = 0.1  # between points of the vehicle's line
 _APART_M = 0.3  # left free before the next leg
 _PAST_M = 120.0  # how far behind the vehicle people are still moved
@@ -103,7 +106,7 @@ def describe_drive(seed: int, seconds: float, choices: Choices = _ANY) -> Drive:
     if not SHORTEST_S <= seconds <= LONGEST_S:  # false for what is not a number, too
         raise InputError(f"a drive of {seconds:g} s: choose {SHORTEST_S:g} to {LONGEST_S:g} s")
     about = describe(seed, choices)
-    end_s = _LEAD_S + seconds + _AFTER_S
+    end_s = max(_LEAD_S + seconds, _LEAST_S) + _AFTER_S
     legs = _legs(about, end_s, choices)
     moved = move(
         np.random.default_rng([20264, seed]),
@@ -150,7 +153,7 @@ def _legs(about: Scene, end_s: float, choices: Choices) -> list[_Leg]:
         same = rng.random() < _SAME_KIND
         drawn_kind = drawn(rng, {name: kind.share for name, kind in PLACE_KINDS.items()}, choices.kinds)
         kinds.append(kinds[-1] if same else drawn_kind)
-        # Directions are 0, one quarter turn to either side, 0, and so on: the drive always leads away from where it was.
+        # Directions are 0, a quarter turn to either side, 0, and so on: the drive never comes back to where it was.
         turns.append(int(rng.choice([-1, 1])) if heading == 0 else -heading)
         heading += turns[-1]
     rngs = [np.random.default_rng([20263, about.seed, k]) for k in range(total + 1)]
@@ -194,7 +197,7 @@ def _legs(about: Scene, end_s: float, choices: Choices) -> list[_Leg]:
                 rng=rng_k,
             )
         )
-    joined = [replace(leg, street=replace(leg.street, onto=after.street)) for leg, after in zip(out, out[1:])]
+    joined = [replace(leg, street=replace(leg.street, onto=after.street)) for leg, after in pairwise(out)]
     return joined  # without the last one, which joins nothing
 
 
@@ -294,8 +297,8 @@ def _frontage(leg: _Leg) -> tuple[tuple[Building, ...], tuple[Strip, ...]]:
         own = house.t0 > SIDE_M or house.t0 + house.depth < REACH_M - 1
         if not behind and house.s1 < street.end and own:
             kept.append(house)
-    own = [strip for strip in strips if street.owns(*np.array(strip.line).T).all()]
-    return tuple(kept), tuple(own)
+    barriers = [strip for strip in strips if street.owns(*np.array(strip.line).T).all()]
+    return tuple(kept), tuple(barriers)
 
 
 def _furnished(leg: _Leg, placer: Placer, about: Scene, choices: Choices) -> Scene:
@@ -354,7 +357,7 @@ def _travellers(
     room.follow(moved.times_s)
     poses = ego.poses(moved.times_s)
     room.add_ego(poses[:, 0, 3], poses[:, 1, 3], np.arctan2(poses[:, 1, 0], poses[:, 0, 0]))
-    placer = Placer(moved.rng, WORLD, (), room, numbers)
+    placer = Placer(moved.rng, streets[0], (), room, numbers)
     for thing in moved.things_near(poses[:, :2, 3], streets):
         placer.put(thing, placer.rider(thing))
     return tuple(placer.things), room
@@ -367,7 +370,7 @@ def _presence(ego: EgoTrack, number: int, times_s: np.ndarray) -> slice:
     first = begins[number - 1] if 0 < number <= len(begins) else -np.inf if number == 0 else np.inf
     last = begins[number + 1] + _PAST_M if number + 1 < len(begins) else np.inf
     here = np.nonzero((along >= first) & (along <= last))[0]
-    return slice(int(here[0]), int(here[-1]) + 1) if len(here) > 8 else slice(0, 0)
+    return slice(int(here[0]), int(here[-1]) + 1) if len(here) * STEP_S > _WALK_S else slice(0, 0)
 
 
 def _peopled(leg: _Leg, placer: Placer, scene: Scene, part: slice, moving: Room, choices: Choices) -> Scene:
@@ -385,8 +388,8 @@ def _peopled(leg: _Leg, placer: Placer, scene: Scene, part: slice, moving: Room,
             for crossing in leg.crossings
         ]
         add_walkers(placer, plots, clocks, crowd, about.crossing_people * choices.density, float(times[-1]) - late)
-        for plot in plots:
-            add_standing(placer, plot, 0.6 * crowd)
+    for plot in plots:
+        add_standing(placer, plot, 0.6 * crowd)
     things = placer.things[:still] + [_later(thing, late) for thing in placer.things[still:]]
     return replace(scene, things=tuple(things))
 

@@ -196,7 +196,7 @@ def _longest(here: np.ndarray) -> slice:
 
 def move(rng: np.random.Generator, legs: Sequence[LegTraffic], busy: float, end_s: float) -> Moved:
     """Everything that drives on the legs, up to scene time `end_s`; `busy` is a factor on the number of vehicles."""
-    placer = Placer(rng, WORLD, (), Room(WORLD))
+    placer = Placer(rng, legs[0].street, (), Room(WORLD))
     plans, mains, base = [], [], 0
     for k, leg in enumerate(legs):
         plan = Plan(street=leg.street, ego=leg.ego)

@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-from zoo.synthetic.scene.types import Scene, Street, Thing, Way
+from zoo.synthetic.scene.types import Ground, Scene, Street, Thing, Way
 
 __all__ = [
     "REACH_M",
@@ -125,7 +125,8 @@ def leg_of_uv(s: np.ndarray) -> np.ndarray:
 class WorldPlane:
     """Coordinates of what drives from leg to leg: s, t and h are the world's x, y and z, and yaw is the world's."""
 
-    start, end = -np.inf, np.inf
+    start = -np.inf
+    end = np.inf
 
     def to_world(self, s: np.ndarray, t: np.ndarray | float, h: np.ndarray | float = 0.0) -> np.ndarray:
         """See `Street`."""
@@ -203,7 +204,7 @@ class Stretch(Scene):
     number: int
     legs: tuple[Scene, ...]
     drive: Drive
-    streets: Mapping[int, Street]
+    streets: Mapping[int, Ground]
 
     @property
     def parts(self) -> tuple[Scene, ...]:
@@ -269,7 +270,7 @@ class Drive:
         """One stretch as a scene."""
         _, first, last = self.spans[number]
         legs = self.legs[first:last]
-        things, streets = list(self.travellers), {}
+        things, streets = list(self.travellers), dict[int, Ground]()
         for leg in legs:
             own = [thing for thing in leg.things if thing.instance >= 0]
             streets |= {thing.instance: leg.street for thing in own}

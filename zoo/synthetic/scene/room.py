@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from zoo.synthetic.scene.types import Building, Street, Strip, Thing
+from zoo.synthetic.scene.types import Building, Ground, Strip, Thing
 from zoo.synthetic.shapes.surfaces import Material
 from zoo.synthetic.shapes.templates import poses_of, template
 
@@ -88,7 +88,7 @@ def _apart(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 class Room:
     """The rectangles of everything solid at a place."""
 
-    def __init__(self, street: Street) -> None:
+    def __init__(self, street: Ground) -> None:
         self._street = street
         self.times_s = np.zeros(1)
         self._still = np.zeros((256, 6))  # the first `_still_count` are in use
@@ -104,7 +104,7 @@ class Room:
         s, t = (house.s0 + house.s1) / 2, house.side * (house.t0 + house.depth / 2 - 0.1)
         # The house stands on the point of its front, and its depth is measured at a right angle to the street there.
         x, y, _ = self._street.to_world(np.array(s), np.array(t))
-        yaw = self._street.heading(s)
+        yaw = float(self._street.headings(np.asarray(s)))
         half = (house.s1 - house.s0) / 2, house.depth / 2 + 0.2
         self._add_still(np.array([x, y, np.cos(yaw), np.sin(yaw), *half]))
         near, far = sorted((house.side * (house.t0 - 0.3), house.side * 200.0))

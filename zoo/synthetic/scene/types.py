@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 
@@ -26,6 +27,7 @@ __all__ = [
     "CentreLine",
     "Crossing",
     "EdgeLine",
+    "Ground",
     "Optics",
     "Paving",
     "Scene",
@@ -84,6 +86,24 @@ class Crossing:
     signals: bool
     zebra: bool
     closed: tuple[tuple[float, float], ...] = ()
+
+
+class Ground(Protocol):
+    """Coordinates on the ground: those of a `Street`, or the world's own."""
+
+    @property
+    def start(self) -> float:
+        """Smallest `s` at which things are there."""
+
+    @property
+    def end(self) -> float:
+        """Largest `s` at which things are there."""
+
+    def to_world(self, s: np.ndarray, t: np.ndarray | float, h: np.ndarray | float = 0.0) -> np.ndarray:
+        """See `Street`."""
+
+    def headings(self, s: np.ndarray) -> np.ndarray:
+        """See `Street`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -346,7 +366,7 @@ class Thing:
         s, t, yaw, h, _ = (float(value) for value in self.way.at(np.array(0.0)))
         return replace(self, s=s, t=t, yaw=yaw, h=h, speed=0.0, way=None)
 
-    def places(self, street: Street, times_s: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def places(self, street: Ground, times_s: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Where it is at `(N,)` scene times.
 
         Returns:
