@@ -132,7 +132,7 @@ def paste(
     kinds = sorted(objects)
     for _ in range(int(generator.integers(1, _MOST_OBJECTS + 1))):
         known = objects[kinds[generator.integers(len(kinds))]]
-        chosen = known[generator.integers(len(known))]
+        chosen = known[int(generator.integers(len(known)))]
         mirrored = bool(generator.random() < 0.5)
         scene = Polar.of(points)
         for angle in generator.uniform(-np.pi, np.pi, _DIRECTIONS):
