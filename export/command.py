@@ -23,6 +23,7 @@ from zoo.folder.model_folder import ModelFolder
 from zoo.inputs import Input
 from zoo.loading import find_folder, load
 from zoo.predictor import Predictor
+from zoo.sensors import read_sensor
 from zoo.tasks import Task
 
 __all__ = ["Arguments", "export", "run"]
@@ -52,6 +53,8 @@ class Arguments:
     the file."""
     frames: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Also compare on the images in this folder, or whatever the model reads."""
+    sensor: str | None = None
+    """Sweeps: columns and sensor of the files in --frames, as for `zoo predict`."""
 
 
 def run(arguments: Arguments) -> int:
@@ -70,6 +73,15 @@ def run(arguments: Arguments) -> int:
     for finding in findings["rejected"]:
         print(f"  {finding['node']} ({finding['operator']}): {finding['reason']}")
     return 0
+
+
+def _sensor_settings(arguments: Arguments) -> dict[str, Any]:
+    """What `--sensor` says about the files in `--frames`, as settings of the input."""
+    if arguments.sensor is None:
+        return {}
+    if arguments.frames is None:
+        raise InputError(f"--sensor {arguments.sensor} describes the files in --frames, which is not given; omit it")
+    return {"source": read_sensor(arguments.sensor)}
 
 
 def parity_lines(row: Mapping[str, Any], task: Task) -> list[str]:
@@ -120,6 +132,7 @@ def export(arguments: Arguments) -> tuple[ModelFolder, dict[str, Any], dict[str,
         InputError: If the model cannot be exported, a size does not fit, or a frame cannot be read.
     """
     dynamic, size = parse_shape(arguments)
+    settings = _sensor_settings(arguments)
     if arguments.out.exists():
         raise InputError(f"{arguments.out} exists already; choose another folder or remove it first")
     try:
@@ -137,7 +150,7 @@ def export(arguments: Arguments) -> tuple[ModelFolder, dict[str, Any], dict[str,
 
     folder = ModelFolder.open(find_folder(arguments.model))
     folder.verify()
-    predictor = load(folder.path, engine="torch")
+    predictor = load(folder.path, engine="torch", input_settings=settings)
     plan = plan_for(predictor, dynamic, size, arguments.uint8_input)
     sets = [embedded_set(predictor.input)]
     sets += [frames_in(arguments.frames, predictor.input)] if arguments.frames else []

@@ -370,6 +370,73 @@ def test_a_sweep_with_other_axes_is_turned(exported: ModelFolder) -> None:
     np.testing.assert_array_equal(model(Sweep(points_source=turned, sensor=facts)).labels, expected.labels)
 
 
+@pytest.fixture(scope="module")
+def nuscenes_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of sweeps with nuScenes' axes."""
+    sensor = {"forward": "+y", "left": "-x", "up": "+z", "intensity_scale": "0-1"}
+    return range_folder(tmp_path_factory.mktemp("nuscenes") / "model", sensor=sensor)
+
+
+def test_files_of_another_sensor_in_the_comparison(nuscenes_model: Path, tmp_path: Path, capsys: Any) -> None:
+    """`--sensor` declares the files of `--frames`; the comparison then reads five columns and bytes of intensity."""
+    points = sweep(300)
+    raw = np.column_stack([-points[:, 1], points[:, 0], points[:, 2], np.round(255 * points[:, 3]), np.zeros(300)])
+    (tmp_path / "sweeps").mkdir()
+    raw.astype("<f4").tofile(tmp_path / "sweeps" / "0.bin")
+    words = ["export", str(nuscenes_model), "--frames", str(tmp_path / "sweeps"), "--out"]
+    facts = "channels: [x, y, z, intensity, ring]\nforward: +y\nup: +z\nintensity_scale: 0-255\n"
+    (tmp_path / "sensor.yaml").write_text(facts)
+    assert main([*words, str(tmp_path / "a")]) == 2
+    assert "0.bin" in capsys.readouterr().err
+    assert main([*words, str(tmp_path / "b"), "--sensor", str(tmp_path / "sensor.yaml")]) == 0
+    folder = ModelFolder.open(tmp_path / "b")
+    (row,) = json.loads((folder.path / "parity.json").read_text())["rows"]
+    assert row["frames"] == 2
+    assert "source" not in folder.config["inputs"][0]
+    assert main([*words[:2], "--sensor", "nuscenes", "--out", str(tmp_path / "c")]) == 2
+    assert "--sensor nuscenes describes the files in --frames, which is not given" in capsys.readouterr().err
+
+
+def test_a_model_with_other_axes_gives_the_labels_of_the_turned_sweep(nuscenes_model: Path, tmp_path: Path) -> None:
+    """With the same weights, a sweep turned to +y forward gives the image and the labels of the +x forward one."""
+    points = sweep(600)
+    turned = np.column_stack([-points[:, 1], points[:, 0], points[:, 2:]]).astype(np.float32)
+    same = {"features": ["range", "z", "intensity"], "mean": [12, -1, 0.25], "std": [12, 1, 0.25]}
+    encoder = {**ENCODER, "arguments": {**ENCODER["arguments"], "features": same["features"]}}  # type: ignore[dict-item]
+    labels = []
+    for name, cloud, forward, left in (("x", points, "+x", "+y"), ("y", turned, "+y", "-x")):
+        sensor = {"forward": forward, "left": left, "up": "+z", "intensity_scale": "0-1"}
+        model = zoo.load(range_folder(tmp_path / name, encoder, sensor=sensor, **same))
+        facts = SensorFacts(forward=forward, left=left, up="+z")  # type: ignore[arg-type]
+        labels.append(model(Sweep(points_source=cloud, sensor=facts)).labels)
+    np.testing.assert_array_equal(*labels)
+    assert len(set(labels[0])) > 1
+
+
+@pytest.mark.parametrize("count", [1, 300_000])
+def test_openvino_gives_the_same_labels(exported: ModelFolder, count: int) -> None:
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    expected, found = (zoo.load(exported.path, engine=name) for name in ("onnx", "openvino"))
+    (street,) = PointsInput().examples()[0].lidars["lidar"]
+    points = np.concatenate([street.points] * 3)[:count]
+    assert len(points) == count
+    source = Sweep(points_source=points, sensor=KITTI_AXES)
+    one, other = expected(source), found(source)
+    assert (one.labels == other.labels).mean() > 0.9999
+    np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
+
+
+def test_a_cloud_of_50_million_points_is_refused_before_it_is_read(
+    exported: ModelFolder, tmp_path: Path, capsys: Any
+) -> None:
+    with (tmp_path / "huge.bin").open("wb") as file:
+        file.truncate(50_000_000 * 16)
+    assert main(["predict", str(exported.path), str(tmp_path / "huge.bin"), "--out", str(tmp_path / "out")]) == 2
+    message = " ".join(capsys.readouterr().err.split())
+    assert "huge.bin has 50,000,000 points; at most 10,000,000 are read, so split merged sweeps" in message
+    assert not (tmp_path / "out").exists()
+
+
 def test_released_range_networks_are_small() -> None:
     """At most 6 MB in fp16."""
     kinds = {entry.name: entry.inputs[0]["kind"] for entry in entries().values()}

@@ -223,10 +223,7 @@ class PointsInput:
             )
         if not len(points):
             raise InputError("the sweep has no points; at least one is needed")
-        if len(points) > _MAX_POINTS:
-            raise InputError(
-                f"the sweep has {len(points):,} points; at most {_MAX_POINTS:,} are read, so split merged sweeps"
-            )
+        _check_count(len(points), "the sweep")
         with np.errstate(over="ignore"):  # becomes infinite and is refused below
             points = points.astype(np.float32)
         bad = np.argwhere(~np.isfinite(points))
@@ -349,18 +346,20 @@ class PointsInput:
         """The rows of a file, and their columns."""
         if path.suffix.lower() not in self.suffixes:
             raise InputError(f"{path} is none of {', '.join(self.suffixes)}; read it yourself and pass an array")
+        channels = self.source.channels or self.channels
+        if self.source.channels is None and path.name.endswith(_NUSCENES_SUFFIX):
+            channels = _NUSCENES_CHANNELS
+        row = 4 * len(channels)
+        if path.suffix == ".bin" and path.is_file():  # before anything is read
+            _check_count(path.stat().st_size // row, str(path))
         try:
             content = read_regular(path, _MAX_FILE)
         except FileNotFoundError as error:
             raise InputError(f"{path} does not exist") from error
         if path.suffix.lower() in SUFFIXES:
             return read_point_file(content, path, _MAX_POINTS)
-        channels = self.source.channels or self.channels
         if path.suffix == ".npy":
             return read_npy(content, str(path)), channels
-        if self.source.channels is None and path.name.endswith(_NUSCENES_SUFFIX):
-            channels = _NUSCENES_CHANNELS
-        row = 4 * len(channels)
         if len(content) % row:
             raise InputError(
                 f"{path} has {len(content):,} bytes, which is not a multiple of {row}: expected float32 rows of "
@@ -379,6 +378,11 @@ class PointsInput:
                 f"intensity runs from {low:g} to {high:g}, expected 0 to 1; scale it, and check that the columns are "
                 f"{', '.join(self.channels)}"
             )
+
+
+def _check_count(count: int, what: str) -> None:
+    if count > _MAX_POINTS:
+        raise InputError(f"{what} has {count:,} points; at most {_MAX_POINTS:,} are read, so split merged sweeps")
 
 
 def rows_by_sweep(outputs: Mapping[str, np.ndarray], lengths: Sequence[int]) -> list[dict[str, np.ndarray]]:
