@@ -362,6 +362,7 @@ def test_point_labels() -> None:
         (2, Material.BRICK, 0, 50, 0),
         (8, Material.FOLIAGE, 0, 70, 0),
         (8, Material.BARK, 0, 71, 0),
+        (8, Material.BRANCH, 0, 70, 0),
         (9, Material.GROUND, 0, 72, 0),
         (255, Material.METAL_RAIL, 0, 51, 0),
         (255, Material.WOOD, 0, 99, 0),
