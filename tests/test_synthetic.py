@@ -268,7 +268,7 @@ def test_scene_yields_frames_along_the_way():
 
 
 def test_streets_differ_in_topology():
-    scenes = [describe(seed) for seed in range(40)]
+    scenes = [describe(seed) for seed in range(72)]
     assert describe(5) == scenes[5]
     assert {scene.street.lanes for scene in scenes} >= {2, 3, 4}
     assert len({len(scene.crossings) for scene in scenes}) >= 3
