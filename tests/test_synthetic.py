@@ -197,8 +197,7 @@ PLAIN = Optics(
 def test_extra_rays_are_for_edges():
     # Labels and depth are the first ray's. Without noise, blur and compression the picture changes at edges only, but
     # for a slightly different exposure.
-    at_edges, elsewhere = [], []
-    for seed in (9, 10, 11, 12):
+    for seed in (3, 7):
         pictures = (
             next(render_scene(seed, 1, size=SIZE, exact=True, optics=PLAIN, edge_rays=n)).camera for n in (1, 0)
         )
@@ -212,10 +211,8 @@ def test_extra_rays_are_for_edges():
             differs |= np.abs(np.diff(np.log(np.minimum(with_extra.depth_m, 1e6)), axis=axis)) > 0.25
             for part in (slice(1, None), slice(None, -1)):
                 edge[part if axis == 0 else (slice(None), part)] |= differs
-        at_edges.append(change[edge])
-        elsewhere.append(change[~edge])
-    assert np.concatenate(at_edges).mean() > 10
-    assert np.median(np.concatenate(elsewhere)) <= 2
+        assert change[edge].mean() > 10
+        assert np.median(change[~edge]) <= 2
 
 
 def test_optics_change_the_picture_and_nothing_else():
@@ -271,7 +268,7 @@ def test_scene_yields_frames_along_the_way():
 
 
 def test_streets_differ_in_topology():
-    scenes = [describe(seed) for seed in range(96)]
+    scenes = [describe(seed) for seed in range(72)]
     assert describe(5) == scenes[5]
     assert {scene.street.lanes for scene in scenes} >= {2, 3, 4}
     assert len({len(scene.crossings) for scene in scenes}) >= 3

@@ -13,7 +13,7 @@ from zoo.synthetic.models.houses import building
 from zoo.synthetic.rendering.street_texture import ground_albedo
 from zoo.synthetic.scene.choices import Choices
 from zoo.synthetic.scene.describe import describe
-from zoo.synthetic.scene.plots import height_at, is_grass
+from zoo.synthetic.scene.plots import height_at, height_of, is_grass
 from zoo.synthetic.scene.types import MOVABLE, Block, Paving, Strip
 from zoo.synthetic.shapes.mesh import place
 from zoo.synthetic.shapes.surfaces import Label, Material
@@ -136,3 +136,43 @@ def test_no_trunk_stands_in_a_house():
                 assert not ((own > low) & (own < high)).all(1).any(), (seed, thing)
             checked += 1
     assert checked > 100
+
+
+def test_one_point_has_the_height_that_many_have():
+    rng = np.random.default_rng(5)
+    for seed in (3, 8, 11):
+        scene = describe(seed)
+        edge = scene.street.half_width
+        s, t = rng.uniform(-24, 189, 3000), rng.choice([-1, 1], 3000) * rng.uniform(edge - 1, edge + 9, 3000)
+        many = height_at(scene.street, scene.blocks, s, t)
+        one = [height_of(scene.street, scene.blocks, a, b) for a, b in zip(s.tolist(), t.tolist())]
+        np.testing.assert_allclose(one, many, atol=1e-12)
+        assert 0 < (many > 0).mean() < 1
+
+
+def test_hedges_between_gardens_pass_by_the_houses():
+    backward = 0
+    for seed in range(40):
+        scene = describe(seed, GREEN)
+        if any(scene.street.bend):
+            continue  # there, rectangles along the street are none in the world
+        for strip in scene.strips:
+            ends = np.array(strip.line)
+            along = ends[0] + np.linspace(0, 1, 50)[:, None] * (ends[1] - ends[0])
+            backward += ends[0, 0] == ends[1, 0]
+            for house in scene.buildings:
+                inside = (along[:, 0] > house.s0) & (along[:, 0] < house.s1)
+                inside &= (house.side * along[:, 1] > house.t0) & (house.side * along[:, 1] < house.t0 + house.depth)
+                assert not inside.any(), (seed, strip, house)
+    assert backward > 20
+
+
+def test_a_trunk_ends_where_branches_begin():
+    for variant in range(VARIANTS):
+        tree = template("tree", variant)
+        heights = [tree.vertices[tree.faces[tree.material == wood], 2] for wood in (Material.BARK, Material.BRANCH)]
+        trunk, branches = heights
+        assert trunk.min() < 0.1
+        assert trunk.max() < 0.5 * tree.vertices[:, 2].max()
+        assert branches.min() > trunk.max() - 0.6
+        assert len(branches) > 100

@@ -13,13 +13,13 @@ from zoo.geometry.transforms import yaw_matrix
 from zoo.synthetic.frames.render import render_world
 from zoo.synthetic.frames.times import stops
 from zoo.synthetic.frames.world import World
-from zoo.synthetic.models.build import build_static
+from zoo.synthetic.models.build import build_moving, build_static
 from zoo.synthetic.rendering.cast import Caster
 from zoo.synthetic.rendering.light import Light, light_of
 from zoo.synthetic.rendering.shade import Stage, shade
 from zoo.synthetic.rendering.weather import falling, halos, on_the_lens, spray
 from zoo.synthetic.scene.describe import _draw_optics, describe
-from zoo.synthetic.scene.types import Thing
+from zoo.synthetic.scene.types import Thing, Way
 from zoo.synthetic.shapes.mesh import Builder, Mesh, place
 from zoo.synthetic.shapes.surfaces import Label, Material
 from zoo.synthetic.shapes.templates import template
@@ -129,6 +129,39 @@ def test_vehicles_that_drive_have_their_lamps_on_in_fog_and_parked_ones_do_not()
         shown.append(shade(stage, eye, directions, hits, np.ones(len(lamp), np.float32), 0.001).radiance[seen].mean())
     assert shown[0] > 40000 > 20000 > shown[1]
     assert light_of(describe(3), Condition()).beam == 0
+
+
+def test_brake_lights_shine_on_vehicles_that_slow_down_or_stand_in_traffic() -> None:
+    # Along the street: 10 m/s for 4 s, then slower by 2 m/s every second until it stands at 9 s, 65 m on; from 12 s on
+    # faster by 1 m/s every second.
+    times = np.arange(0, 20.25, 0.25)
+    driven = np.where(times < 4, 10 * times, 40 + 25 - (9 - np.clip(times, 4, 9)) ** 2)
+    driven = driven + np.clip(times - 12, 0, None) ** 2 / 2
+    still = (0.0,) * len(times)
+    way = Way(times_s=tuple(times.tolist()), s=tuple(driven.tolist()), t=still, yaw=still, h=still)
+    car = Thing(kind="car", variant=0, s=0.0, t=0.0, way=way)
+    moments = {2.0: False, 6.0: True, 8.5: True, 10.0: True, 11.5: True, 14.0: False, 18.0: False}
+    assert {moment: car.brakes(moment) for moment in moments} == moments
+    assert not Thing(kind="car", variant=0, s=0.0, t=0.0).brakes(5.0)  # parked
+    scene = dataclasses.replace(describe(3), things=(car,), bonnet=None)
+    count = [int((build_moving(scene, t, None)[0].material == Material.BRAKELIGHT).sum()) for t in (2.0, 6.0)]
+    assert count == [0, int((template("car", 0).material == Material.TAILLIGHT).sum())]
+    # Seen from behind by day, a lamp has 24,000 lux of its own and is much redder than bright.
+    mesh, _ = build_moving(scene, 6.0, None)
+    lamp = np.nonzero(mesh.material == Material.BRAKELIGHT)[0]
+    centre = mesh.vertices[mesh.faces[lamp]].mean((0, 1))
+    forward = np.array([np.cos(scene.street.heading(56.0)), np.sin(scene.street.heading(56.0)), 0.0])
+    eye = (centre - 8 * forward).astype(np.float32)
+    caster = Caster([mesh])
+    directions = (mesh.vertices[mesh.faces[lamp]].mean(1) - eye).astype(np.float32)
+    hits = caster.trace(np.broadcast_to(eye, directions.shape), directions)
+    seen = caster.of_faces("material", np.maximum(hits.face, 0)) == Material.BRAKELIGHT
+    light = light_of(scene, Condition())
+    stage = Stage(scene=scene, caster=caster, light=light, lamps=np.zeros((0, 3)), world_from_ego=np.eye(4))
+    red, green, _ = shade(stage, eye, directions, hits, np.ones(len(lamp), np.float32), 0.001).radiance[seen].mean(0)
+    assert seen.any()
+    assert red > 20000
+    assert red > 2 * green
 
 
 def test_light_bounces_in_the_colour_of_what_it_met() -> None:

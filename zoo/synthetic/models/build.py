@@ -19,8 +19,9 @@ from zoo.synthetic.shapes.templates import template
 __all__ = ["LABELS_WITH_INSTANCES", "MOVING", "build_body", "build_leg", "build_moving", "build_parked", "build_static"]
 
 LABELS_WITH_INSTANCES = tuple(range(Label.PERSON, Label.BICYCLE + 1))
-_NEAR_SIDE, _NEAR_AHEAD = 11.0, 130.0  # metres: plants farther away have fewer and larger leaves
+_NEAR_SIDE, _NEAR_AHEAD = 7.0, 130.0  # metres from the kerb and ahead: plants beyond have fewer and larger leaves
 _FAR = {"tree": "far_tree", "bush": "far_bush", "thicket": "far_thicket"}
+_BRAKE_LIGHTS = ("car", "truck", "bus", "motorcycle")
 MOVING = MOVABLE
 
 
@@ -34,16 +35,23 @@ def _placed(scene: Scene, chosen: Callable[[Thing], bool], time_s: float) -> lis
         if thing.kind in MOVING and not there:
             continue
         ahead = thing.s > _NEAR_AHEAD and not isinstance(scene.street, LegStreet)  # legs are driven to their ends
-        far = abs(thing.t) > _NEAR_SIDE or ahead
+        far = abs(thing.t) > scene.street.half_width + _NEAR_SIDE or ahead
         name = _FAR.get(thing.kind, thing.kind) if far else thing.kind
         mesh = template(name, thing.variant, thing.pose(time_s))
         mesh = place(mesh, position, float(yaw), thing.scale, thing.palette, thing.instance, thing.label)
         if thing.kind in ("tree", "conifer", "bush", "grove", "thicket"):
             mesh = _tinted(mesh, tint[index % len(tint)])
+        if thing.kind in _BRAKE_LIGHTS and thing.brakes(time_s):
+            mesh = _braking(mesh)
         if thing.kind == "traffic_light" and scene.crossings:
             mesh = _numbered(mesh, scene, thing.s)
         out.append(mesh)
     return out
+
+
+def _braking(mesh: Mesh) -> Mesh:
+    lamps = mesh.material == Material.TAILLIGHT
+    return replace(mesh, material=np.where(lamps, Material.BRAKELIGHT, mesh.material).astype(np.uint8))
 
 
 def _numbered(mesh: Mesh, scene: Scene, s: float) -> Mesh:
@@ -56,8 +64,9 @@ def _numbered(mesh: Mesh, scene: Scene, s: float) -> Mesh:
 
 def _tinted(mesh: Mesh, tint: np.ndarray) -> Mesh:
     """Leaves in the place's own green; templates hold a quarter of the reflectance, as a grey that varies by leaf."""
-    leaf = (mesh.material == Material.FOLIAGE)[:, None]
-    return replace(mesh, color=np.where(leaf, mesh.color * 4 * tint, mesh.color).astype(np.float32))
+    leaf = mesh.material == Material.FOLIAGE
+    factor = 4 * tint if leaf.all() else np.where(leaf[:, None], 4 * tint, np.float32(1))
+    return replace(mesh, color=mesh.color * factor)
 
 
 def build_static(scene: Scene) -> Mesh:

@@ -29,7 +29,7 @@ def _table(*materials: Material) -> np.ndarray:
     return np.isin(np.arange(256), materials)
 
 
-EMITTERS = _table(Material.LAMP, Material.SIGNAL, Material.HEADLIGHT, Material.TAILLIGHT)
+EMITTERS = _table(Material.LAMP, Material.SIGNAL, Material.HEADLIGHT, Material.TAILLIGHT, Material.BRAKELIGHT)
 _PANES = _table(Material.WINDOW, Material.SHOP)
 _LEVEL = _table(Material.ASPHALT, Material.GROUND, Material.KERB)
 _POROUS = _LEVEL | _table(
@@ -41,13 +41,22 @@ _POROUS = _LEVEL | _table(
     Material.BRANCH,
     Material.CLOTH,
 )
-_SMOOTH = {Material.PAINT, Material.GLASS, Material.LAMP, Material.SIGNAL, Material.HEADLIGHT, Material.TAILLIGHT}
+_SMOOTH = {
+    Material.PAINT,
+    Material.GLASS,
+    Material.LAMP,
+    Material.SIGNAL,
+    Material.HEADLIGHT,
+    Material.TAILLIGHT,
+    Material.BRAKELIGHT,
+}
 """Surfaces without a pattern."""
 _GLOSS = {
     Material.PAINT: 0.6,
     Material.GLASS: 1.0,
     Material.HEADLIGHT: 0.8,
     Material.TAILLIGHT: 0.5,
+    Material.BRAKELIGHT: 0.5,
     Material.METAL: 0.12,
 }
 _BULB = np.array([1.0, 0.78, 0.5], np.float32)  # light from rooms
@@ -55,6 +64,9 @@ _BEAMS = {
     Material.HEADLIGHT: np.array([1.0, 0.97, 0.9], np.float32),
     Material.TAILLIGHT: np.array([0.1, 0.0035, 0.002], np.float32),
 }
+_BRAKE_BY_DAY, _BRAKE = 24000.0, 5.0
+"""Radiance of brake lights by day: 60 candela on 80 square centimetres. With lamps on, they shine five times as
+bright as the rear lamps, the least that UN Regulation 7 allows."""
 _HEADLAMP = np.array([1.0, 0.93, 0.82], np.float32)
 _PANE = np.float32(0.7)  # share of the light that a tinted pane lets through
 _INDOORS, _LINING, _CABIN_M = 0.35, 0.12, 3.0  # light inside a vehicle, reflectance of its lining, and its size
@@ -309,7 +321,7 @@ def _surface(stage: Stage, points: _Points, foot: np.ndarray) -> tuple[np.ndarra
     albedo = caster.of_faces("color", face)
     gloss = np.zeros(len(face), np.float32)
     glow: np.ndarray | None = None
-    if light.lit or light.lamp or light.beam or Material.SIGNAL in values:
+    if light.lit or light.lamp or light.beam or Material.SIGNAL in values or Material.BRAKELIGHT in values:
         glow = np.zeros((len(face), 3), np.float32)
     for value, start, stop in zip(values.tolist(), starts, [*starts[1:], len(face)]):
         at = slice(start, stop)
@@ -337,6 +349,9 @@ def _surface(stage: Stage, points: _Points, foot: np.ndarray) -> tuple[np.ndarra
             albedo[at] *= 0.08  # dark glass
         elif value in _BEAMS and light.beam:  # parked vehicles have theirs off
             glow[at] = (caster.is_first(face[at]) * np.float32(light.beam))[:, None] * _BEAMS[value]
+        elif value == Material.BRAKELIGHT:
+            rear = _BEAMS[Material.TAILLIGHT]
+            glow[at] = rear * np.float32(_BRAKE * light.beam if light.beam else _BRAKE_BY_DAY / rear[0])
     return albedo, gloss, glow
 
 

@@ -69,7 +69,7 @@ def person_palette(rng: np.random.Generator) -> tuple[Color, ...]:
     lower = _JEANS if rng.random() < 0.35 else cloth(rng)
     shoes = cloth(rng) if rng.random() < 0.3 else _DARK_LEATHER
     top = cloth(rng)
-    if rng.random() < 0.06:
+    if rng.random() < 0.02:
         top = _HIGH_VISIBILITY
     return (top, lower, tuple(skin * rng.uniform(0.8, 1.2)), hair, shoes, cloth(rng))
 

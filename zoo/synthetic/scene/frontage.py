@@ -196,7 +196,7 @@ def _barriers(
         stop = min(s + float(rng.uniform(8, 45)), s_range[1])
         out.append(_strip(rng, what, ((s, side * (front + 0.2)), (stop, side * (front + 0.2)))))
         if rng.random() < 0.4:
-            what = str(rng.choice(["wall", "fence", "hedge"], p=[0.08, 0.47, 0.45]))
+            what = str(rng.choice(["wall", "fence", "hedge"], p=[0.14, 0.42, 0.44]))
         s = stop + float(rng.choice([0.0, rng.uniform(1, 4)]))
     return out
 

@@ -37,6 +37,7 @@ class PlaceKind:
         traffic: Vehicles per metre of lane, on average.
         speeds: Slowest and fastest ego vehicle on an empty street, m/s.
         racks: Groups of parked bicycles or motorcycles per metre of block.
+        cycle_lanes: Probability of lanes for bicycles.
         cyclist_gap: Mean metres between cyclists on their own lane.
         one_way: Probability of a street with a single lane.
         lane_width: Narrowest and widest, metres.
@@ -81,6 +82,7 @@ class PlaceKind:
     traffic: float = 0.025
     speeds: tuple[float, float] = (5, 12)
     racks: float = 0.013
+    cycle_lanes: float = 0.22
     cyclist_gap: float = 28
     one_way: float = 0.0
     lane_width: tuple[float, float] = (2.9, 3.6)
@@ -111,7 +113,7 @@ PLACE_KINDS: dict[str, PlaceKind] = {
         rows=True,
         roofs=_PITCHED,
         shop=0.6,
-        crowd=0.4,
+        crowd=0.32,
         street_trees=0.5,
         one_way=0.4,
         lane_width=(2.7, 3.2),
@@ -121,6 +123,10 @@ PLACE_KINDS: dict[str, PlaceKind] = {
         parks=0.08,
         lamps=0.8,
         furniture=0.8,
+        tram=0.08,
+        cycle_lanes=0.3,
+        cyclist_gap=16,
+        barriers=(0.3, 0.28, 0.28, 0.0, 0.14),
     ),
     "residential": PlaceKind(
         share=0.25,
@@ -129,7 +135,7 @@ PLACE_KINDS: dict[str, PlaceKind] = {
         floors=2.2,
         built_up=0.75,
         roofs=_PITCHED,
-        barriers=(0.05, 0.45, 0.46, 0, 0.04),
+        barriers=(0.13, 0.38, 0.45, 0, 0.04),
         crowd=0.02,
         street_trees=0.5,
         plants=0.2,
@@ -153,11 +159,12 @@ PLACE_KINDS: dict[str, PlaceKind] = {
         furniture=0.3,
         bounds=0.5,
         verges=0.5,
+        crossing_people=0.8,
     ),
     "city": PlaceKind(
         share=0.13,
         parking=0.4,
-        tram=0.2,
+        tram=0.4,
         floors=6.8,
         floors_spread=1.3,
         built_up=0.97,
@@ -174,11 +181,14 @@ PLACE_KINDS: dict[str, PlaceKind] = {
         racks=0.03,
         crossing_people=3.5,
         parks=0.05,
+        cycle_lanes=0.4,
+        cyclist_gap=14,
+        barriers=(0.3, 0.28, 0.28, 0.0, 0.14),
     ),
     "boulevard": PlaceKind(
         share=0.06,
         parking=0.35,
-        tram=0.35,
+        tram=0.6,
         floors=6.3,
         built_up=0.95,
         rows=True,
@@ -192,6 +202,9 @@ PLACE_KINDS: dict[str, PlaceKind] = {
         thickets=0.04,
         parks=0.12,
         verges=0.6,
+        cycle_lanes=0.5,
+        cyclist_gap=13,
+        barriers=(0.25, 0.25, 0.4, 0.0, 0.1),
     ),
     "rural": PlaceKind(
         share=0.07,
@@ -251,6 +264,7 @@ PLACE_KINDS: dict[str, PlaceKind] = {
         furniture=0.4,
         bounds=0.25,
         verges=0.4,
+        crossing_people=0.5,
     ),
     "village": PlaceKind(
         share=0.11,
@@ -261,7 +275,7 @@ PLACE_KINDS: dict[str, PlaceKind] = {
         built_up=0.75,
         roofs=_PITCHED,
         walls=(0.55, 0.2, 0.2, 0.05),
-        barriers=(0.06, 0.44, 0.46, 0.0, 0.04),
+        barriers=(0.15, 0.36, 0.45, 0.0, 0.04),
         crowd=0.018,
         street_trees=0.4,
         plants=0.18,
@@ -286,6 +300,7 @@ PLACE_KINDS: dict[str, PlaceKind] = {
         furniture=0.3,
         bounds=0.5,
         verges=0.4,
+        crossing_people=0.5,
     ),
     "suburb": PlaceKind(
         share=0.14,
@@ -295,7 +310,7 @@ PLACE_KINDS: dict[str, PlaceKind] = {
         built_up=0.7,
         house_width=(9, 16),
         roofs=_PITCHED,
-        barriers=(0.05, 0.45, 0.46, 0, 0.04),
+        barriers=(0.12, 0.39, 0.45, 0, 0.04),
         crowd=0.015,
         street_trees=0.5,
         plants=0.2,
@@ -319,6 +334,7 @@ PLACE_KINDS: dict[str, PlaceKind] = {
         bounds=0.55,
         one_way=0.1,
         verges=0.5,
+        crossing_people=0.5,
     ),
     "country": PlaceKind(
         share=0.05,

@@ -9,7 +9,7 @@ import numpy as np
 
 from zoo.synthetic.scene.types import Block, Street
 
-__all__ = ["KERB_M", "ROUND_M", "Plot", "height_at", "is_grass", "kerb_at", "kerb_heights", "plot_of"]
+__all__ = ["KERB_M", "ROUND_M", "Plot", "height_at", "height_of", "is_grass", "kerb_at", "kerb_heights", "plot_of"]
 
 _KERB_STRIP_M = (0.65, 0.95)  # of a narrow and of a wide pavement, next to the kerb, where posts stand
 _WIDE_M = 2.4
@@ -109,6 +109,16 @@ def height_at(street: Street, blocks: Sequence[Block], s: np.ndarray, t: np.ndar
             u = np.clip((beyond - KERB_M) / (ROUND_M - KERB_M), 0, 1)
             out[here] = np.where(beyond >= 0, low + u * (street.kerb - low), 0)
     return out
+
+
+def height_of(street: Street, blocks: Sequence[Block], s: float, t: float) -> float:
+    """The same for one point; fast where a block has its full height, as it has almost everywhere."""
+    if abs(t) - street.half_width >= ROUND_M:
+        side = 1 if t > 0 else -1
+        for block in blocks:
+            if block.side == side and block.start + block.corner <= s <= block.end - block.corner:
+                return street.kerb
+    return float(height_at(street, blocks, np.array([s]), np.array([t]))[0])
 
 
 def is_grass(street: Street, block: Block, s: float, t: float) -> bool:

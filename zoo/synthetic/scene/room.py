@@ -93,6 +93,7 @@ class Room:
         self.times_s = np.zeros(1)
         self._still = np.zeros((256, 6))  # the first `_still_count` are in use
         self._yields = np.zeros(256, bool)  # to plants that grow into them
+        self._circles = np.zeros((3, 256))  # x, y and radius around them
         self._spans: list[tuple[float, float, float, float]] = []  # from s, to s, from t, to t of what stands
         self._still_count = 0
         self._moving = np.zeros((0, 1, 6))  # the first `_count` are in use
@@ -193,7 +194,9 @@ class Room:
         if self._still_count == len(self._still):
             self._still = np.concatenate([self._still, np.zeros_like(self._still)])
             self._yields = np.concatenate([self._yields, np.zeros_like(self._yields)])
+            self._circles = np.concatenate([self._circles, np.zeros_like(self._circles)], 1)
         self._still[self._still_count], self._yields[self._still_count] = row, yields
+        self._circles[:, self._still_count] = row[0], row[1], np.hypot(row[4], row[5])
         self._still_count += 1
 
     def _take_moving(self, rows: np.ndarray) -> bool:
@@ -214,13 +217,15 @@ class Room:
         self._count += 1
 
     def _meets_still(self, rows: np.ndarray, grows: bool = False) -> bool:
-        table = self._still[: self._still_count]
-        if grows:
-            table = table[~self._yields[: self._still_count]]
+        count = self._still_count
         low, high = rows[:, :2].min(0), rows[:, :2].max(0)
-        reach = np.hypot(table[:, 4], table[:, 5]) + np.hypot(rows[0, 4], rows[0, 5]) + _GAP_M
-        near = (table[:, :2] > low - reach[:, None]).all(1) & (table[:, :2] < high + reach[:, None]).all(1)
-        return bool(near.any()) and _meet(rows[None], table[near][:, None])
+        middle, half = (low + high) / 2, (high - low) / 2 + float(np.hypot(rows[0, 4], rows[0, 5])) + _GAP_M
+        x, y, reach = self._circles[:, :count]
+        near = (np.abs(x - middle[0]) < reach + half[0]) & (np.abs(y - middle[1]) < reach + half[1])
+        if grows:
+            near &= ~self._yields[:count]
+        found = np.nonzero(near)[0]
+        return bool(len(found)) and _meet(rows[None], self._still[found][:, None])
 
     def _meets_moving(self, rows: np.ndarray) -> bool:
         bounds, own = self._bounds[: self._count], _bounds(rows)

@@ -28,7 +28,7 @@ def draw_street(rng: np.random.Generator, kind: str) -> Street:
     about = PLACE_KINDS[kind]
     lanes = _lanes(rng, kind)
     lane_width = float(rng.uniform(*about.lane_width))
-    cycle_lane = bool(rng.random() < 0.22) and lanes > 1 and about.crowd > 0.05
+    cycle_lane = bool(rng.random() < about.cycle_lanes) and lanes > 1 and about.crowd > 0.05
     left, right = (_PARKING_M if rng.random() < about.parking else 0.0 for _ in range(2))
     straight = rng.random() < 0.33
     bend = np.zeros(_PIECES) if straight else np.clip(rng.normal(0, 0.005, _PIECES), -0.008, 0.008)

@@ -16,7 +16,7 @@ import numpy as np
 from zoo.synthetic.scene.colors import person_palette, vehicle_palette
 from zoo.synthetic.scene.driving import Driver, Route, Stop, drive, way_of
 from zoo.synthetic.scene.kinds import PLACE_KINDS
-from zoo.synthetic.scene.plots import height_at
+from zoo.synthetic.scene.plots import height_of
 from zoo.synthetic.scene.room import Room
 from zoo.synthetic.scene.types import MOVABLE, Block, Crossing, Street, Thing, Way
 from zoo.synthetic.shapes.templates import VARIANTS, template
@@ -153,7 +153,7 @@ class Placer:
         What stands is put on the ground, whatever its height. Only what can move stands on the road.
         """
         if not thing.moves:
-            h = float(height_at(self.street, self.blocks, np.array([thing.s]), np.array([thing.t]))[0])
+            h = height_of(self.street, self.blocks, thing.s, thing.t)
             if h == 0 and thing.kind not in MOVABLE:
                 return False
             thing, rider = replace(thing, h=h), rider and replace(rider, h=h)
@@ -448,7 +448,7 @@ def _add_trams(plan: Plan, placer: Placer, mains: Sequence[MainLane]) -> None:
     for lane in mains:
         if abs(lane.t) > plan.street.lane_width or rng.random() > 0.85:
             continue
-        ahead = plan.ego.start + 14 * plan.ego.speed  # where the ego will be looking when the first frame is taken
+        ahead = plan.ego.start - ENTER_S * plan.ego.speed  # where the ego will be when the first frame is taken
         s = ahead + float(rng.uniform(25, 90)) if lane.forward > 0 else ahead + float(rng.uniform(60, 260))
         speed = float(rng.uniform(5, 11))
         thing = placer.vehicle("train", 0.0, 0.0, 0.0)

@@ -42,6 +42,7 @@ _WHEELBASE_M, _TRACK_M = 2.7, 1.5
 
 MOVABLE = ("car", "truck", "bus", "train", "motorcycle", "bicycle", "person", "cyclist", "motorcyclist")
 """Kinds of things that can move; some of them are parked or stand."""
+_BRAKING_S = 0.25  # over which speeds are compared
 STRIDE_M = 1.45
 """Two steps of an adult."""
 Color = tuple[float, float, float]
@@ -358,6 +359,14 @@ class Thing:
         s, t, _, _, _ = self.way.at(np.array(time_s))
         walked = abs(float(s) - self.way.s[0]) + abs(float(t) - self.way.t[0])  # ways have right angles only
         return int(walked / (STRIDE_M * self.scale[2]) * poses_of(self.kind)) % poses_of(self.kind)
+
+    def brakes(self, time_s: float) -> bool:
+        """Whether its driver brakes by more than 0.6 m/s², or stands in traffic with a foot on the brake."""
+        if self.way is None:
+            return False
+        s, t, _, _, _ = self.way.at(time_s + _BRAKING_S * np.array([-1.0, 0.0, 1.0]))
+        before, after = (np.hypot(np.diff(s), np.diff(t)) / _BRAKING_S).tolist()
+        return after < 0.3 or before - after > 0.6 * _BRAKING_S
 
     def at_rest(self) -> Thing:
         """The same, standing where it is at time 0."""

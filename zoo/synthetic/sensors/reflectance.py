@@ -89,7 +89,7 @@ def reflectance(
     rho[PANES.take(material)] = 0.1
     rho[material == Material.EGO] = 0.35
     rho[np.isin(material, (Material.LAMP, Material.SIGNAL, Material.HEADLIGHT))] = 0.45
-    rho[material == Material.TAILLIGHT] = 2.0
+    rho[(material == Material.TAILLIGHT) | (material == Material.BRAKELIGHT)] = 2.0
     rho[material == Material.SIGN] = 8.0
     flat = _LEVEL.take(material)
     if light.wet > 0:  # a water film reflects a slanting beam away, on its way in and again on its way out (Schlick)

@@ -118,13 +118,20 @@ def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def concatenate(meshes: Sequence[Mesh]) -> Mesh:
     """One mesh out of many."""
-    starts = np.cumsum([0] + [len(mesh.vertices) for mesh in meshes[:-1]])
-    faces = np.concatenate([mesh.faces + start for mesh, start in zip(meshes, starts)]).astype(np.int32)
+    corners = np.cumsum([0] + [len(mesh.vertices) for mesh in meshes])
+    triangles = np.cumsum([0] + [len(mesh.faces) for mesh in meshes])
+    # Written once each: the arrays of a place are so large that copies of copies take longer than all the arithmetic.
+    faces = np.empty((triangles[-1], 3), np.int32)
+    normals = np.zeros((corners[-1], 3), np.float32)
+    for k, mesh in enumerate(meshes):
+        np.add(mesh.faces, np.int32(corners[k]), out=faces[triangles[k] : triangles[k + 1]])
+        if mesh.normals.strides[0]:  # otherwise flat, see `place`
+            normals[corners[k] : corners[k + 1]] = mesh.normals
     rest = {
         name: np.concatenate([getattr(mesh, name) for mesh in meshes])
-        for name in ("vertices", "normals", "uv", "color", "slot", "material", "label", "instance")
+        for name in ("vertices", "uv", "color", "slot", "material", "label", "instance")
     }
-    return Mesh(faces=faces, **rest)
+    return Mesh(faces=faces, normals=normals, **rest)
 
 
 def place(
@@ -139,25 +146,29 @@ def place(
     """A copy of a template at `position` metres, turned by `yaw` radians about z, in the colours of `palette`."""
     turn = yaw_matrix(yaw).astype(np.float32)
     size = np.broadcast_to(np.asarray(scale, np.float32), 3)
-    vertices = (mesh.vertices * size) @ turn.T + np.asarray(position, np.float32)
+    vertices = mesh.vertices @ (turn * size).T
+    vertices += np.asarray(position, np.float32)
+    # Leaves and boxes have no normals of their own; one row of zeros stands for all of theirs.
+    normals = (mesh.normals / size) @ turn.T if mesh.normals.any() else np.broadcast_to(_FLAT, vertices.shape)
     color = mesh.color
     if len(palette):
         table = np.asarray(palette, np.float32)
         color = np.where((mesh.slot >= 0)[:, None], table[np.clip(mesh.slot, 0, len(table) - 1)], color)
     count = len(mesh.faces)
     return Mesh(
-        vertices=vertices.astype(np.float32),
-        normals=(mesh.normals / size) @ turn.T,
+        vertices=vertices,
+        normals=normals,
         uv=mesh.uv,
         faces=mesh.faces,
         color=color,
         slot=mesh.slot,
         material=mesh.material,
         label=mesh.label if label is None else np.full(count, label, np.uint8),
-        instance=np.full(count, instance, np.int32),
+        instance=np.broadcast_to(np.int32(instance), count),
     )
 
 
+_FLAT = np.zeros((1, 3), np.float32)
 _BOX = np.array(  # which of low (0) and high (1) each coordinate of the corners of a box's six sides takes
     [
         [[0, 0, 0], [1, 0, 0], [1, 0, 1], [0, 0, 1]],

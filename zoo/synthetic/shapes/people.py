@@ -54,7 +54,7 @@ def _head(b: Builder, centre: Points, size: float, rng: np.random.Generator, hel
             slot=5,
         )
     else:
-        long = rng.random() < 0.45
+        hat, long, length = rng.random() < 0.12, rng.random() < 0.45, rng.uniform(0.7, 1.7)
         b.ellipsoid(
             c + [-size * 0.2, 0, size * 0.32],
             [size * 1.0, size * 0.93, size * 1.02],
@@ -62,12 +62,15 @@ def _head(b: Builder, centre: Points, size: float, rng: np.random.Generator, hel
             Material.CLOTH,
             rings=5,
             sides=9,
-            slot=3,
+            slot=5 if hat else 3,
         )
+        if hat:  # a cap with a peak
+            low, high = c + size * np.array([0.5, -0.6, 0.62]), c + size * np.array([1.7, 0.6, 0.75])
+            b.box(low.tolist(), high.tolist(), (0.1, 0.1, 0.1), Material.CLOTH, slot=5)
         if long:
             b.ellipsoid(
-                c + [-size * 0.6, 0, -size * 0.5],
-                [size * 0.5, size * 0.85, size * 1.3],
+                c + [-size * 0.6, 0, -size * (0.8 * length - 0.55)],
+                [size * 0.5, size * 0.85, size * length],
                 (0.05, 0.04, 0.03),
                 Material.CLOTH,
                 rings=4,

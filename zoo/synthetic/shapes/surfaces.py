@@ -65,3 +65,4 @@ class Material(IntEnum):
     WOOD = 27
     EGO = 28  # the vehicle that carries the sensors, in lidar sweeps
     BRANCH = 29  # bark above the trunk: SemanticKITTI counts it as vegetation
+    BRAKELIGHT = 30  # a rear lamp of a vehicle that brakes
