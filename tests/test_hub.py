@@ -16,7 +16,6 @@ import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 pytest.importorskip("huggingface_hub", reason="the Hub's client comes with the extra hub")
@@ -24,6 +23,7 @@ pytest.importorskip("huggingface_hub", reason="the Hub's client comes with the e
 import huggingface_hub
 from hub_server import Fault, Hub
 from huggingface_hub import constants
+from model_folders import example
 
 import zoo
 from zoo.cli import main
@@ -123,8 +123,8 @@ def test_every_bundled_model_is_pushed_in_one_commit_and_loads_as_it_was(
     assert repository.commits[repository.refs["main"]]["model.safetensors"].lfs
     commit = repository.refs["main"]
     assert f'zoo.load("{NAME}", revision="{commit}")' in capsys.readouterr().out
-    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
-    local, loaded = (zoo.load(model, engine="onnx")(image) for model in (name, f"{NAME}@{commit}"))
+    source, _ = example(name)
+    local, loaded = (zoo.load(model)(source) for model in (name, f"{NAME}@{commit}"))
     assert (local.labels == loaded.labels).all()
     assert (local.scores == loaded.scores).all()
 
