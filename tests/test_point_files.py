@@ -168,6 +168,16 @@ def test_headers_that_lie(tmp_path: Path, name: str, old: bytes, new: bytes, mes
         read_point_file(content.replace(old, new, 1), path, 10_000_000)
 
 
+@pytest.mark.parametrize(
+    "elements", ["", "element face 0\nproperty list uchar int vertex_indices\n", "element vertex 0\nproperty float x\n"]
+)
+def test_a_ply_without_vertices(elements: str) -> None:
+    pytest.importorskip("trimesh")
+    content = f"ply\nformat ascii 1.0\n{elements}end_header\n".encode()
+    with pytest.raises(InputError, match=r"m\.ply has no vertices; expected at least one point"):
+        read_point_file(content, Path("m.ply"), 100)
+
+
 def test_a_compressed_size_that_lies(tmp_path: Path) -> None:
     path = write(tmp_path, "compressed.pcd", points_with_ring())
     content = path.read_bytes()

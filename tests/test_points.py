@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,14 @@ from test_model_folder import seal, write_safetensors
 import zoo
 from zoo.cli import main
 from zoo.engines import EngineSpec, TensorSpec
-from zoo.errors import InputError
+from zoo.errors import InputError, SensorWarning
 from zoo.folder.architecture import build
 from zoo.folder.card import render_card
 from zoo.folder.model_folder import ModelFolder
-from zoo.frame import CameraFrame, Frame, Sweep
+from zoo.frame import CameraFrame, Frame, SensorFacts, Sweep
 from zoo.inputs import input_from_json
-from zoo.inputs.points import PointsInput, point_tensors
+from zoo.inputs.points import PointsInput, Source, point_tensors
+from zoo.inputs.range_image import RangeImageInput
 from zoo.tasks import task_class
 
 REAL = Path(__file__).resolve().parents[1].parent / "shared" / "real"
@@ -137,7 +139,8 @@ SWEEP = Sweep(points_source=cloud())
         (changed(0, 3, 1e39), "intensity of point 0 is inf"),  # beyond float32
         (changed(3, 3, 255), "intensity runs from .* to 255, expected 0 to 1; scale it"),
         (changed(3, 3, -0.5), "intensity runs from -0.5 to"),
-        (Sweep(points_source=cloud(), channels=("x", "y", "z")), "reads 'intensity', but the sweep has x, y, z"),
+        (changed(4, 0, 1e20), r"x of point 4 is 1e\+20; expected metres.*at most 10,000. Drop such points \(1 of 60\)"),
+        (changed(4, 2, -10_001), "z of point 4 is -10001"),
         (Sweep(points_source=cloud()[:, :3]), r"points \(60, 3\) for the channels x, y, z, intensity"),
         (frame(), r"frame f has 0 lidars \(none\), expected one"),
         (frame(top=(SWEEP,), left=(SWEEP,)), r"has 2 lidars \(top, left\), expected one; pass frame.lidars"),
@@ -182,6 +185,73 @@ def test_an_array_of_objects_is_not_unpickled(tmp_path: Path) -> None:
     (tmp_path / "b.bin").mkdir()
     with pytest.raises(InputError, match="is a folder; a regular file was expected"):
         PointsInput().read(tmp_path / "b.bin")
+
+
+def test_errors_name_the_source(tmp_path: Path) -> None:
+    """Every complaint about points says in which file they are."""
+    bad = {
+        "not-finite": changed(7, 1, np.nan),
+        "empty": np.zeros((0, 4)),
+        "far": changed(3, 2, 1e6),
+        "intensity": changed(3, 3, 255),
+        "columns": cloud()[:, :3],
+    }
+    for name, points in bad.items():
+        np.save(tmp_path / f"{name}.npy", points.astype(np.float32))
+        with pytest.raises(InputError, match=rf"^{re.escape(str(tmp_path))}/{name}.npy"):
+            PointsInput().read(tmp_path / f"{name}.npy")
+    declared = PointsInput(source=Source(channels=("x", "y", "z", "power")))
+    with pytest.raises(InputError, match=r"far.npy: the model reads 'intensity', but the sweep has x, y, z, power"):
+        declared.read(tmp_path / "far.npy")
+    wrong = Frame(id="f7", lidars={"top": (Sweep(points_source=changed(7, 1, np.nan)),)})
+    with pytest.raises(InputError, match=r"^frame f7: y of point 7 is nan"):
+        PointsInput().read(wrong)
+
+
+def test_a_sweep_without_intensities_gets_zeros(tmp_path: Path) -> None:
+    points = cloud()
+    bare = points[:, :3].copy()
+    bare.tofile(tmp_path / "a.bin")
+    np.savez(tmp_path / "a.npz", points=bare)
+    ringed = Sweep(points_source=np.column_stack([np.zeros(60), bare]), channels=("ring", "x", "y", "z"))
+    expected = np.column_stack([bare, np.zeros(60)])
+    for source, declared in (
+        (Sweep(points_source=bare, channels=("x", "y", "z")), None),
+        (ringed, None),
+        (tmp_path / "a.npz", None),
+        (tmp_path / "a.bin", ("x", "y", "z")),
+        (bare, ("x", "y", "z")),
+    ):
+        with pytest.warns(SensorWarning, match=r"has no intensities, only .*expect more errors"):
+            found = PointsInput(source=Source(channels=declared)).read(source)
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_endings_in_capitals(tmp_path: Path) -> None:
+    points = cloud()
+    np.save(tmp_path / "a.npy", points)
+    (tmp_path / "a.npy").rename(tmp_path / "A.NPY")
+    np.testing.assert_array_equal(PointsInput().read(tmp_path / "A.NPY"), points)
+    np.column_stack([points, np.zeros(60)]).astype("<f4").tofile(tmp_path / "B.PCD.BIN")
+    np.testing.assert_array_equal(PointsInput().read(tmp_path / "B.PCD.BIN"), points)
+
+
+def test_a_declared_sensor_for_a_model_that_states_none() -> None:
+    """Intensities are scaled, the pictures get the declared axes, and a warning says that the points are not turned."""
+    points = cloud(500)
+    raw = points * np.float32([1, 1, 1, 255])
+    facts = SensorFacts(forward="+y", left="-x", up="+z", intensity_scale="0-255", height_m=1.84)
+    for reader in (
+        PointsInput(source=Source(sensor=facts)),
+        RangeImageInput(points=PointsInput(source=Source(sensor=facts))),
+    ):
+        with pytest.warns(SensorWarning, match="does not say with which sensor it was trained") as caught:
+            found = reader.read(raw)
+        assert len(caught) == 1
+        np.testing.assert_allclose(found, points, rtol=1e-6)
+        assert reader.prepare(found).context.axes == ("+y", "-x", "+z")
+    with pytest.warns(SensorWarning), pytest.raises(InputError, match="0 to 255, but none exceeds"):
+        PointsInput(source=Source(sensor=facts)).read(points)
 
 
 # --- configuration and engine -----------------------------------------------------------------------------------------

@@ -167,6 +167,18 @@ def test_arrays_against_a_loop_over_points(axes: str) -> None:
 # --- configuration ----------------------------------------------------------------------------------------------------
 
 
+def test_one_far_point_stays_small() -> None:
+    """A stray point at 9 km enters as one at 500 m; points within 500 m are as without a limit."""
+    points = sweep(50)
+    points[0, :3] = 9000, -9000, 9000
+    points[1, :3] = 499, 0, -20
+    arrays = RangeImageInput(projection=Projection(rows=8, columns=32)).prepare(points).arrays
+    expected = [(500 - 12) / 12, 500 / 12, -500 / 12, 501]
+    np.testing.assert_allclose(arrays["points"][0, :4], expected, rtol=1e-6)
+    np.testing.assert_allclose(arrays["points"][1, 1:4], [499 / 12, 0, -19], rtol=1e-6)
+    assert np.abs(arrays["image"]).max() <= 501
+
+
 def test_the_section_and_the_contract_go_there_and_back() -> None:
     for section in (
         {},
@@ -355,7 +367,7 @@ def test_bad_sweeps_are_refused(exported: ModelFolder, tmp_path: Path, capsys: A
         (tmp_path / f"{name}.bin").write_bytes(content)
         assert main(["predict", str(exported.path), str(tmp_path / f"{name}.bin"), "--out", str(tmp_path / "out")]) == 2
     shown = capsys.readouterr().err
-    for message in ("y of point 7 is nan", "30 bytes, which is not a multiple of 16", "the sweep has no points"):
+    for message in ("y of point 7 is nan", "30 bytes, which is not a multiple of 16", "empty.bin has no points"):
         assert message in shown
     assert not (tmp_path / "out").exists()
 

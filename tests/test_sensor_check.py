@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,6 +75,7 @@ REFUSED = {
     "y up": (of_xyz(lambda x: x[:, [0, 2, 1]] * [1, 1, -1]), "up is [+]y"),
     "axes of a camera": (of_xyz(lambda x: np.column_stack([-x[:, 1], -x[:, 2], x[:, 0]])), "up is -y"),
     "millimetres": (of_xyz(lambda x: 1000 * x), "expected metres from the sensor"),
+    "centimetres": (of_xyz(lambda x: 100 * x), "expected metres from the sensor"),
     "feet": (of_xyz(lambda x: 3.281 * x), "check the unit"),
     "world coordinates": (of_xyz(lambda x: x + [4000, 300, 20]), "expected metres from the sensor"),
     "big-endian numbers": (lambda p: np.frombuffer(p.astype(">f4").tobytes(), "<f4").reshape(-1, 4), "data type"),
@@ -261,3 +263,109 @@ def test_a_frame_of_a_file_is_fitted_once(tmp_path: Path) -> None:
             read = model.read(source)
         assert len([each for each in caught if "does not say where its axes point" in str(each.message)]) == 1
         assert abs(np.median(read[:, 2]) + 1.84) < 0.05
+
+
+# --- computed sweeps --------------------------------------------------------------------------------------------------
+
+
+def room(ceiling_m: float, half_m: float, *, bays: bool) -> np.ndarray:
+    """`(N, 4)`: rays of 64 beams from -22.5 to 22.5 degrees in a room 400 m long, 1.73 m above its floor.
+
+    Args:
+        ceiling_m: Height of the ceiling above the sensor.
+        half_m: Distance of the walls to either side.
+        bays: Cars parked side by side, as in a garage, instead of one behind the other, as in a tunnel.
+    """
+    rng = np.random.default_rng(0)
+    elevation, azimuth = np.meshgrid(np.radians(np.linspace(-22.5, 22.5, 64)), np.linspace(-np.pi, np.pi, 1800, False))
+    e, a = elevation.ravel(), azimuth.ravel() + 1e-4
+    ray = np.stack([np.cos(e) * np.cos(a), np.cos(e) * np.sin(a), np.sin(e)])
+    far = np.array([200, half_m, ceiling_m]), np.array([-200, -half_m, -1.73])
+    distance = np.where(ray > 0, far[0][:, None] / ray, far[1][:, None] / ray).min(0)
+    length, width, every = (1.8, 4.4, 2.8) if bays else (4.5, 1.9, 5.5)
+    for side, x in itertools.product((-1, 1), np.arange(-40, 40, every)):
+        y = side * (half_m - 0.3 - width / 2)
+        low, high = np.array([x, y - width / 2, -1.73]), np.array([x + length, y + width / 2, -0.23])
+        planes = np.stack([low[:, None] / ray, high[:, None] / ray])
+        enters, leaves = planes.min(0).max(0), planes.max(0).min(0)
+        distance = np.where((enters <= leaves) & (enters > 0), np.minimum(distance, enters), distance)
+    xyz = (ray * (distance + rng.normal(0, 0.02, len(e)))).T[distance < 80]
+    return np.column_stack([xyz, rng.random(len(xyz))])
+
+
+@pytest.mark.parametrize(("half_m", "bays"), [(4, False), (6, False), (8, True), (15, True)])
+@pytest.mark.parametrize("ceiling_m", [4.5, 2.5, 0.77])
+def test_tunnels_and_garages_are_not_refused(ceiling_m: float, half_m: float, bays: bool) -> None:
+    """A ceiling or a wall is not the ground: what is declared correctly is accepted, and the points stay."""
+    points = room(ceiling_m, half_m, bays=bays).astype(np.float32)
+    facts = replace(KITTI, max_range_m=None)
+    found, notes = fitted(points, facts, facts)
+    np.testing.assert_array_equal(found, points)
+    assert notes == []
+
+
+def test_a_hidden_floor_does_not_disprove_the_height() -> None:
+    """Two walls of cars 0.7 m to either side hide the floor: a warning, and the declared height is used."""
+    points = room(2.5, 4, bays=True)
+    facts = replace(KITTI, max_range_m=None)
+    found, notes = fitted(points, facts, facts)
+    np.testing.assert_array_equal(found, points.astype(np.float32))
+    assert len(notes) == 1
+    assert "unless this is a tunnel or a garage" in notes[0]
+
+
+def street(up: str, height_m: float) -> np.ndarray:
+    """`(20000, 4)`: flat ground and two walls 10 m to either side, along x, below an origin that is `height_m` up."""
+    rng = np.random.default_rng(0)
+    ground = np.column_stack([rng.uniform(-20, 20, (16_000, 1)), rng.uniform(-10, 10, (16_000, 1)), np.zeros(16_000)])
+    wall = np.column_stack([rng.uniform(-20, 20, 4000), rng.choice([-10, 10], 4000), rng.uniform(0, 6, 4000)])
+    xyz = np.concatenate([ground, wall]) - [0, 0, height_m]
+    if up == "-z":
+        xyz *= [1, -1, -1]  # turned about the direction of travel
+    return np.column_stack([xyz, rng.random(20_000)])
+
+
+@pytest.mark.parametrize("up", ["+z", "-z"])
+@pytest.mark.parametrize("declared", [True, False])
+def test_the_height_is_shifted_along_up(up: str, declared: bool) -> None:
+    """A sensor 1.83 m above the ground, a model for 1.0 m: the ground is brought to 1.0 m below the origin."""
+    left = "+y" if up == "+z" else "-y"
+    model = SensorFacts(forward="+x", left=left, up=up, height_m=1.0)  # type: ignore[arg-type]
+    source = replace(model, height_m=1.83 if declared else None)
+    points = street(up, 1.83)
+    found, notes = fitted(points, model, source)
+    assert bool(notes) != declared
+    below = found[:16_000, 2] * (-1 if up == "+z" else 1)
+    np.testing.assert_allclose(below, 1.0, atol=0.01)
+    np.testing.assert_allclose(found[:, :2], points[:, :2], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("value", "scale", "expected"),
+    [(255, "0-255", 1), (255, None, 1), (51, "0-255", 0.2), (0, "0-255", 0), (0, None, 0), (0.5, "0-1", 0.5)],
+)
+def test_equal_intensities_are_scaled_as_others_are(value: float, scale: Any, expected: float) -> None:
+    points = street("+z", 1.73)
+    points[:, 3] = value
+    found, notes = fitted(points, SensorFacts(height_m=1.73), replace(AXES, intensity_scale=scale))
+    np.testing.assert_allclose(found[:, 3], expected, rtol=1e-6)
+    assert f"every intensity is {value:g}" in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("value", "scale", "message"),
+    [(100, "0-1", "says intensities of 0 to 1, but they reach 100"), (100, None, "per cent or 0 to 255; declare")],
+)
+def test_equal_intensities_are_refused_as_others_are(value: float, scale: Any, message: str) -> None:
+    points = street("+z", 1.73)
+    points[:, 3] = value
+    with pytest.raises(InputError, match=message):
+        fitted(points, SensorFacts(height_m=1.73), replace(AXES, intensity_scale=scale))
+
+
+def test_a_few_points_do_not_show_their_unit() -> None:
+    far = np.column_stack([np.linspace(60, 70, 300), np.linspace(10, 20, 300), np.zeros(300), np.linspace(0, 1, 300)])
+    for count in (1, 5, 50):
+        assert fitted(far[:count], SensorFacts(), AXES)[0].shape == (count, 4)
+    with pytest.raises(InputError, match=r"nearest points are 60.* pass the whole sweep if it was cropped"):
+        fitted(far, SensorFacts(), AXES)

@@ -77,6 +77,7 @@ _VALUES: dict[str, Any] = {
     "alpha": float,
     "sensor": str,
 }
+_DOUBLE_SUFFIX = ".pcd.bin"  # of nuScenes' sweeps
 _FOREIGN_KEYS = ("source", "revision")
 """Keys of an artefact that only models of other projects have."""
 _PAIRS = ("window", "window_stride")
@@ -136,9 +137,10 @@ def run(arguments: Arguments) -> int:
         raise InputError("no source given")
     stems: dict[str, Path] = {}
     for path in arguments.sources:
-        if path.stem in stems:
-            raise InputError(f"{stems[path.stem]} and {path} would both be written to {path.stem}.json; use two runs")
-        stems[path.stem] = path
+        stem = _stem(path)
+        if stem in stems:
+            raise InputError(f"{stems[stem]} and {path} would both be written to {stem}.json; use two runs")
+        stems[stem] = path
     if not 0.0 <= arguments.alpha <= 1.0:
         raise InputError(f"--alpha {arguments.alpha} is outside 0 to 1")
     predictor = _load(arguments)
@@ -171,6 +173,12 @@ def _load(arguments: Arguments) -> Predictor | ForeignModel:
     return foreign.load(arguments.model, description=arguments.description, **options)
 
 
+def _stem(path: Path) -> str:
+    """The name of a source without its ending."""
+    double = path.name.lower().endswith(_DOUBLE_SUFFIX)
+    return path.name[: -len(_DOUBLE_SUFFIX)] if double else path.stem
+
+
 def _write(out: Path, path: Path, prediction: Any, predictor: Predictor | ForeignModel, alpha: float) -> Path:
     """Writes what the task makes of a prediction, and the summary; gives the file to look at first."""
     summary = {
@@ -189,8 +197,8 @@ def _write(out: Path, path: Path, prediction: Any, predictor: Predictor | Foreig
     contents = {".json": text, **predictor.task.files(prediction, alpha)}
     # All are written completely before the first is renamed, so a full disk leaves none of them behind.
     with contextlib.ExitStack() as stack:
-        handles = [stack.enter_context(atomic_file(out / f"{path.stem}{ending}")) for ending in contents]
+        handles = [stack.enter_context(atomic_file(out / f"{_stem(path)}{ending}")) for ending in contents]
         for handle, content in zip(handles, contents.values(), strict=True):
             handle.write(content)
             handle.flush()
-    return out / f"{path.stem}{list(contents)[-1]}"
+    return out / f"{_stem(path)}{list(contents)[-1]}"

@@ -64,7 +64,7 @@ def read_points(
         InputError: If the file is missing or too large, its size does not fit the columns, a value is not finite, or an
             intensity lies outside the scale.
     """
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         points = read_npy(read_bytes(path, MAX_POINTS * 8 * len(channels), "the points of a sweep"), str(path))
         if points.ndim != 2 or points.shape[1] != len(channels) or points.dtype.kind != "f":
             raise InputError(
@@ -122,7 +122,7 @@ def checked_points(
 
 def check_count(labels: int, path: Path, scan: Path, channels: tuple[str, ...]) -> None:
     """Raises an `InputError` unless the file of points `scan` has as many points as `path` has labels."""
-    if scan.suffix == ".npy":
+    if scan.suffix.lower() == ".npy":
         points = len(read_points(scan, channels, None))
     else:
         points = scan.stat().st_size // (4 * len(channels)) if scan.is_file() else labels  # missing: reading it says so

@@ -106,7 +106,9 @@ def _ply(content: bytes, path: Path, max_points: int) -> dict[str, np.ndarray]:
     except ImportError as error:
         raise require("trimesh", "points", f"reading {path}") from error
     cloud = trimesh.load(io.BytesIO(content), file_type="ply", process=False)
-    vertices = cloud.metadata["_ply_raw"]["vertex"]["data"]
+    vertices = cloud.metadata["_ply_raw"].get("vertex", {}).get("data")
+    if vertices is None:
+        raise InputError(f"{path} has no vertices; expected at least one point, as the element vertex with x, y and z")
     names = vertices.dtype.names if isinstance(vertices, np.ndarray) else tuple(vertices)
     return _known({name: vertices[name] for name in names})
 

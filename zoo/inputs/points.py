@@ -8,6 +8,7 @@ configuration describes the sensor of the training data, every sweep is checked 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 
 from zoo.contract import Contract
 from zoo.engines import Engine, EngineSpec, TensorSpec
-from zoo.errors import InputError, closest
+from zoo.errors import InputError, SensorWarning, closest
 from zoo.files import read_regular
 from zoo.folder.schema import section_schema
 from zoo.frame import Axis, Frame, SensorFacts, Sweep
@@ -40,6 +41,10 @@ POINT_CHANNELS: tuple[str, ...] = Sweep.channels
 _XYZ = ("x", "y", "z")
 _MAX_FILE = 256 * 1024 * 1024  # bytes; a sweep of 128 beams has about 5 million
 _MAX_POINTS = 10_000_000
+_MAX_COORDINATE_M = 10_000.0
+"""No lidar on a vehicle measures as far; a single such value would spread over many pixels of a range image."""
+_WITHOUT_INTENSITY = {*_XYZ, "ring", "time_s"}
+"""Columns of a sweep without intensities. Under any other name, there may be a column of intensities."""
 _STREET_HEIGHT_M = 1.73
 _NUSCENES_SUFFIX = ".pcd.bin"
 _NUSCENES_CHANNELS = ("x", "y", "z", "intensity", "ring")
@@ -208,33 +213,39 @@ class PointsInput:
                 sweep is taken.
 
         Raises:
-            InputError: If it is something else, has other columns, no points or more than ten million, or a value is
-                not finite; if the intensity is not from 0 to 1 or the sweep does not fit the sensor of the training
-                data (`fit_to_model`).
+            InputError: If it is something else, has other columns, no points or more than ten million, a value is not
+                finite, or a coordinate is beyond 10 km; if the intensity is not from 0 to 1 or the sweep does not fit
+                the sensor of the training data (`fit_to_model`).
 
         Warns:
-            SensorWarning: As `fit_to_model`.
+            SensorWarning: As `fit_to_model`; if there are no intensities; if a sensor is declared, but the model does
+                not describe that of its training data.
         """
-        points, facts = self._columns_of(source)
+        what = _name_of(source)
+        points, facts = self._columns_of(source, what)
         if points.ndim != 2 or points.shape[1] != len(self.channels) or points.dtype.kind != "f":
             raise InputError(
-                f"expected points (N, {len(self.channels)}) of floats with the columns {', '.join(self.channels)}, "
-                f"got {points.shape} {points.dtype}; pass a zoo.frame.Sweep to name other columns"
+                f"{what}: expected points (N, {len(self.channels)}) of floats with the columns "
+                f"{', '.join(self.channels)}, got {points.shape} {points.dtype}; pass a zoo.frame.Sweep to name other "
+                "columns"
             )
         if not len(points):
-            raise InputError("the sweep has no points; at least one is needed")
-        _check_count(len(points), "the sweep")
+            raise InputError(f"{what} has no points; at least one is needed")
+        _check_count(len(points), what)
         with np.errstate(over="ignore"):  # becomes infinite and is refused below
             points = points.astype(np.float32)
-        bad = np.argwhere(~np.isfinite(points))
-        if len(bad):
-            row, column = bad[0]
-            value = f"{self.channels[column]} of point {row} is {points[row, column]}"
-            raise InputError(f"{value}; drop points that are not finite first")
+        self._check_values(points, what)
         if self.sensor is not None:
-            return fit_to_model(points, self.channels, self.sensor, facts, _name_of(source))
-        self._check_intensity(points)
+            return fit_to_model(points, self.channels, self.sensor, facts, what)
+        if facts is not None and facts is self.source.sensor:
+            return self._without_model_sensor(points, facts, what)
+        self._check_intensity(points, what)
         return points
+
+    @property
+    def axes(self) -> tuple[Axis, Axis, Axis]:
+        """Axes of the points that `read` gives, forward, to the left and up: the model's, else the declared ones."""
+        return sensor_axes(self.sensor or self.source.sensor or SensorFacts())
 
     def frame(self, path: Path, id: str) -> Frame:
         """A frame with the sweep of a file, which is read when the frame is used."""
@@ -268,7 +279,7 @@ class PointsInput:
 
     def prepare(self, sample: np.ndarray, in_graph: Collection[str] = ()) -> Prepared:
         """`points`, and `batch_index`: all of sample 0. The context is a `PointsContext`."""
-        context = PointsContext(sample, sensor_axes(self.sensor or SensorFacts()))
+        context = PointsContext(sample, self.axes)
         return Prepared({"points": sample, "batch_index": np.zeros(len(sample), np.int64)}, context=context)
 
     def together(self, prepared: Sequence[Prepared]) -> dict[str, np.ndarray]:
@@ -311,35 +322,45 @@ class PointsInput:
         """
         raise InputError(f"{what} reads points; models that read points cannot be exported yet, so run it with torch")
 
-    def _columns_of(self, source: PointsSource) -> tuple[np.ndarray, SensorFacts | None]:
+    def _columns_of(self, source: PointsSource, what: str) -> tuple[np.ndarray, SensorFacts | None]:
         """The model's columns, and what is known about the sensor."""
         if isinstance(source, Frame):
             source = _newest_sweep(source)
         if isinstance(source, Sweep):
             facts = source.sensor or SensorFacts()
-            return self._chosen(source.points, source.channels), replace(facts, intensity_scale="0-1")
+            return self._chosen(source.points, source.channels, what), replace(facts, intensity_scale="0-1")
         if isinstance(source, np.ndarray):
             declared = self.source.channels
-            return source if declared is None else self._chosen(source, declared), self.source.sensor
+            return source if declared is None else self._chosen(source, declared, what), self.source.sensor
         if isinstance(source, str | Path):
             points, channels = self._of_file(Path(source))
-            return points if channels == self.channels else self._chosen(points, channels), self.source.sensor
+            return points if channels == self.channels else self._chosen(points, channels, what), self.source.sensor
         raise InputError(
             f"expected a .bin or .npy file, an array (N, {len(self.channels)}), a Sweep or a Frame, "
             f"got {type(source).__name__}"
         )
 
-    def _chosen(self, points: np.ndarray, channels: Sequence[str]) -> np.ndarray:
-        """The model's columns of points whose columns are `channels`."""
-        for channel in self.channels:
-            if channel not in channels:
-                raise InputError(
-                    f"the model reads {channel!r}, but the sweep has {', '.join(channels)}{closest(channel, channels)}"
-                )
+    def _chosen(self, points: np.ndarray, channels: Sequence[str], what: str) -> np.ndarray:
+        """The model's columns of points whose columns are `channels`, with intensities of 0 if they have none."""
         if points.ndim != 2 or points.shape[1] != len(channels):
-            raise InputError(f"the sweep has points {points.shape} for the channels {', '.join(channels)}")
+            raise InputError(f"{what} has points {points.shape} for the channels {', '.join(channels)}")
         if tuple(channels) == self.channels:
             return points
+        missing = [channel for channel in self.channels if channel not in channels]
+        if missing == ["intensity"] and set(channels) <= _WITHOUT_INTENSITY:
+            warnings.warn(
+                f"{what} has no intensities, only {', '.join(channels)}; the model was trained with measured ones and "
+                "gets 0, so expect more errors",
+                SensorWarning,
+                stacklevel=4,
+            )
+            points = np.column_stack([points, np.zeros(len(points), points.dtype)])
+            channels = (*channels, "intensity")
+        elif missing:
+            raise InputError(
+                f"{what}: the model reads {missing[0]!r}, but the sweep has {', '.join(channels)}"
+                f"{closest(missing[0], channels)}"
+            )
         return points[:, [list(channels).index(channel) for channel in self.channels]]
 
     def _of_file(self, path: Path) -> tuple[np.ndarray, Sequence[str]]:
@@ -347,10 +368,10 @@ class PointsInput:
         if path.suffix.lower() not in self.suffixes:
             raise InputError(f"{path} is none of {', '.join(self.suffixes)}; read it yourself and pass an array")
         channels = self.source.channels or self.channels
-        if self.source.channels is None and path.name.endswith(_NUSCENES_SUFFIX):
+        if self.source.channels is None and path.name.lower().endswith(_NUSCENES_SUFFIX):
             channels = _NUSCENES_CHANNELS
         row = 4 * len(channels)
-        if path.suffix == ".bin" and path.is_file():  # before anything is read
+        if path.suffix.lower() == ".bin" and path.is_file():  # before anything is read
             _check_count(path.stat().st_size // row, str(path))
         try:
             content = read_regular(path, _MAX_FILE)
@@ -358,7 +379,7 @@ class PointsInput:
             raise InputError(f"{path} does not exist") from error
         if path.suffix.lower() in SUFFIXES:
             return read_point_file(content, path, _MAX_POINTS)
-        if path.suffix == ".npy":
+        if path.suffix.lower() == ".npy":
             return read_npy(content, str(path)), channels
         if len(content) % row:
             raise InputError(
@@ -367,7 +388,33 @@ class PointsInput:
             )
         return np.frombuffer(content, "<f4").reshape(-1, len(channels)), channels
 
-    def _check_intensity(self, points: np.ndarray) -> None:
+    def _check_values(self, points: np.ndarray, what: str) -> None:
+        bad = np.argwhere(~np.isfinite(points))
+        if len(bad):
+            row, column = bad[0]
+            value = f"{self.channels[column]} of point {row} is {points[row, column]}"
+            raise InputError(f"{what}: {value}; drop points that are not finite first")
+        far = np.argwhere(np.abs(points[:, :3]) > _MAX_COORDINATE_M)
+        if len(far):
+            row, column = far[0]
+            raise InputError(
+                f"{what}: {self.channels[column]} of point {row} is {points[row, column]:g}; expected metres from the "
+                f"sensor, at most {_MAX_COORDINATE_M:,.0f}. Drop such points ({len(np.unique(far[:, 0])):,} of "
+                f"{len(points):,}), or check unit, frame, columns and data type"
+            )
+
+    def _without_model_sensor(self, points: np.ndarray, facts: SensorFacts, what: str) -> np.ndarray:
+        """Checks and scales points whose sensor is declared, for a model that does not describe its own."""
+        warnings.warn(
+            "the model does not say with which sensor it was trained, so the points keep their axes and height; only "
+            "the intensities are converted. Make sure that its training data have the same axes",
+            SensorWarning,
+            stacklevel=3,
+        )
+        forward, left, up = sensor_axes(facts)
+        return fit_to_model(points, self.channels, SensorFacts(forward=forward, left=left, up=up), facts, what)
+
+    def _check_intensity(self, points: np.ndarray, what: str) -> None:
         # Also what a file of five columns looks like when it is read as four.
         if "intensity" not in self.channels:
             return
@@ -375,8 +422,8 @@ class PointsInput:
         low, high = float(intensity.min()), float(intensity.max())
         if low < 0 or high > 1:
             raise InputError(
-                f"intensity runs from {low:g} to {high:g}, expected 0 to 1; scale it, and check that the columns are "
-                f"{', '.join(self.channels)}"
+                f"{what}: intensity runs from {low:g} to {high:g}, expected 0 to 1; scale it, declare its scale, and "
+                f"check that the columns are {', '.join(self.channels)}"
             )
 
 

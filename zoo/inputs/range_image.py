@@ -31,11 +31,15 @@ if TYPE_CHECKING:
 
 __all__ = ["RANGE_FEATURES", "RangeImageInput", "range_tensors"]
 
+_METRES = ("range", "x", "y", "z")
+
 RANGE_FEATURES: tuple[str, ...] = ("range", *POINT_CHANNELS)
 """What is known of each pixel and each point: the distance in metres, and columns of the points."""
 
 _OCCUPIED, _BEHIND = "occupied", "behind"
 _MAX_BEHIND_M = 5.0
+_LIMIT_M = 500.0
+"""Metres in the features end here, so that one stray point does not dominate the pixels around it."""
 _DROPPED = 3
 """A comparison on batches puts a sweep next to the same sweep without every third point."""
 
@@ -70,7 +74,8 @@ class RangeImageInput:
         features: Values of pixels and points: `range`, and columns of the points. Coordinates are in the axes of the
             points.
         mean: Subtracted from each feature.
-        std: Each feature is divided by it then. Pixels without a point are 0.
+        std: Each feature is divided by it then. Pixels without a point are 0. Before that, `range` and the coordinates
+            are limited to 500 m.
     """
 
     points: PointsInput = field(default_factory=PointsInput)
@@ -149,11 +154,12 @@ class RangeImageInput:
         names = ", ".join(self.features)
         step = {
             "text": (
-                f"{self.projection.text} The features of a point are {names} (range: distance in metres), less "
-                f"mean, divided by std. image is (1, {len(self.features) + 1}, {rows}, {columns}) float32: features "
-                "of the nearest point of each pixel, then a plane that is 1 where there is one; all planes are 0 where "
-                f"there is none. points is (points, {len(self.features) + 1}) float32: the features of each point, "
-                "then its distance less that of the nearest point of its pixel, in metres, at most "
+                f"{self.projection.text} The features of a point are {names} (range: distance in metres; "
+                f"range, x, y and z limited to -{_LIMIT_M:g} and {_LIMIT_M:g}), less mean, divided by std. "
+                f"image is (1, {len(self.features) + 1}, {rows}, {columns}) float32: features of the nearest point of "
+                "each pixel, then a plane that is 1 where there is one; all planes are 0 where there is none. "
+                f"points is (points, {len(self.features) + 1}) float32: the features of each point, then its distance "
+                "less that of the nearest point of its pixel, in metres, at most "
                 f"{_MAX_BEHIND_M:g}. pixel is (points,) int64: row * {columns} + column of each point. In a batch, add "
                 f"{rows * columns} times the number of the sweep to pixel, and append the points of all sweeps."
             ),
@@ -162,6 +168,7 @@ class RangeImageInput:
             "mean": list(self.mean),
             "std": list(self.std),
             "max_behind_m": _MAX_BEHIND_M,
+            "limit_m": _LIMIT_M,
             "axes": list(self._axes),
         }
         return {"before": {"points": self.points.contract_step(), "range_image": step}, "inside": {}, "after": {}}
@@ -237,13 +244,15 @@ class RangeImageInput:
         values = np.empty((len(sample), len(self.features) + 1), np.float32)
         for i, (name, mean, std) in enumerate(zip(self.features, self.mean, self.std, strict=True)):
             column = range_m if name == "range" else np.ascontiguousarray(self._column(sample, name))
+            if name in _METRES:
+                column = np.clip(column, -_LIMIT_M, _LIMIT_M)
             normalised = (column - np.float32(mean)) * np.float32(1 / std)
             values[:, i] = normalised
             planes[i, occupied] = normalised[nearest[occupied]]
         planes[-1, occupied] = 1
         np.minimum(range_m - range_m[nearest[pixel]], np.float32(_MAX_BEHIND_M), out=values[:, -1])
         image = planes.reshape(-1, self.projection.rows, self.projection.columns)
-        return Prepared({"image": image, "points": values, "pixel": pixel}, PointsContext(sample, self._axes))
+        return Prepared({"image": image, "points": values, "pixel": pixel}, PointsContext(sample, self.points.axes))
 
     def together(self, prepared: Sequence[Prepared]) -> dict[str, np.ndarray]:
         """The arrays of several sweeps as one batch: images stacked, points and pixels one sweep after the other."""

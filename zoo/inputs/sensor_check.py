@@ -12,8 +12,8 @@ hills, kerbs and traffic.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +25,7 @@ from zoo.sensors import AXIS_NAMES, component, sensor_axes, unit_vector
 if TYPE_CHECKING:
     from jaxtyping import Float32
 
-__all__ = ["Observed", "fit_to_model", "observe"]
+__all__ = ["Observed", "Plane", "fit_to_model", "observe"]
 
 _HEIGHT_TOLERANCE_M = 0.6
 _MAX_SHIFT_M = 2.5
@@ -39,6 +39,10 @@ _FARTHEST_MEDIAN_M = 150.0
 _NEAREST_M = 30.0
 _SMALLEST_MEDIAN_M = 0.5
 _MAX_PERCENT = 101.0
+_FEWEST_POINTS = 100
+"""Fewer points do not show their unit: all of them may be on one distant object."""
+_CLEARLY_MORE = 3
+"""A plane with this many times the cells is the ground, whatever lies across the axis that was declared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +58,8 @@ class Observed:
         median_range_m: Median distance of the points.
         nearest_m: The first percentile of the distances.
         duplicates: Share of the points that have the same coordinates as another one.
+        planes: Every level plane by the axis across which it lies. On a street there is only the ground; in a tunnel or
+            a garage the ceiling and the walls look the same.
     """
 
     up: Axis | None
@@ -64,6 +70,22 @@ class Observed:
     median_range_m: float
     nearest_m: float
     duplicates: float
+    planes: Mapping[Axis, Plane] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A plane that could be the ground.
+
+    Attributes:
+        height_m: Of the origin above it.
+        tilt_deg: Angle between its normal and the axis.
+        cells: Square metres around the sensor in which it is the lowest surface.
+    """
+
+    height_m: float
+    tilt_deg: float
+    cells: int
 
 
 def observe(xyz: Float32[np.ndarray, "N 3"], up: Axis | None = None) -> Observed:
@@ -102,14 +124,8 @@ def observe(xyz: Float32[np.ndarray, "N 3"], up: Axis | None = None) -> Observed
         median_range_m=float(np.median(distances)),
         nearest_m=float(np.quantile(distances, 0.01)),
         duplicates=_duplicates(xyz[sampled]),
+        planes=found,
     )
-
-
-@dataclass(frozen=True)
-class _Ground:
-    height_m: float
-    tilt_deg: float
-    cells: int  # that lie in the plane
 
 
 _GROUND_POINTS = 30_000
@@ -125,7 +141,7 @@ def _along(xyz: np.ndarray, up: Axis) -> np.ndarray:
     return np.column_stack([xyz[:, others], component(xyz.T, up)])
 
 
-def _ground(points: np.ndarray) -> _Ground | None:
+def _ground(points: np.ndarray) -> Plane | None:
     """The plane through the lowest points of the cells around the sensor; `None` if they do not form one."""
     radius = np.hypot(points[:, 0], points[:, 1])
     near = points[(radius > _NEAR_M) & (radius < _FAR_M)]
@@ -151,7 +167,7 @@ def _ground(points: np.ndarray) -> _Ground | None:
     height = -float(plane[2])
     if below > 0.15 or not -1.0 < height < 8.0:
         return None
-    return _Ground(height, float(np.degrees(np.arctan(np.hypot(*plane[:2])))), int(np.count_nonzero(keep)))
+    return Plane(height, float(np.degrees(np.arctan(np.hypot(*plane[:2])))), int(np.count_nonzero(keep)))
 
 
 def _azimuth_deg(points: np.ndarray) -> np.ndarray:
@@ -210,9 +226,12 @@ def fit_to_model(
     seen = observe(xyz)
     notes: list[str] = []
     try:
-        _check_units(seen)
+        _check_units(seen, len(points))
         turn = _axes(seen, model, source, notes)
-        shift = _height(seen, model, source, notes)
+        enclosed = len(seen.planes) > 1
+        if seen.up is not None and seen.up != (up := _axes_of(model, source)[2]):
+            seen = observe(xyz, up)  # what looked like the ground is a wall or a ceiling
+        shift = _height(seen, model, source, notes, enclosed=enclosed)
         scale = 1.0 if intensity is None else _intensity(intensity, xyz, source, notes)
     except InputError as error:
         raise InputError(f"{what}: {error}") from error
@@ -220,7 +239,7 @@ def fit_to_model(
     if turn is not None:
         points[:, :3] = xyz @ turn.T.astype(np.float32)
     if shift:
-        points[:, "xyz".index(sensor_axes(model)[2][1])] += np.float32(shift)
+        points[:, :3] += (shift * unit_vector(sensor_axes(model)[2])).astype(np.float32)
     if intensity is not None and scale != 1:
         intensity *= np.float32(scale)
     for note in notes:
@@ -228,21 +247,33 @@ def fit_to_model(
     return points
 
 
-def _check_units(seen: Observed) -> None:
+def _check_units(seen: Observed, count: int) -> None:
     if not seen.median_range_m:
         raise InputError("every point is at the origin; expected metres from the sensor")
+    if count < _FEWEST_POINTS:
+        return
     if seen.nearest_m > _NEAREST_M or not _SMALLEST_MEDIAN_M < seen.median_range_m < _FARTHEST_MEDIAN_M:
         raise InputError(
             f"the nearest points are {seen.nearest_m:,.3g} from the origin and half of them within "
-            f"{seen.median_range_m:,.3g}; expected metres from the sensor, so check unit, frame, columns and data type"
+            f"{seen.median_range_m:,.3g}; expected metres from the sensor, so check unit, frame, columns and data "
+            "type, and pass the whole sweep if it was cropped"
         )
+
+
+def _declares_axes(source: SensorFacts) -> bool:
+    return any(getattr(source, name) is not None for name in AXIS_NAMES)
+
+
+def _axes_of(model: SensorFacts, source: SensorFacts) -> tuple[Axis, Axis, Axis]:
+    """Forward, left and up of the points: as declared, else those of the model."""
+    return sensor_axes(source if _declares_axes(source) else model)
 
 
 def _axes(seen: Observed, model: SensorFacts, source: SensorFacts, notes: list[str]) -> np.ndarray | None:
     """`(3, 3)` from the source's axes to the model's; `None` if they are the same."""
-    declared = any(getattr(source, name) is not None for name in AXIS_NAMES)
-    of_source, of_model = sensor_axes(source if declared else model), sensor_axes(model)
-    if seen.up is not None and seen.up != of_source[2]:
+    declared, of_source, of_model = _declares_axes(source), _axes_of(model, source), sensor_axes(model)
+    height = source.height_m if source.height_m is not None else model.height_m
+    if _contradicts(seen, of_source[2], height if declared else None):
         stated = f"its source says {of_source[2]}" if declared else f"{of_source[2]} is assumed"
         raise InputError(f"the ground shows that up is {seen.up}, but {stated}; declare forward, left and up")
     if not declared:
@@ -257,14 +288,44 @@ def _axes(seen: Observed, model: SensorFacts, source: SensorFacts, notes: list[s
     )
 
 
-def _height(seen: Observed, model: SensorFacts, source: SensorFacts, notes: list[str]) -> float:
-    """Metres by which the points have to rise so that the ground is where the model expects it."""
+def _contradicts(seen: Observed, up: Axis, height_m: float | None) -> bool:
+    """Whether the ground lies across another axis than `up`.
+
+    In a tunnel or a garage, ceiling and walls are planes as well, and parked cars can hide the floor. If there is a
+    plane across `up` too, it is the ground, unless the other one is much larger. If there is none, the other one is a
+    ceiling or a wall if the sensor cannot be at that height above it.
+
+    Args:
+        seen: What the sweep shows.
+        up: The axis that is declared or assumed.
+        height_m: Of the sensor, if `up` is declared and the height is known.
+    """
+    if seen.up in (None, up):
+        return False
+    best = seen.planes[seen.up]
+    if up in seen.planes and _CLEARLY_MORE * seen.planes[up].cells >= best.cells:
+        return False
+    if height_m is None:
+        return True
+    ceiling = seen.up[1] == up[1] and best.height_m < height_m - _HEIGHT_TOLERANCE_M
+    return not ceiling and best.height_m <= height_m + _HEIGHT_TOLERANCE_M
+
+
+def _height(seen: Observed, model: SensorFacts, source: SensorFacts, notes: list[str], *, enclosed: bool) -> float:
+    """Metres by which the points have to rise so that the ground is where the model expects it.
+
+    Between walls or under a ceiling (`enclosed`), what looks like the ground may be the roofs of parked cars, so that
+    it does not disprove a declaration.
+    """
     declared = source.height_m
     if declared is not None and seen.height_m is not None and abs(seen.height_m - declared) > _HEIGHT_TOLERANCE_M:
-        raise InputError(
+        text = (
             f"its source says that the sensor is {declared:.2f} m above the ground, but the ground lies "
             f"{seen.height_m:.2f} m below it; correct height_m, or the unit"
         )
+        if not enclosed:
+            raise InputError(text)
+        notes.append(f"{text}, unless this is a tunnel or a garage")
     height = declared if declared is not None else seen.height_m
     if model.height_m is None or height is None:
         return 0.0
@@ -290,13 +351,12 @@ def _intensity(intensity: np.ndarray, xyz: np.ndarray, source: SensorFacts, note
     if low < 0 or high > 255:
         raise InputError(f"intensity runs from {low:g} to {high:g}, expected 0 to 1 or 0 to 255; check the columns")
     if low == high:
-        notes.append(f"every intensity is {low:g}; the model was trained with measured ones")
-        return 1.0
+        notes.append(f"every intensity is {low:g}; the model was trained with measured ones, so expect more errors")
     if scale == "0-1" and high > 1:
         raise InputError(f"its source says intensities of 0 to 1, but they reach {high:g}; declare 0-255")
-    if scale == "0-255" and high <= 1:
+    if scale == "0-255" and 0 < high <= 1:
         raise InputError(f"its source says intensities of 0 to 255, but none exceeds {high:g}; declare 0-1")
-    if high > 1 and _counts_beams(intensity, xyz):
+    if high > max(low, 1) and _counts_beams(intensity, xyz):
         raise InputError(f"the column intensity holds whole numbers to {high:g} that rise with the elevation: beams?")
     if scale is not None:
         return 1 / 255 if scale == "0-255" else 1.0
