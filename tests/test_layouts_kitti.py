@@ -464,7 +464,7 @@ def rendered() -> list[Frame]:
     # A level street: boxes are upright in the world, and those of KITTI upright in the camera.
     level = replace(described(58), street=replace(described(58).street, relief=None, grade=(0.0,) * 7))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("zoo.synthetic.frames.render.describe", lambda seed: level)
+        patch.setattr("zoo.synthetic.frames.render.describe", lambda seed, choices: level)
         return list(render_scene(58, 2, rig=rig, size=(96, 318), exact=True))
 
 

@@ -100,6 +100,9 @@ def test_one_number_per_beam(changes: dict):
 # --- ground ---
 
 
+PLANTS = ("bush", "conifer", "grass", "grove", "thicket", "tree")
+
+
 def test_things_and_wheels_stand_on_the_triangles_of_the_ground():
     pytest.importorskip("embreex", reason="the extra `synthetic` is not installed")
     from zoo.synthetic.models.ground import ground
@@ -108,15 +111,20 @@ def test_things_and_wheels_stand_on_the_triangles_of_the_ground():
     for seed in (5000, 5003, 5011):
         scene = describe(seed)
         caster = Caster([ground(scene)])
-        feet = [
-            scene.street.to_world(np.array(thing.s), np.array(thing.t), thing.h)
+        things = [
+            thing
             for thing in scene.things
-            if thing.speed == 0 and thing.s > scene.street.start and thing.kind not in ("lamp", "traffic_light")
+            if thing.speed == 0
+            and thing.way is None  # what moves has no place of its own
+            and thing.s > scene.street.start
+            and thing.kind not in ("lamp", "traffic_light")
         ]
-        at = np.array(feet)
+        at = np.array([scene.street.to_world(np.array(thing.s), np.array(thing.t), thing.h) for thing in things])
         down = caster.trace(at + [0, 0, 50.0], np.tile([0, 0, -1.0], (len(at), 1)))
-        gap = down.distance - 50.0
-        assert np.quantile(np.abs(gap), 0.9) < 0.03
+        gap = np.abs(down.distance - 50.0)
+        plants = np.array([thing.kind in PLANTS for thing in things])
+        assert np.quantile(gap[~plants], 0.9) < 0.03
+        assert np.quantile(gap[plants], 0.9) < 0.05  # roots in rough turf, far from the road in larger triangles
         # The ego vehicle's wheels: 2.7 m apart along, 1.5 m across its pose.
         for pose in scene.ego_poses(np.linspace(0, 5, 11)):
             wheels = np.array([[x, y, 0.0] for x in (0, 2.7) for y in (-0.75, 0.75)]) @ pose[:3, :3].T + pose[:3, 3]
