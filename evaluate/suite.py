@@ -25,6 +25,7 @@ from typing import Any, Protocol
 
 from zoo.class_maps import class_map_name, unpredicted
 from zoo.data import Dataset
+from zoo.data.terms import is_synthetic
 from zoo.errors import InputError
 from zoo.evaluate.core import evaluate, load_frame
 from zoo.evaluate.intervals import MIN_UNITS
@@ -305,6 +306,7 @@ class Session:
     def _data_block(self, dataset: Dataset) -> dict[str, Any]:
         labelled = next(run.frames for run in self.runs if run.dataset is dataset)
         source = self.sources[dataset.kind]
+        rendered = dataset.kind != "synthetic" and is_synthetic(dataset)
         return {
             "root": None if dataset.root is None else str(dataset.root),
             "split": dataset.split,
@@ -317,7 +319,8 @@ class Session:
             "frames": {name: sum(frame.group == name for frame in labelled) for name in dataset.groups},
             "unlabelled": len(dataset.frames) - len(labelled),
             "source": None if source is None else ":".join(source),
-            "caveats": list(dataset.caveats),
+            "rendered": rendered,
+            "caveats": [*dataset.caveats, *([_RENDERED] if rendered else [])],
         }
 
 
@@ -366,6 +369,7 @@ def _model_block(label: str, predictor: EvaluatedModel) -> dict[str, Any]:
     }
 
 
+_RENDERED = "These frames were rendered by zoo synthetic in the files of this data set; none is a recording."
 _SHOWN = ("key", "title", "unit", "scale", "digits", "higher_is_better")
 """What a row says of each of its columns; `zoo.folder.provenance.Shown` reads it."""
 
@@ -373,7 +377,8 @@ _SHOWN = ("key", "title", "unit", "scale", "digits", "higher_is_better")
 def record_rows(metrics: Mapping[str, Any], model: str) -> list[dict[str, Any]]:
     """Rows for a model folder's `metrics.json`: one self-contained row per data set and group.
 
-    Keys: `artefact_sha256`, `task`, `data`, `split`, `group`, `protocol` (hash), `frames`, `fingerprint`, `class_map`,
+    Keys: `artefact_sha256`, `task`, `data` (`synthetic-KIND` if `zoo synthetic` rendered the frames), `split`, `group`,
+    `protocol` (hash), `frames`, `fingerprint`, `class_map`,
     `source` (of rPD), `intervals` (what they cover, or why there are none), `effective_units` (of the headline figure),
     `headline` (key of the headline figure), `columns` (how to show the figures: `key`, `title`, `unit`, `scale`,
     `digits`, `higher_is_better`), those figures and `rpd` (each with `_interval`, `null` if there is none), the
@@ -388,7 +393,7 @@ def record_rows(metrics: Mapping[str, Any], model: str) -> list[dict[str, Any]]:
             row = {
                 "artefact_sha256": block["artefact"]["sha256"],
                 "task": block["task"],
-                "data": kind,
+                "data": f"synthetic-{kind}" if metrics["data"][kind]["rendered"] else kind,
                 "split": metrics["data"][kind]["split"],
                 "group": group,
                 "protocol": result["protocol"],

@@ -50,7 +50,7 @@ def published(name: str) -> dict[str, Any]:
 
 def bundled(name: str) -> Any:
     """The document of a bundled model, shortened, so that every part of it is mutated often."""
-    path = sorted(BUNDLED.iterdir())[0] / DOCUMENTS[name]
+    path = next(path for folder in sorted(BUNDLED.iterdir()) if (path := folder / DOCUMENTS[name]).exists())
     document = json.loads(path.read_text(encoding="utf-8"))
     document.pop("provenance", None)
     if "rows" in document:
@@ -228,6 +228,8 @@ def test_paths_that_are_refused(name: str) -> None:
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_bundled_documents_are_what_the_schemas_say(name: str) -> None:
     for folder in BUNDLED.iterdir():
+        if name == "parity" and not (folder / "onnx").exists():
+            continue
         document = parse_json((folder / DOCUMENTS[name]).read_bytes(), name)
         schema(name).check(document, name)
         jsonschema.validate(document, published(name))

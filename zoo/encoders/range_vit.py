@@ -62,6 +62,10 @@ class RangeViT(nn.Module):
 
     axes = POINTS
 
+    _mean: Tensor
+    _std: Tensor
+    _patch: Tensor
+
     def __init__(
         self,
         *,
