@@ -257,7 +257,7 @@ def test_a_rendered_folder_is_evaluated_per_condition_and_distance(tmp_path: Pat
     raw = np.fromfile(foggy / "labels" / "000000.label", "<u4") & 0xFFFF
     distance = np.hypot(points[:, 0], points[:, 1])
     chosen = (distance >= 10) & (distance < 20) & (raw > 0)
-    truth = np.where(raw == 10, 0, 8)
+    truth = np.where(raw == 10, 10, 40)  # ids of car and road
     ious = []
     for label in set(truth[chosen]) | set(found[chosen]):
         one, other = truth[chosen] == label, found[chosen] == label
@@ -277,6 +277,6 @@ def test_a_rendered_folder_is_evaluated_per_condition_and_distance(tmp_path: Pat
     row = next(
         line
         for line in card.splitlines()
-        if line.startswith("| semantickitti | val | fog |") and "IoU" not in line and line.count("|") == 9
+        if line.startswith("| synthetic-semantickitti | val | fog |") and "IoU" not in line and line.count("|") == 9
     )
     assert row.split("|")[5].strip() == shown

@@ -315,6 +315,9 @@ def fake_spconv(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str) -> N
     (tmp_path / "spconv" / "cppconstants.py").write_text(text)
     for name in [name for name in sys.modules if name.split(".")[0] == "spconv"]:
         monkeypatch.delitem(sys.modules, name)
+    for name in ("spconv", "spconv.cppconstants"):  # so that the end of the test removes what it imports
+        monkeypatch.setitem(sys.modules, name, None)
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(backends, "_missing", backends._missing.__wrapped__)
 
